@@ -1,0 +1,93 @@
+//! What happened to which row, free of any protocol. Pure.
+//!
+//! pgoutput messages become `Fragment`s here (`assemble`), positions order them (`position`), and values turn from
+//! the text Postgres sends into the JSON clients see (`value`). Who may see a change is `policy`'s business, and who
+//! gets it `router`'s.
+
+pub mod relation;
+pub mod value;
+
+use crate::lsn::Lsn;
+use bytes::Bytes;
+use relation::Relation;
+use std::sync::Arc;
+
+/// What was done to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A row came into being.
+    Insert,
+    /// A row got new values.
+    Update,
+    /// A row ceased to be.
+    Delete,
+    /// A table was emptied; clients are never told (reference: `postgres-changes`, section 4.1).
+    Truncate,
+}
+
+impl Operation {
+    /// The upper-case name clients see in `type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Insert => "INSERT",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Truncate => "TRUNCATE",
+        }
+    }
+}
+
+/// One column's value in a row image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Datum {
+    /// SQL NULL.
+    Null,
+    /// The stream does not carry the value (an unchanged TOAST value, a column outside the replica identity).
+    /// **Not** NULL: what depends on it is unknown, and what is unknown is not shown.
+    Absent,
+    /// The value in the text form of its type's output function.
+    Text(Bytes),
+}
+
+/// The values of one row image, in the order of `Relation::columns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row(pub Vec<Datum>);
+
+/// The row as it was before, as far as the replica identity lets Postgres log it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldRow {
+    /// Whether the whole row was logged (replica identity full) or only the identity's columns.
+    pub whole: bool,
+    /// The values; `Absent` outside the identity.
+    pub row: Row,
+}
+
+/// One change of one row.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What was done.
+    pub operation: Operation,
+    /// The table as the stream described it at that moment.
+    pub relation: Arc<Relation>,
+    /// The row before: with UPDATE if Postgres logged it, with DELETE always.
+    pub old: Option<OldRow>,
+    /// The row after: with INSERT and UPDATE.
+    pub new: Option<Row>,
+    /// The change's number within its transaction, from 0.
+    pub ordinal: u64,
+}
+
+/// Consecutive changes of one committed transaction.
+#[derive(Clone, Debug)]
+pub struct Fragment {
+    /// The transaction's id, without its epoch.
+    pub xid: u32,
+    /// Where the transaction's commit record starts: what orders transactions.
+    pub commit_lsn: Lsn,
+    /// Microseconds since 2000-01-01 UTC at which the transaction committed.
+    pub commit_time: i64,
+    /// The changes, in order.
+    pub changes: Vec<Change>,
+    /// On the last fragment of the transaction: the position that may be confirmed once it is handed on.
+    pub end_lsn: Option<Lsn>,
+}

@@ -1,0 +1,133 @@
+//! What the database's catalogue says, as one immutable value: tables, columns, keys, grants, policies, roles, types.
+//! `pg::catalog` reads it; the router and the subscriptions look things up in it.
+
+use crate::change::{relation::ReplicaIdentity, value::TypeRegistry};
+use std::{collections::HashMap, sync::Arc};
+
+/// The order of a column in its table's column list: an index into `Table::columns`.
+pub type ColumnIndex = usize;
+
+/// How texts of a column compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collation {
+    /// The type has no collation.
+    None,
+    /// Bytewise order and equality (`C`, `POSIX`).
+    Bytewise,
+    /// Bytewise equality, an order only the database knows.
+    Deterministic,
+    /// Neither order nor equality can be told from the bytes.
+    Nondeterministic,
+}
+
+/// A generated column: its expression and what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The defining expression as SQL over the table's other columns, names unqualified.
+    pub expression: String,
+    /// The columns it reads.
+    pub reads: Vec<ColumnIndex>,
+}
+
+/// One column of a published table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumn {
+    /// `pg_attribute.attnum`.
+    pub number: i16,
+    /// Its name.
+    pub name: String,
+    /// The oid of its type.
+    pub type_oid: u32,
+    /// The bare name of its type, as clients see it.
+    pub type_name: String,
+    /// How its texts compare.
+    pub collation: Collation,
+    /// Set for a generated column.
+    pub generated: Option<Generated>,
+}
+
+/// One policy that counts for SELECT (`FOR SELECT` or `FOR ALL`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// Permissive policies are ORed, restrictive ones ANDed to that.
+    pub permissive: bool,
+    /// The `USING` expression as SQL, read with an empty search path; none is `true`.
+    pub using: Option<String>,
+    /// The table's columns it reads; none when that cannot be told (a whole-row reference): it may read any.
+    pub reads: Option<Vec<ColumnIndex>>,
+}
+
+/// What a role may do with a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Per column: may the role SELECT it. All false without USAGE on the schema.
+    pub select: Vec<bool>,
+    /// Which rows the role sees.
+    pub rows: RowRule,
+}
+
+/// Who decides about a table's rows for a role. The seam between the deciders: the router asks it, and only it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RowRule {
+    /// Row level security is off, or does not hold for this role.
+    All,
+    /// No permissive policy applies to the role: no row.
+    #[default]
+    None,
+    /// Postgres decides on the row image: the database lane.
+    Database(Arc<RowPolicy>),
+}
+
+/// The policies of a table that apply to one role, joined to one expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowPolicy {
+    /// `((permissive) or ...) and (restrictive) and ...` as SQL.
+    pub expression: String,
+    /// The table's columns it reads; none when it may read any.
+    pub reads: Option<Vec<ColumnIndex>>,
+}
+
+/// A published table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// The schema's name.
+    pub schema: String,
+    /// The table's name.
+    pub name: String,
+    /// Its columns in attribute order, dropped ones left out.
+    pub columns: Vec<TableColumn>,
+    /// Which of them the publication sends: none for all.
+    pub published: Option<Vec<ColumnIndex>>,
+    /// The primary key's columns; empty without one.
+    pub primary_key: Vec<ColumnIndex>,
+    /// How the stream tells its rows apart.
+    pub replica_identity: ReplicaIdentity,
+    /// Whether row level security is enabled.
+    pub row_security: bool,
+    /// What each role that may be claimed can do, by role name.
+    pub access: HashMap<Arc<str>, Access>,
+}
+
+impl Table {
+    /// The column with this name.
+    pub fn column(&self, name: &str) -> Option<(ColumnIndex, &TableColumn)> {
+        self.columns.iter().enumerate().find(|(_, column)| column.name == name)
+    }
+}
+
+/// Everything the catalogue says, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Published tables by oid.
+    pub tables: HashMap<u32, Arc<Table>>,
+    /// Roles a token may claim: those granted to our login, never a superuser, never our login itself.
+    pub roles: Vec<Arc<str>>,
+    /// Every role's name, to tell "does not exist" from "not granted to us".
+    pub other_roles: Vec<String>,
+    /// The database's types.
+    pub types: Arc<TypeRegistry>,
+}
