@@ -9,6 +9,11 @@ select pg_catalog.jsonb_build_object(
   'force_row_security', c.relforcerowsecurity,
   -- Column lists exist from 15 on; the attribute is absent before.
   'published', to_jsonb(p) -> 'attnames',
+  'has_column_list', exists (
+    select from pg_catalog.pg_publication_rel pr join pg_catalog.pg_publication pub on pub.oid = pr.prpubid
+    where pub.pubname = p.pubname and pr.prrelid = c.oid and to_jsonb(pr) ->> 'prattrs' is not null),
+  -- Up to 17 the stream never has generated columns, whatever the view says.
+  'streams_generated', pg_catalog.current_setting('server_version_num')::int >= 180000,
   'primary_key', (
     select pg_catalog.to_jsonb(i.indkey::int2[]) from pg_catalog.pg_index i
     where i.indrelid = c.oid and i.indisprimary limit 1),

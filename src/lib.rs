@@ -6,9 +6,14 @@
 pub mod auth;
 pub mod change;
 pub mod claims;
+pub mod doors;
+pub mod hub;
 pub mod lsn;
+pub mod metrics;
 pub mod pg;
 pub mod pgoutput;
 pub mod policy;
+pub mod protocol;
+pub mod router;
 pub mod shutdown;
 pub mod source;

@@ -113,6 +113,8 @@ struct TableRow {
     row_security: bool,
     force_row_security: bool,
     published: Option<Vec<String>>,
+    has_column_list: bool,
+    streams_generated: bool,
     primary_key: Option<Vec<i16>>,
     columns: Option<Vec<ColumnRow>>,
     policies: Vec<PolicyRow>,
@@ -189,14 +191,22 @@ impl TableRow {
             }),
         });
         let columns: Vec<TableColumn> = columns.collect();
-        let published = self
-            .published
-            .map(|names| (0..columns.len()).filter(|&index| names.contains(&columns[index].name)).collect());
+        let in_view = |column: &TableColumn| self.published.as_ref().is_none_or(|names| names.contains(&column.name));
+        let streamed = |column: &TableColumn| {
+            in_view(column) && (column.generated.is_none() || (self.streams_generated && self.published.is_some()))
+        };
+        let listed = |column: &TableColumn| in_view(column) || (column.generated.is_some() && !self.has_column_list);
+        let indexes_of = |wanted: &dyn Fn(&TableColumn) -> bool| -> Vec<ColumnIndex> {
+            (0..columns.len()).filter(|&index| wanted(&columns[index])).collect()
+        };
+        let published = Some(indexes_of(&streamed));
+        let listed = indexes_of(&listed);
         Table {
             oid: self.oid,
             schema: self.schema,
             name: self.name,
             published,
+            listed,
             primary_key: self.primary_key.as_deref().and_then(indexes).unwrap_or_default(),
             replica_identity: match self.replica_identity.as_str() {
                 "f" => ReplicaIdentity::Full,

@@ -87,8 +87,10 @@ pub struct Table {
     pub name: String,
     /// Its columns in attribute order, dropped ones left out.
     pub columns: Vec<TableColumn>,
-    /// Which of them the publication sends: none for all.
+    /// Which of them the stream carries: none for all but generated ones.
     pub published: Option<Vec<ColumnIndex>>,
+    /// Which of them clients hear of in `columns`: the streamed ones, and generated ones the stream leaves out.
+    pub listed: Vec<ColumnIndex>,
     /// The primary key's columns; empty without one.
     pub primary_key: Vec<ColumnIndex>,
     /// How the stream tells its rows apart.

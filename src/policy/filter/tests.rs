@@ -67,6 +67,7 @@ fn table() -> Table {
         name: "t".to_owned(),
         columns,
         published: None,
+        listed: Vec::new(),
         primary_key: vec![0],
         replica_identity: ReplicaIdentity::Default,
         row_security: false,

@@ -1,0 +1,46 @@
+//! `vsn=1.0.0`: JSON objects (protocol reference, section 2.1). The server's frames always have the four keys topic,
+//! event, payload and ref, and never `join_ref`: strict clients throw anything else away.
+
+use crate::protocol::{BadFrame, Codec, Event, Frame, Push, Reply};
+use serde_json::Value;
+
+/// The codec of version 1.
+pub struct V1;
+
+impl Codec for V1 {
+    fn name(&self) -> &'static str {
+        "1.0.0"
+    }
+
+    fn decode_text(&self, text: &str) -> Result<Push, BadFrame> {
+        let Ok(Value::Object(mut frame)) = serde_json::from_str(text) else {
+            return Err(BadFrame("not a JSON object"));
+        };
+        let mut take = |key| frame.remove(key);
+        match (take("topic"), take("event"), take("payload"), take("ref")) {
+            (Some(topic), Some(event), Some(payload), Some(reference)) => {
+                Ok(Push { join_ref: take("join_ref").unwrap_or_default(), reference, topic, event, payload })
+            }
+            _ => Err(BadFrame("topic, event, payload or ref is missing")),
+        }
+    }
+
+    fn decode_binary(&self, bytes: &[u8]) -> Result<Push, BadFrame> {
+        self.decode_text(std::str::from_utf8(bytes).map_err(|_| BadFrame("not UTF-8"))?)
+    }
+
+    fn reply(&self, reply: &Reply<'_>) -> Frame {
+        let status = if reply.is_ok { "ok" } else { "error" };
+        let Reply { reference, topic, response, .. } = reply;
+        let text = format!(
+            r#"{{"ref":{reference},"event":"phx_reply","payload":{{"status":"{status}","response":{response}}},"topic":{topic}}}"#
+        );
+        Frame(text.into())
+    }
+
+    fn event(&self, event: &Event<'_>) -> Frame {
+        let Event { reference, topic, event, payload, .. } = event;
+        let topic = Value::from(*topic);
+        Frame(format!(r#"{{"ref":{reference},"event":"{event}","payload":{payload},"topic":{topic}}}"#).into())
+    }
+}

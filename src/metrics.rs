@@ -1,0 +1,57 @@
+//! Every counter, with its meaning. Read by `/health`; written by the edges, never by pure code that could return a
+//! count instead.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `by` more.
+    pub fn add(&self, by: usize) {
+        self.0.fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of one server.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Changes read from the stream.
+    pub changes: Counter,
+    /// Messages about changes put into outboxes.
+    pub deliveries: Counter,
+    /// Rows the database lane was asked about, once a subscriber's rights.
+    pub lane_questions: Counter,
+    /// Rows hidden because a value the policy or filter reads was not in the stream.
+    pub hidden_absent: Counter,
+    /// Rows hidden because the policy or filter failed on them.
+    pub hidden_error: Counter,
+    /// Subscriptions told that changes were skipped, because the lane was full or the database gone.
+    pub gaps: Counter,
+    /// Frames of clients that could not be understood.
+    pub malformed_frames: Counter,
+    /// Connections ended because the client did not keep up.
+    pub slow_clients: Counter,
+}
+
+impl Metrics {
+    /// Name and value of each counter.
+    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("changes_total", self.changes.get()),
+            ("deliveries_total", self.deliveries.get()),
+            ("lane_questions_total", self.lane_questions.get()),
+            ("hidden_absent_total", self.hidden_absent.get()),
+            ("hidden_error_total", self.hidden_error.get()),
+            ("gaps_total", self.gaps.get()),
+            ("malformed_frames_total", self.malformed_frames.get()),
+            ("slow_clients_total", self.slow_clients.get()),
+        ]
+    }
+}

@@ -1,0 +1,91 @@
+//! Every text and close code a client can be told when something is refused: one table, written by hand. Nothing here
+//! is made from an internal error.
+
+/// The API key is missing at the upgrade.
+pub const API_KEY_MISSING: &str = "API key is missing";
+/// A key that has expired, at the upgrade (there without the seconds).
+pub const TOKEN_EXPIRED: &str = "Token has expired";
+/// No more connections are taken.
+pub const TOO_MANY_USERS: &str = "Too many connected users";
+/// A push on a topic that was not joined, or a join outside `realtime:`.
+pub const UNMATCHED_TOPIC: &str = "unmatched topic";
+/// A join of `realtime:` with nothing behind it.
+pub const TOPIC_NAME_REQUIRED: &str = "TopicNameRequired: You must provide a topic name";
+/// One socket holds too many channels.
+pub const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels";
+/// `private` that is neither true nor false. It is not guessed: a guess could make a private channel public.
+pub const PRIVATE_NOT_BOOLEAN: &str = "InvalidJoinPayload: `private` must be true or false";
+/// More bindings than one join may have.
+pub const TOO_MANY_BINDINGS: &str = "InvalidJoinPayload: too many `postgres_changes` bindings";
+/// The subscription is active.
+pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
+/// The database cannot be asked at the moment; the subscription is tried again.
+pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the database cannot be reached, retrying";
+/// Changes could not be delivered, so the client's picture has a gap.
+pub const CHANGES_SKIPPED: &str =
+    "Changes were skipped because row level security could not be evaluated fast enough. Fetch your data again";
+
+/// The reply to a join whose payload is not an object.
+pub fn payload_not_an_object(inspected: &str) -> String {
+    format!("UnknownErrorOnChannel: expected params to be a :map, got: `{inspected}`")
+}
+
+/// A private channel the client may not read.
+pub fn unauthorized(sub_topic: &str) -> String {
+    format!("Unauthorized: You do not have permissions to read from this Channel topic: {sub_topic}")
+}
+
+/// A binding that cannot work, as a join error: the client asked to wait for it.
+pub fn disabled_for_configuration(reason: &str) -> String {
+    format!("RealtimeDisabledForConfiguration: {reason}")
+}
+
+/// The subscription did not become active in the time the client gave.
+pub fn subscribe_timeout(milliseconds: u128) -> String {
+    format!("PostgresChangesSubscribeTimeout: Timed out after {milliseconds}ms waiting for the postgres_changes subscription")
+}
+
+/// A policy that failed on a row: which table, and the SQLSTATE, but not the message, which may quote the row.
+pub fn policy_failed(schema: &str, table: &str, sqlstate: &str) -> String {
+    format!(
+        "Row level security of {schema}.{table} failed with SQLSTATE {sqlstate}. Rows it cannot decide are not sent"
+    )
+}
+
+/// Why the server ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The client was silent for too long.
+    Idle,
+    /// The client does not read what it is sent.
+    Slow,
+    /// A frame over the size limit.
+    TooLarge,
+    /// The client broke the WebSocket protocol.
+    Protocol,
+    /// The server stops.
+    Stopping,
+}
+
+impl Disconnect {
+    /// The close code (RFC 6455, section 7.4). All are below 4000, because some clients do not come back from those.
+    pub fn code(self) -> u16 {
+        match self {
+            Disconnect::Idle => 1000,
+            Disconnect::Protocol => 1002,
+            Disconnect::TooLarge => 1009,
+            Disconnect::Stopping => 1012,
+            Disconnect::Slow => 1013,
+        }
+    }
+
+    /// The reason sent with it; at most 123 bytes.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Disconnect::Idle | Disconnect::Protocol => "",
+            Disconnect::TooLarge => "frame too large",
+            Disconnect::Stopping => "server restarting",
+            Disconnect::Slow => "client too slow",
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Which subscription gets which change. This file is the handle; `task` is the loop, `core` decides.
+//!
+//! ```text
+//! fragments ──> task ──> core ──────────────────────> members' outboxes
+//!                 ^        └──LaneJob──> database lane ──^
+//! subscribe ──────┘
+//! catalogue (watch, from `refresh`)
+//! ```
+//!
+//! Bodies are rendered in `render`, filters and rights compiled in `subscription`, candidates found in `index`. What
+//! the process cannot decide is gathered in `questions` and asked in `statements`.
+
+mod core;
+mod database_lane;
+mod image;
+mod index;
+mod lane_job;
+mod prepare;
+mod questions;
+mod refresh;
+mod render;
+mod statements;
+mod subscription;
+mod task;
+
+pub use self::core::Config;
+pub use database_lane::Config as LaneConfig;
+pub use prepare::{PrepareError, Preparer};
+pub use refresh::{Refresh, Refresher};
+pub use subscription::{Binding, Subscription};
+pub use task::{Parts, RouterState};
+
+use crate::claims::Claims;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that wait at most; whoever subscribes waits for room.
+const QUEUE_COMMANDS: usize = 1024;
+
+pub(crate) enum Command {
+    Subscribe(Box<Subscription>, oneshot::Sender<Result<SubscriptionKey, String>>),
+    ReplaceClaims(SubscriptionKey, Claims),
+    Unsubscribe(SubscriptionKey),
+}
+
+/// The router's name for a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionKey(usize);
+
+/// The router has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the router has ended")]
+pub struct RouterGone;
+
+/// The way to the router. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Router {
+    /// A handle and the loop that serves it.
+    pub fn new(parts: Parts) -> (Router, impl Future<Output = ()> + Send + 'static) {
+        let (commands, receiver) = mpsc::channel(QUEUE_COMMANDS);
+        (Router { commands }, task::run(parts, receiver))
+    }
+
+    /// Enters a subscription: it takes effect between two transactions, and its client is told before any change
+    /// comes. The inner error is the reason why a join that wanted to wait cannot have what it asks for.
+    pub async fn subscribe(&self, subscription: Subscription) -> Result<Result<SubscriptionKey, String>, RouterGone> {
+        let (answer, key) = oneshot::channel();
+        self.commands.send(Command::Subscribe(Box::new(subscription), answer)).await.map_err(|_| RouterGone)?;
+        key.await.map_err(|_| RouterGone)
+    }
+
+    /// Judges a subscription by other claims from the next transaction on, and says so to its client.
+    pub async fn replace_claims(&self, key: SubscriptionKey, claims: Claims) -> Result<(), RouterGone> {
+        self.commands.send(Command::ReplaceClaims(key, claims)).await.map_err(|_| RouterGone)
+    }
+
+    /// Takes a subscription out. End its member first: then nothing more is delivered, whatever is on its way.
+    pub async fn unsubscribe(&self, key: SubscriptionKey) -> Result<(), RouterGone> {
+        self.commands.send(Command::Unsubscribe(key)).await.map_err(|_| RouterGone)
+    }
+}

@@ -1,0 +1,128 @@
+//! What a subscription needs from the database before it can be entered: the values of its filters as Postgres reads
+//! them, and the position it starts at.
+
+use super::subscription::{Binding, CastKey, CastValues};
+use crate::{
+    lsn::Lsn,
+    pg::connect::describe,
+    policy::{
+        binding::raised,
+        catalog::Catalog,
+        filter::{Cast, casts_needed},
+    },
+};
+use deadpool_postgres::{Object, Pool};
+use std::{sync::Arc, time::Duration};
+use tokio_postgres::error::DbError;
+
+/// How long the database may take for all of it.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The database could not be asked. Trying again may help.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// No connection.
+    #[error("no connection for a subscription")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// The connection failed.
+    #[error("the database failed while a subscription was prepared")]
+    Database(#[from] tokio_postgres::Error),
+    /// It took too long.
+    #[error("the database did not answer within {}s", LIMIT.as_secs())]
+    Timeout,
+}
+
+/// Prepares subscriptions. Cheap to clone.
+#[derive(Clone)]
+pub struct Preparer {
+    pool: Pool,
+}
+
+impl Preparer {
+    /// One that asks through this pool.
+    pub fn new(pool: Pool) -> Preparer {
+        Preparer { pool }
+    }
+
+    /// The values of the bindings' filters, and the end of the log: what committed before is not the subscriber's.
+    pub async fn prepare(
+        &self,
+        bindings: &[Binding],
+        catalog: &Catalog,
+    ) -> Result<(Arc<CastValues>, Lsn), PrepareError> {
+        match tokio::time::timeout(LIMIT, self.ask(bindings, catalog)).await {
+            Ok(prepared) => prepared.inspect_err(|error| tracing::warn!(error = %describe(error), "cannot prepare")),
+            Err(_) => Err(PrepareError::Timeout),
+        }
+    }
+
+    async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Lsn), PrepareError> {
+        let client = self.pool.get().await?;
+        let mut values = CastValues::new();
+        for request in bindings.iter().filter_map(|binding| binding.request.as_ref().ok()) {
+            if request.conditions.is_empty() {
+                continue;
+            }
+            for table in catalog.tables.values().filter(|table| request.names(&table.schema, &table.name)) {
+                for cast in casts_needed(&request.conditions, table, &catalog.types) {
+                    let key = CastKey { statement: cast.statement(), value: cast.value.clone() };
+                    if !values.contains_key(&key) {
+                        let read = read(&client, &cast).await?;
+                        values.insert(key, read);
+                    }
+                }
+            }
+        }
+        // Not the flush position: with synchronous_commit off a commit is visible before it is flushed.
+        let statement = client.prepare_cached("select pg_catalog.pg_current_wal_insert_lsn()::text").await?;
+        let start: String = client.query_one(&statement, &[]).await?.get(0);
+        Ok((Arc::new(values), start.parse().unwrap_or(Lsn::ZERO)))
+    }
+}
+
+/// Lets Postgres read a value; its refusal is an answer, too.
+async fn read(client: &Object, cast: &Cast) -> Result<Result<Vec<Option<String>>, String>, PrepareError> {
+    match client.query_one(&cast.statement(), &[&cast.value]).await {
+        Ok(row) => Ok(Ok(row.get::<_, Option<Vec<Option<String>>>>(0).unwrap_or_default())),
+        Err(error) => match error.as_db_error() {
+            Some(refusal) => Ok(Err(refusal_text(cast, refusal))),
+            None => Err(error.into()),
+        },
+    }
+}
+
+/// As the server we replace words it: severity, SQLSTATE with its name, message.
+fn refusal_text(cast: &Cast, error: &DbError) -> String {
+    match cast.refusal(error.message()) {
+        Some(text) => raised(&text),
+        None => format!("ERROR {} ({}) {}", error.code().code(), condition_name(error.code().code()), error.message()),
+    }
+}
+
+/// The condition names of the SQLSTATEs a value that does not fit can raise (PostgreSQL documentation, appendix A).
+fn condition_name(sqlstate: &str) -> &'static str {
+    match sqlstate {
+        "22P02" => "invalid_text_representation",
+        "22P03" => "invalid_binary_representation",
+        "22003" => "numeric_value_out_of_range",
+        "22007" => "invalid_datetime_format",
+        "22008" => "datetime_field_overflow",
+        "22009" => "invalid_time_zone_displacement_value",
+        "22001" => "string_data_right_truncation",
+        "22021" => "character_not_in_repertoire",
+        "22023" => "invalid_parameter_value",
+        "22026" => "string_data_length_mismatch",
+        "2201B" => "invalid_regular_expression",
+        "2202E" => "array_subscript_error",
+        "23514" => "check_violation",
+        "23502" => "not_null_violation",
+        "42501" => "insufficient_privilege",
+        "42704" => "undefined_object",
+        "42725" => "ambiguous_function",
+        "42804" => "datatype_mismatch",
+        "42846" => "cannot_coerce",
+        "42883" => "undefined_function",
+        "54000" => "program_limit_exceeded",
+        _ => "error",
+    }
+}

@@ -1,0 +1,211 @@
+//! What the database lane has to ask, gathered over a batch: each question once, however many subscribers share it.
+//! Pure: it writes SQL and reads verdicts; `database_lane` asks.
+//!
+//! A question is an expression over a row image, in the name of a role and claims. The form was tried on Postgres:
+//! the image becomes a row by `json_populate_record`, under the table's bare name, because policies name it so.
+
+use super::{
+    image::Image,
+    lane_job::{Candidate, LaneWork},
+};
+use crate::{
+    change::{
+        Datum,
+        value::{TypeRegistry, oid},
+    },
+    policy::catalog::{ColumnIndex, RowPolicy, Table},
+};
+use postgres_protocol::escape::escape_identifier;
+use serde_json::{Map, Value, value::RawValue};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// Which rows are asked about in one statement: same table, same rights, same expression.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    /// Whose rights.
+    pub(super) role: Arc<str>,
+    /// The claims policies see; none for a filter, which does not depend on them.
+    pub(super) claims: Option<Arc<str>>,
+    /// The statement: `$1` is the list of images, further parameters are `parameters`.
+    pub(super) statement: Arc<str>,
+    /// Values of a filter.
+    pub(super) parameters: Vec<String>,
+}
+
+/// A row of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) group: usize,
+    pub(super) row: usize,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Yes,
+    No,
+    /// The expression failed on this row, with this SQLSTATE.
+    Failed(Arc<str>),
+    /// Nobody could be asked.
+    Unasked,
+}
+
+/// One statement's worth of questions.
+pub(super) struct Group {
+    pub(super) key: GroupKey,
+    /// Schema and name of the table, for messages.
+    pub(super) table: (String, String),
+    pub(super) images: Vec<Arc<str>>,
+    rows: HashMap<Arc<str>, usize>,
+}
+
+/// The questions of a batch.
+#[derive(Default)]
+pub(super) struct Questions {
+    pub(super) groups: Vec<Group>,
+    by_key: HashMap<GroupKey, usize>,
+}
+
+impl Questions {
+    /// Asks whether the policy lets the subscriber see the row; none when the image lacks what the policy reads.
+    pub(super) fn may_see(
+        &mut self,
+        work: &LaneWork,
+        types: &TypeRegistry,
+        candidate: &Candidate,
+        policy: &RowPolicy,
+        image: &Image<'_>,
+    ) -> Option<Question> {
+        let row = RowImage::of(&work.table, types, image);
+        if !row.has(&work.table, policy.reads.as_deref()) {
+            return None;
+        }
+        let key = GroupKey {
+            role: candidate.claims.role.clone(),
+            claims: Some(candidate.claims.json.clone()),
+            statement: statement(&work.table, types, &policy.expression).into(),
+            parameters: Vec::new(),
+        };
+        Some(self.ask(key, &work.table, row.json))
+    }
+
+    /// Asks whether the database's part of a filter holds; none when the image lacks what it reads.
+    pub(super) fn matches(
+        &mut self,
+        work: &LaneWork,
+        types: &TypeRegistry,
+        role: &Arc<str>,
+        filter: (String, Vec<String>),
+        reads: &[ColumnIndex],
+        image: &Image<'_>,
+    ) -> Option<Question> {
+        let row = RowImage::of(&work.table, types, image);
+        if !row.has(&work.table, Some(reads)) {
+            return None;
+        }
+        let (expression, parameters) = filter;
+        let statement = statement(&work.table, types, &expression).into();
+        let key = GroupKey { role: role.clone(), claims: None, statement, parameters };
+        Some(self.ask(key, &work.table, row.json))
+    }
+
+    fn ask(&mut self, key: GroupKey, table: &Table, image: Arc<str>) -> Question {
+        let group = *self.by_key.entry(key.clone()).or_insert_with(|| {
+            let table = (table.schema.clone(), table.name.clone());
+            self.groups.push(Group { key, table, images: Vec::new(), rows: HashMap::new() });
+            self.groups.len() - 1
+        });
+        let Group { images, rows, .. } = &mut self.groups[group];
+        let row = *rows.entry(image.clone()).or_insert_with(|| {
+            images.push(image);
+            images.len() - 1
+        });
+        Question { group, row }
+    }
+}
+
+/// A row image as the object `json_populate_record` takes, and which columns have a value there.
+struct RowImage {
+    json: Arc<str>,
+    present: HashSet<ColumnIndex>,
+}
+
+impl RowImage {
+    fn of(table: &Table, types: &TypeRegistry, image: &Image<'_>) -> RowImage {
+        let mut present = HashSet::new();
+        let mut object: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
+        for (index, column) in table.columns.iter().enumerate() {
+            let json = match image.get(index) {
+                Datum::Absent => continue,
+                Datum::Null => Some("null".to_owned()),
+                Datum::Text(text) => std::str::from_utf8(text).ok().and_then(|text| {
+                    if is_json(types, column.type_oid) {
+                        // A JSON null would become SQL's NULL, which is another value.
+                        (text.trim() != "null").then(|| text.to_owned())
+                    } else {
+                        Some(Value::from(text).to_string())
+                    }
+                }),
+            };
+            if let Some(json) = json.and_then(|json| RawValue::from_string(json).ok()) {
+                present.insert(index);
+                object.insert(&column.name, json);
+            }
+        }
+        // Generated columns that the stream leaves out are computed by the statement from their definition.
+        for (index, column) in table.columns.iter().enumerate() {
+            if let Some(generated) = &column.generated {
+                if !present.contains(&index) && generated.reads.iter().all(|read| present.contains(read)) {
+                    present.insert(index);
+                }
+            }
+        }
+        let json = serde_json::to_string(&object).unwrap_or_else(|_| Value::Object(Map::new()).to_string());
+        RowImage { json: json.into(), present }
+    }
+
+    /// Whether the image has every column that is read; none means that any may be.
+    fn has(&self, table: &Table, reads: Option<&[ColumnIndex]>) -> bool {
+        match reads {
+            Some(reads) => reads.iter().all(|index| self.present.contains(index)),
+            None => (0..table.columns.len()).all(|index| self.present.contains(&index)),
+        }
+    }
+}
+
+fn is_json(types: &TypeRegistry, type_oid: u32) -> bool {
+    matches!(types.base(type_oid), oid::JSON | oid::JSONB)
+}
+
+/// One row a verdict: the image's number, from 1, and what the expression says of it.
+fn statement(table: &Table, types: &TypeRegistry, expression: &str) -> String {
+    let alias = escape_identifier(&table.name);
+    let qualified = format!("{}.{alias}", escape_identifier(&table.schema));
+    let populated = format!("pg_catalog.json_populate_record(null::{qualified}, _walcast._image::json) as {alias}");
+    let is_computed = |index: ColumnIndex| {
+        table.columns[index].generated.is_some()
+            && table.published.as_ref().is_none_or(|published| !published.contains(&index))
+    };
+    let source = if (0..table.columns.len()).any(is_computed) {
+        let columns = table.columns.iter().enumerate().map(|(index, column)| {
+            let name = escape_identifier(&column.name);
+            match &column.generated {
+                Some(generated) if is_computed(index) => {
+                    let sql_type = types.get(column.type_oid).map_or("text", |info| info.sql_name.as_str());
+                    format!("({})::{sql_type} as {name}", generated.expression)
+                }
+                _ => format!("{alias}.{name}"),
+            }
+        });
+        format!("(select {} from {populated}) as {alias}", columns.collect::<Vec<_>>().join(", "))
+    } else {
+        populated
+    };
+    format!(
+        "select _walcast._number, (select {expression} from {source}) \
+         from pg_catalog.unnest($1::pg_catalog.text[]) with ordinality as _walcast(_image, _number)"
+    )
+}

@@ -1,0 +1,152 @@
+//! Keeps the catalogue current: asks for its version twice a second, reads it when that changed, publishes it on a
+//! `watch`. Without superuser there is no event trigger, so it polls.
+
+use crate::{
+    pg::{
+        Target,
+        catalog::{self, CatalogError},
+        connect::{ConnectError, describe},
+    },
+    policy::catalog::Catalog,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+/// How often the version is asked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one look at the catalogue may take.
+const QUERY_LIMIT: Duration = Duration::from_secs(10);
+/// How long the router waits for a catalogue that knows a table.
+const NOW_LIMIT: Duration = Duration::from_secs(2);
+
+struct Published {
+    catalog: Arc<Catalog>,
+    /// Looks at the catalogue that have been completed.
+    looks: u64,
+}
+
+/// The reader's end. Cheap to clone.
+#[derive(Clone)]
+pub struct Refresh {
+    published: watch::Receiver<Published>,
+    wish: Arc<Notify>,
+}
+
+/// Why the first catalogue could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No catalogue.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// The task's end.
+pub struct Refresher {
+    target: Target,
+    publication: String,
+    client: Option<Client>,
+    published: watch::Sender<Published>,
+    wish: Arc<Notify>,
+}
+
+impl Refresher {
+    /// Reads the first catalogue.
+    pub async fn start(target: &Target, publication: &str) -> Result<(Refresh, Refresher), RefreshError> {
+        let mut client = target.connect("walcast catalogue").await?;
+        let catalog = Arc::new(catalog::read(&mut client, publication).await?);
+        let (sender, receiver) = watch::channel(Published { catalog, looks: 0 });
+        let wish = Arc::new(Notify::new());
+        let refresh = Refresh { published: receiver, wish: wish.clone() };
+        let (target, publication) = (target.clone(), publication.to_owned());
+        Ok((refresh, Refresher { target, publication, client: Some(client), published: sender, wish }))
+    }
+
+    /// Looks again and again until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut timer = interval(POLL_INTERVAL);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = timer.tick() => {}
+                () = self.wish.notified() => {}
+            }
+            let problem = match timeout(QUERY_LIMIT, self.look()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(describe(&error)),
+                Err(_) => Some("no answer in time".to_owned()),
+            };
+            if let Some(problem) = &problem {
+                self.client = None;
+                if !failing {
+                    tracing::warn!(problem, "cannot look at the catalogue; rights stay as they were last read");
+                }
+            }
+            failing = problem.is_some();
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), RefreshError> {
+        let mut client = match self.client.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => self.target.connect("walcast catalogue").await?,
+        };
+        let version = catalog::version(&client, &self.publication).await?;
+        let is_current = self.published.borrow().catalog.version == version;
+        let catalog = if is_current {
+            None
+        } else {
+            let catalog = catalog::read(&mut client, &self.publication).await?;
+            tracing::info!(tables = catalog.tables.len(), roles = catalog.roles.len(), "catalogue read");
+            Some(Arc::new(catalog))
+        };
+        self.client = Some(client);
+        self.published.send_modify(|published| {
+            published.looks += 1;
+            if let Some(catalog) = catalog {
+                published.catalog = catalog;
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Refresh {
+    /// The last catalogue that was read.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.published.borrow().catalog.clone()
+    }
+
+    /// Waits for the next look at the catalogue, whether or not it changed.
+    pub async fn changed(&mut self) {
+        if self.published.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits, a bounded time, until the catalogue has been looked at anew from here on.
+    pub async fn now(&mut self) {
+        // The look that is under way may have begun too early, so the one after it counts.
+        let wanted = self.published.borrow().looks + 2;
+        let look = async {
+            while self.published.borrow_and_update().looks < wanted {
+                self.wish.notify_one();
+                if self.published.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if timeout(NOW_LIMIT, look).await.is_err() {
+            tracing::warn!("the catalogue could not be read in time; rows of tables it does not know stay hidden");
+        }
+    }
+}

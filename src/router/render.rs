@@ -1,0 +1,208 @@
+//! A change → the JSON body clients see, and the frames that carry it. Pure.
+//!
+//! A body is made once for each column set and extent of the old image, a frame once for each topic, encoding and list
+//! of ids; every further receiver costs a reference count.
+
+use super::{
+    image::Image,
+    subscription::{ColumnSet, Fault},
+};
+use crate::{
+    change::{Change, Datum, Operation, value::TypeRegistry},
+    hub::{Member, MessageForm},
+    policy::catalog::{ColumnIndex, Table},
+    protocol::{Event, Frame},
+};
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value;
+use std::{collections::HashMap, sync::Arc};
+
+/// Values whose JSON is longer than this are left out of a change that is too large (protocol reference, 4.5).
+const KEPT_OF_TOO_LARGE_BYTES: usize = 64;
+/// Microseconds between the epochs of Unix and of Postgres.
+const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+/// What of the change a subscriber gets to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Extent {
+    /// The change with the old image's granted columns.
+    WholeOld,
+    /// The change with the key as the old image.
+    KeyOnly,
+    /// The change with the key of the *new* image in the place of an old one he may not see.
+    NewKey,
+    /// Only that there was one.
+    Fault(Fault),
+}
+
+type FrameKey = (Arc<str>, &'static str, MessageForm, Vec<u32>);
+
+/// Renders one change.
+pub(super) struct Rendering<'a> {
+    change: &'a Change,
+    table: &'a Table,
+    types: &'a TypeRegistry,
+    old: Option<Image<'a>>,
+    new: Option<Image<'a>>,
+    commit_time: i64,
+    is_too_large: bool,
+    bodies: Vec<(Arc<ColumnSet>, Extent, Body)>,
+}
+
+struct Body {
+    json: Arc<str>,
+    frames: HashMap<FrameKey, Frame>,
+}
+
+impl<'a> Rendering<'a> {
+    /// A rendering of `change`, whose columns stand in the table's at `map`.
+    pub(super) fn new(
+        change: &'a Change,
+        table: &'a Table,
+        map: &'a [Option<usize>],
+        types: &'a TypeRegistry,
+        commit_time: i64,
+        max_record_bytes: usize,
+    ) -> Rendering<'a> {
+        let old = change.old.as_ref().map(|old| Image::new(&old.row, map));
+        let new = change.new.as_ref().map(|row| Image::new(row, map));
+        let bytes = old.iter().chain(&new).map(|image| size(image, table)).sum::<usize>();
+        let is_too_large = bytes > max_record_bytes;
+        Rendering { change, table, types, old, new, commit_time, is_too_large, bodies: Vec::new() }
+    }
+
+    /// Queues the change to a member, for these of its bindings.
+    pub(super) fn deliver(&mut self, member: &Member, columns: &Arc<ColumnSet>, extent: Extent, ids: Vec<u32>) -> bool {
+        let at = self.bodies.iter().position(|(set, known, _)| {
+            *known == extent && (Arc::ptr_eq(set, columns) || (matches!(extent, Extent::Fault(_)) || set == columns))
+        });
+        let at = at.unwrap_or_else(|| {
+            let body = Body { json: self.body(columns, extent).into(), frames: HashMap::new() };
+            self.bodies.push((columns.clone(), extent, body));
+            self.bodies.len() - 1
+        });
+        let operation = self.change.operation;
+        let Body { json, frames } = &mut self.bodies[at].2;
+        let key = (member.topic().clone(), member.codec().name(), member.form(), ids);
+        let frame = frames.entry(key).or_insert_with_key(|(topic, _, form, ids)| frame(member, topic, *form, ids, operation, json));
+        member.deliver(frame.clone())
+    }
+
+    fn body(&self, columns: &ColumnSet, extent: Extent) -> String {
+        let operation = self.change.operation;
+        let place = format!(
+            r#""schema":{},"table":{},"type":"{}""#,
+            Value::from(self.table.schema.as_str()),
+            Value::from(self.table.name.as_str()),
+            operation.name()
+        );
+        let mut body = String::with_capacity(512);
+        if let Extent::Fault(fault) = extent {
+            let old = if operation == Operation::Update { r#","old_record":{}"# } else { "" };
+            return format!(
+                r#"{{{place},"commit_timestamp":null,"columns":[],"record":{{}}{old},"errors":["{}"]}}"#,
+                fault.text()
+            );
+        }
+        body.push('{');
+        body.push_str(&place);
+        body.push_str(&format!(r#","commit_timestamp":"{}","columns":"#, commit_timestamp(self.commit_time)));
+        body.push_str(&columns.listing);
+        if let Some(new) = &self.new {
+            body.push_str(r#","record":"#);
+            self.record(&mut body, new, &columns.columns);
+        }
+        if operation != Operation::Insert {
+            body.push_str(r#","old_record":"#);
+            self.old_record(&mut body, columns, extent);
+        }
+        body.push_str(r#","errors":"#);
+        body.push_str(if self.is_too_large { r#"["Error 413: Payload Too Large"]"# } else { "null" });
+        body.push('}');
+        body
+    }
+
+    /// The old image, or its key; when Postgres logged none, the key did not change and stands in the new image.
+    fn old_record(&self, body: &mut String, columns: &ColumnSet, extent: Extent) {
+        let key = || -> Vec<ColumnIndex> {
+            columns.columns.iter().copied().filter(|index| self.table.primary_key.contains(index)).collect()
+        };
+        match (&self.old, &self.new) {
+            (Some(old), _) if extent == Extent::WholeOld => self.record(body, old, &columns.columns),
+            (None, Some(new)) if extent == Extent::WholeOld => {
+                let identity = columns.columns.iter().copied().filter(|&index| {
+                    new.is_key(index, &self.change.relation) || self.table.primary_key.contains(&index)
+                });
+                self.record(body, new, &identity.collect::<Vec<_>>());
+            }
+            (Some(old), _) if extent == Extent::KeyOnly => self.record(body, old, &key()),
+            (_, Some(new)) => self.record(body, new, &key()),
+            (Some(old), None) => self.record(body, old, &key()),
+            (None, None) => body.push_str("{}"),
+        }
+    }
+
+    fn record(&self, body: &mut String, image: &Image<'_>, columns: &[ColumnIndex]) {
+        let mut value = Vec::new();
+        body.push('{');
+        let mut is_first = true;
+        for &index in columns {
+            let column = &self.table.columns[index];
+            value.clear();
+            match image.get(index) {
+                Datum::Absent => continue,
+                Datum::Null if self.is_too_large => continue,
+                Datum::Null => value.extend_from_slice(b"null"),
+                Datum::Text(text) => crate::change::value::render(self.types, column.type_oid, text, &mut value),
+            }
+            if self.is_too_large && value.len() > KEPT_OF_TOO_LARGE_BYTES {
+                continue;
+            }
+            let Ok(text) = std::str::from_utf8(&value) else { continue };
+            if !std::mem::take(&mut is_first) {
+                body.push(',');
+            }
+            body.push_str(&Value::from(column.name.as_str()).to_string());
+            body.push(':');
+            body.push_str(text);
+        }
+        body.push('}');
+    }
+}
+
+fn frame(member: &Member, topic: &str, form: MessageForm, ids: &[u32], operation: Operation, body: &str) -> Frame {
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    let modern = || format!(r#"{{"ids":[{}],"data":{body}}}"#, ids.join(","));
+    let (event, payload) = match form {
+        MessageForm::Modern => ("postgres_changes", &modern()),
+        MessageForm::Legacy => (operation.name(), &body.to_owned()),
+    };
+    member.codec().event(&Event { join_ref: &Value::Null, reference: &Value::Null, topic, event, payload })
+}
+
+/// About what the change would take as text: names and values of an image.
+fn size(image: &Image<'_>, table: &Table) -> usize {
+    let columns = table.columns.iter().enumerate();
+    columns
+        .map(|(index, column)| match image.get(index) {
+            Datum::Text(text) => column.name.len() + text.len(),
+            Datum::Null | Datum::Absent => column.name.len(),
+        })
+        .sum()
+}
+
+/// UTC with milliseconds and `Z`.
+fn commit_timestamp(microseconds: i64) -> String {
+    let unix = microseconds.saturating_add(POSTGRES_EPOCH_MICROSECONDS);
+    let time = Timestamp::from_microsecond(unix).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC);
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_commit_time_has_milliseconds_and_z() {
+        assert_eq!(super::commit_timestamp(0), "2000-01-01T00:00:00.000Z");
+        assert_eq!(super::commit_timestamp(26 * 31_557_600_000_000 + 1_234_567), "2026-01-01T12:00:01.234Z");
+    }
+}

@@ -1,0 +1,144 @@
+//! The router's loop: receive, call the core, send on. It owns the core.
+
+use super::{
+    Command, LaneConfig, SubscriptionKey,
+    core::{Config, RouterCore},
+    database_lane::lane,
+    image::agrees,
+    refresh::Refresh,
+};
+use crate::{
+    change::{Fragment, relation::Relation},
+    lsn::Lsn,
+    metrics::Metrics,
+    shutdown::Tasks,
+};
+use deadpool_postgres::Pool;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+/// How often subscriptions of connections that ended without a word are taken out.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Relations the catalogue was asked about and does not agree with: asked once each time the stream describes one.
+const KNOWN_DISAGREEMENTS: usize = 1024;
+
+/// What the router needs.
+pub struct Parts {
+    /// Its choices.
+    pub config: Config,
+    /// The lane's choices.
+    pub lane: LaneConfig,
+    /// The lane's connections.
+    pub pool: Pool,
+    /// The changes.
+    pub fragments: mpsc::Receiver<Arc<Fragment>>,
+    /// Where it says how far it is.
+    pub state: watch::Sender<RouterState>,
+    /// Up to where changes have been handed on.
+    pub handed_on: watch::Sender<Lsn>,
+    /// The catalogue.
+    pub refresh: Refresh,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the lane's task runs.
+    pub tasks: Tasks,
+}
+
+/// How the router is doing.
+#[derive(Clone, Debug, Default)]
+pub struct RouterState {
+    /// Subscriptions entered.
+    pub subscriptions: usize,
+    /// Commit time of the last transaction routed, in microseconds since 2000-01-01 UTC.
+    pub commit_time: i64,
+}
+
+pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
+    let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
+    parts.tasks.spawn("database lane", lane_task.run());
+    let mut core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let mut disagreements: Vec<Arc<Relation>> = Vec::new();
+    let mut sweep = interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut between_transactions = true;
+    loop {
+        // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and
+        // the command queue is bounded.
+        tokio::select! {
+            biased;
+            command = commands.recv(), if between_transactions => match command {
+                Some(command) => {
+                    execute(&mut core, command);
+                    parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+                }
+                None => return,
+            },
+            () = parts.refresh.changed() => core.set_catalog(parts.refresh.catalog()),
+            _ = sweep.tick() => {
+                core.sweep();
+                parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+            }
+            fragment = parts.fragments.recv() => {
+                let Some(fragment) = fragment else { return };
+                agree(&mut core, &mut parts.refresh, &mut disagreements, &fragment).await;
+                if let Some(job) = core.route(&fragment) {
+                    lane.offer(job);
+                }
+                between_transactions = fragment.end_lsn.is_some();
+                if let Some(end) = fragment.end_lsn {
+                    parts.handed_on.send_replace(end);
+                    parts.state.send_if_modified(|state| {
+                        state.commit_time = fragment.commit_time;
+                        false
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn execute(core: &mut RouterCore, command: Command) {
+    match command {
+        Command::Subscribe(subscription, answer) => {
+            let entered = core.subscribe(*subscription).map(SubscriptionKey);
+            // Whoever asked is gone: so is the subscription.
+            if let Err(Ok(SubscriptionKey(key))) = answer.send(entered) {
+                core.unsubscribe(key);
+            }
+        }
+        Command::ReplaceClaims(SubscriptionKey(key), claims) => core.replace_claims(key, claims),
+        Command::Unsubscribe(SubscriptionKey(key)) => core.unsubscribe(key),
+    }
+}
+
+/// A table the catalogue does not know as the stream describes it: the catalogue is read again before the change is
+/// judged, so that the first rows after an ALTER or CREATE are judged by the table they belong to. Bounded; what is
+/// still unknown then is hidden.
+async fn agree(
+    core: &mut RouterCore,
+    refresh: &mut Refresh,
+    disagreements: &mut Vec<Arc<Relation>>,
+    fragment: &Fragment,
+) {
+    let mut last: Option<&Arc<Relation>> = None;
+    for change in &fragment.changes {
+        let relation = &change.relation;
+        if last.is_some_and(|last| Arc::ptr_eq(last, relation)) {
+            continue;
+        }
+        last = Some(relation);
+        let known = core.catalog().tables.get(&relation.oid).is_some_and(|table| agrees(table, relation));
+        if known || disagreements.iter().any(|seen| Arc::ptr_eq(seen, relation)) {
+            continue;
+        }
+        refresh.now().await;
+        core.set_catalog(refresh.catalog());
+        if disagreements.len() == KNOWN_DISAGREEMENTS {
+            disagreements.clear();
+        }
+        disagreements.push(relation.clone());
+    }
+}
