@@ -84,7 +84,7 @@ const IMPURE: &[&str] = &[
 fn every_module_uses_only_what_its_layer_may() {
     let mut faults = Vec::new();
     for (path, module) in sources() {
-        let source = fs::read_to_string(&path).unwrap();
+        let source = fs::read_to_string(root().join(&path)).unwrap();
         faults.extend(faults_in(&path, &module, &source));
     }
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
@@ -113,17 +113,20 @@ fn every_way_to_name_a_forbidden_module_is_seen() {
     assert_eq!(seen("nobody", "src/nobody/mod.rs", ""), ["src/nobody/mod.rs:1"], "a module without a row");
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// Every source file with the top-level module it belongs to.
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut found, mut open) = (Vec::new(), vec![root.join("src")]);
+    let (mut found, mut open) = (Vec::new(), vec![root().join("src")]);
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let path = path.strip_prefix(root).unwrap().to_owned();
+                let path = path.strip_prefix(root()).unwrap().to_owned();
                 let module = path.components().nth(1).unwrap().as_os_str().to_str().unwrap();
                 let module = module.trim_end_matches(".rs").to_owned();
                 found.push((path, module));

@@ -2,6 +2,7 @@
 
 use crate::support::{
     postgres::{Database, Postgres, binaries, connect, default_major, majors, new_directory},
+    skip,
     wait::until,
 };
 use std::{
@@ -190,7 +191,7 @@ async fn a_dropped_cluster_ends_and_an_ephemeral_one_leaves_nothing() {
 #[tokio::test]
 async fn root_gets_a_directory_outside_a_home_that_is_closed_to_others() {
     if !is_root() {
-        eprintln!("SKIPPED: root_gets_a_directory_outside_a_home_that_is_closed_to_others (needs root)");
+        skip("root_gets_a_directory_outside_a_home_that_is_closed_to_others", "needs root");
         return;
     }
     let home = Directory::new();
@@ -215,7 +216,7 @@ async fn root_gets_a_directory_outside_a_home_that_is_closed_to_others() {
 #[tokio::test]
 async fn the_server_has_no_group_of_roots() {
     if !is_root() {
-        eprintln!("SKIPPED: the_server_has_no_group_of_roots (needs root)");
+        skip("the_server_has_no_group_of_roots", "needs root");
         return;
     }
     let directory = Directory::new();
@@ -235,7 +236,7 @@ async fn the_server_has_no_group_of_roots() {
 #[tokio::test]
 async fn programs_the_servers_user_cannot_reach_are_refused_by_name() {
     if !is_root() {
-        eprintln!("SKIPPED: programs_the_servers_user_cannot_reach_are_refused_by_name (needs root)");
+        skip("programs_the_servers_user_cannot_reach_are_refused_by_name", "needs root");
         return;
     }
     let (home, directory) = (Directory::new(), Directory::new());
