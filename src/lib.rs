@@ -5,5 +5,6 @@
 
 pub mod change;
 pub mod claims;
+pub mod devdb;
 pub mod lsn;
 pub mod policy;
