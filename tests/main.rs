@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod architecture;
+mod changes;
 mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod support;

@@ -1,0 +1,4 @@
+//! What clients are told of a row: compared with what Postgres itself says.
+
+mod types;
+mod values;
