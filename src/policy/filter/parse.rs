@@ -89,6 +89,7 @@ fn unquoted(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn shown(text: &str) -> String {
         let conditions = parse(text).unwrap();
@@ -145,5 +146,21 @@ mod tests {
         assert_eq!(parse(&vec!["n=gt.1"; 100].join(",")).map(|conditions| conditions.len()), Ok(100));
         let refusal = "Error parsing `filter` params: too many conditions. Maximum 100";
         assert_eq!(parse(&vec!["n=gt.1"; 101].join(",")).unwrap_err(), refusal);
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_value_is_read_back_whatever_it_is(value in any::<String>(), after in any::<bool>()) {
+            let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+            let rest = if after { ",n=eq.1" } else { "" };
+            let conditions = parse(&format!("a=eq.\"{quoted}\"{rest}")).unwrap();
+            prop_assert_eq!(conditions.len(), 1 + usize::from(after));
+            prop_assert_eq!(&conditions[0].value, &value);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z=.,()\"\\\\ é]{0,40}") {
+            let _ = parse(&text);
+        }
     }
 }
