@@ -4,7 +4,7 @@ select t.oid::bigint,
        pg_catalog.format_type(t.oid, null) as sql_name,
        t.typtype::text,
        -- A true array, and not a type that can be subscripted, such as point or jsonb.
-       case when t.typcategory = 'A' and t.typelem <> 0 then t.typelem::bigint else 0 end as element,
+       case when t.typelem <> 0 and t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc then t.typelem::bigint else 0 end as element,
        coalesce(e.typdelim, ',')::text as delimiter,
        t.typbasetype::bigint,
        case when t.typtype = 'c' then (

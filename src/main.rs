@@ -1,1 +1,5 @@
-fn main() {}
+//! The `walcast` binary: everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    walcast::cli::run()
+}

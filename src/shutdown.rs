@@ -1,7 +1,7 @@
 //! The stop token and the set of named tasks: the only place that spawns.
 //!
 //! Every long-lived task is spawned through a [`Tasks`] and awaited at the end, each within a limit; what belongs to a
-//! value and ends with it (a connection's driver) goes through [`drive`].
+//! value and ends with it (a connection's driver) goes through `drive`.
 
 use std::{future::Future, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -105,11 +105,5 @@ pub(crate) fn system_frame(
         "message": message,
         "channel": topic.strip_prefix("realtime:").unwrap_or(topic),
     });
-    codec.event(&Event {
-        join_ref,
-        reference: &Value::Null,
-        topic,
-        event: "system",
-        payload: &payload.to_string(),
-    })
+    codec.event(&Event { join_ref, reference: &Value::Null, topic, event: "system", payload: &payload.to_string() })
 }

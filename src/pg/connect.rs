@@ -9,6 +9,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_postgres::{Client, Config, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+/// How values are written, whatever the server's or the role's defaults are: what the stream carries and what filters
+/// are compared with must be spelled alike.
+pub const TEXT_FORMS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC \
+                              -c bytea_output=hex";
+/// What reading the stream's texts depends on, for sessions that otherwise keep the database's defaults.
+pub const TEXT_INPUT: &str = "-c intervalstyle=postgres";
+
 /// How long one attempt to reach the server may take when the connection string sets no `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -107,9 +114,11 @@ impl Target {
         Ok(client)
     }
 
-    /// A pool of at most `size` connections, made when first needed.
-    pub fn pool(&self, application: &str, size: usize) -> Result<Pool, ConnectError> {
+    /// A pool of at most `size` connections, made when first needed. `settings` are startup options of the form
+    /// `-c name=value`.
+    pub fn pool(&self, application: &str, size: usize, settings: &str) -> Result<Pool, ConnectError> {
         let mut config = (*self.config).clone();
+        config.options([config.get_options().unwrap_or_default(), settings].join(" ").trim());
         config.application_name(application);
         let manager =
             Manager::from_config(config, self.rustls(), ManagerConfig { recycling_method: RecyclingMethod::Fast });

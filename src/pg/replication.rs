@@ -4,7 +4,10 @@
 //! START_REPLICATION. What the stream says is `pgoutput`'s; when to confirm is `source`'s.
 //! Implements PostgreSQL's "Message Flow" and "Streaming Replication Protocol".
 
-use super::{connect::Target, tls::end_point_binding};
+use super::{
+    connect::{TEXT_FORMS, Target},
+    tls::end_point_binding,
+};
 use crate::{
     lsn::Lsn,
     pgoutput::{
@@ -34,10 +37,6 @@ use tokio_postgres::config::{Host, SslMode};
 
 /// The longest message Postgres can build (`MaxAllocSize`). A longer one is not Postgres speaking.
 const MAX_MESSAGE_BYTES: usize = 0x3FFF_FFFF;
-
-/// How values are written in the stream, whatever the server's or the role's defaults are.
-const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC \
-                               -c bytea_output=hex";
 
 /// An error the server reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,8 +170,8 @@ impl Session {
     ) -> Result<(), ReplicationError> {
         let user = target.user();
         let options = match target.config.get_options() {
-            Some(own) => format!("{own} {SESSION_OPTIONS}"),
-            None => SESSION_OPTIONS.to_owned(),
+            Some(own) => format!("{own} {TEXT_FORMS}"),
+            None => TEXT_FORMS.to_owned(),
         };
         let parameters = [
             ("user", user),

@@ -55,6 +55,15 @@ pub struct BindingRequest {
     pub select: Option<Vec<String>>,
 }
 
+/// One binding of a join: its number for the client, and what it asks for (or why that cannot be).
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// What the join reply called it.
+    pub id: u32,
+    /// The request, or the text that says what is wrong with it.
+    pub request: Result<BindingRequest, String>,
+}
+
 impl BindingRequest {
     /// Reads an entry as the client sent it. The error is the text for the client.
     pub fn parse(object: &Map<String, Value>) -> Result<BindingRequest, String> {

@@ -42,7 +42,9 @@ pub fn disabled_for_configuration(reason: &str) -> String {
 
 /// The subscription did not become active in the time the client gave.
 pub fn subscribe_timeout(milliseconds: u128) -> String {
-    format!("PostgresChangesSubscribeTimeout: Timed out after {milliseconds}ms waiting for the postgres_changes subscription")
+    format!(
+        "PostgresChangesSubscribeTimeout: Timed out after {milliseconds}ms waiting for the postgres_changes subscription"
+    )
 }
 
 /// A policy that failed on a row: which table, and the SQLSTATE, but not the message, which may quote the row.

@@ -99,8 +99,12 @@ impl RouterCore {
 
     /// Forgets subscriptions whose connection is gone.
     pub(super) fn sweep(&mut self) {
-        let gone: Vec<usize> =
-            self.active.iter().filter(|(_, active)| active.subscription.member.is_ended()).map(|(key, _)| key).collect();
+        let gone: Vec<usize> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.subscription.member.is_ended())
+            .map(|(key, _)| key)
+            .collect();
         for key in gone {
             self.unsubscribe(key);
         }
@@ -146,10 +150,8 @@ impl RouterCore {
                 continue;
             }
             let Some(table) = self.catalog.tables.get(&relation.oid).cloned() else { continue };
-            let map: Arc<[Option<usize>]> = maps
-                .entry(Arc::as_ptr(relation))
-                .or_insert_with(|| column_map(&table, relation).into())
-                .clone();
+            let map: Arc<[Option<usize>]> =
+                maps.entry(Arc::as_ptr(relation)).or_insert_with(|| column_map(&table, relation).into()).clone();
             let candidates = self.route_change(fragment, change, &map);
             if !candidates.is_empty() {
                 work.push(LaneWork { change: at, table, map, candidates });
@@ -163,14 +165,8 @@ impl RouterCore {
         let Some(table) = self.catalog.tables.get(&change.relation.oid) else { return Vec::new() };
         let Some(image) = judged_image(change, map) else { return Vec::new() };
         let entries = self.index.candidates(table.oid, |column| image.get(column));
-        let mut rendering = Rendering::new(
-            change,
-            table,
-            map,
-            &self.catalog.types,
-            fragment.commit_time,
-            self.config.max_record_bytes,
-        );
+        let mut rendering =
+            Rendering::new(change, table, map, &self.catalog.types, fragment.commit_time, self.config.max_record_bytes);
         let mut lane = Vec::new();
         for group in entries.chunk_by(|a, b| a.subscription == b.subscription) {
             let Some(active) = self.active.get(group[0].subscription) else { continue };
@@ -240,8 +236,7 @@ pub(super) fn is_bare_key_delete(change: &Change) -> bool {
 /// Whether a binding wants the change, as far as the process can tell.
 fn matches(binding: &TableBinding, operation: Operation, image: &Image<'_>) -> bool {
     let becomes_error = binding.fault.is_some() && operation != Operation::Delete;
-    binding.event.admits(operation)
-        && (becomes_error || binding.filter.eval(&|column| image.get(column)) == Some(true))
+    binding.event.admits(operation) && (becomes_error || binding.filter.eval(&|column| image.get(column)) == Some(true))
 }
 
 /// One message a column set, with the ids of all bindings that share it.

@@ -43,9 +43,10 @@ pub(super) struct Candidate {
 impl LaneJob {
     /// About how many bytes the job keeps alive.
     pub(super) fn bytes(&self) -> usize {
-        let values = self.fragment.changes.iter().flat_map(|change| {
-            change.new.iter().chain(change.old.as_ref().map(|old| &old.row)).flat_map(|row| &row.0)
-        });
+        let values =
+            self.fragment.changes.iter().flat_map(|change| {
+                change.new.iter().chain(change.old.as_ref().map(|old| &old.row)).flat_map(|row| &row.0)
+            });
         let values: usize = values
             .map(|datum| match datum {
                 crate::change::Datum::Text(text) => text.len(),

@@ -27,7 +27,7 @@ pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};
-pub use subscription::{Binding, Subscription};
+pub use subscription::{CastKey, CastValues, Subscription};
 pub use task::{Parts, RouterState};
 
 use crate::claims::Claims;

@@ -1,18 +1,18 @@
 //! What a subscription needs from the database before it can be entered: the values of its filters as Postgres reads
 //! them, and the position it starts at.
 
-use super::subscription::{Binding, CastKey, CastValues};
+use super::subscription::{CastKey, CastValues};
 use crate::{
     lsn::Lsn,
     pg::connect::describe,
     policy::{
-        binding::raised,
+        binding::{Binding, raised},
         catalog::Catalog,
         filter::{Cast, casts_needed},
     },
 };
 use deadpool_postgres::{Object, Pool};
-use std::{sync::Arc, time::Duration};
+use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 use tokio_postgres::error::DbError;
 
 /// How long the database may take for all of it.
@@ -66,9 +66,8 @@ impl Preparer {
             for table in catalog.tables.values().filter(|table| request.names(&table.schema, &table.name)) {
                 for cast in casts_needed(&request.conditions, table, &catalog.types) {
                     let key = CastKey { statement: cast.statement(), value: cast.value.clone() };
-                    if !values.contains_key(&key) {
-                        let read = read(&client, &cast).await?;
-                        values.insert(key, read);
+                    if let Entry::Vacant(entry) = values.entry(key) {
+                        entry.insert(read(&client, &cast).await?);
                     }
                 }
             }

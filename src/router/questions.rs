@@ -13,7 +13,7 @@ use crate::{
         Datum,
         value::{TypeRegistry, oid},
     },
-    policy::catalog::{ColumnIndex, RowPolicy, Table},
+    policy::catalog::{ColumnIndex, Generated, RowPolicy, Table},
 };
 use postgres_protocol::escape::escape_identifier;
 use serde_json::{Map, Value, value::RawValue};
@@ -157,10 +157,9 @@ impl RowImage {
         }
         // Generated columns that the stream leaves out are computed by the statement from their definition.
         for (index, column) in table.columns.iter().enumerate() {
-            if let Some(generated) = &column.generated {
-                if !present.contains(&index) && generated.reads.iter().all(|read| present.contains(read)) {
-                    present.insert(index);
-                }
+            let computable = |generated: &Generated| generated.reads.iter().all(|read| present.contains(read));
+            if column.generated.as_ref().is_some_and(computable) {
+                present.insert(index);
             }
         }
         let json = serde_json::to_string(&object).unwrap_or_else(|_| Value::Object(Map::new()).to_string());

@@ -84,7 +84,9 @@ impl<'a> Rendering<'a> {
         let operation = self.change.operation;
         let Body { json, frames } = &mut self.bodies[at].2;
         let key = (member.topic().clone(), member.codec().name(), member.form(), ids);
-        let frame = frames.entry(key).or_insert_with_key(|(topic, _, form, ids)| frame(member, topic, *form, ids, operation, json));
+        let frame = frames
+            .entry(key)
+            .or_insert_with_key(|(topic, _, form, ids)| frame(member, topic, *form, ids, operation, json));
         member.deliver(frame.clone())
     }
 

@@ -77,8 +77,7 @@ impl Asker {
             .enumerate()
             .map(|(index, group)| async move { (index, self.ask_group(group).await) })
             .collect();
-        let answers: Vec<_> =
-            stream::iter(asking).buffer_unordered(self.config.connections.max(1)).collect().await;
+        let answers: Vec<_> = stream::iter(asking).buffer_unordered(self.config.connections.max(1)).collect().await;
         for (index, answer) in answers {
             verdicts[index] = answer;
         }

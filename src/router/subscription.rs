@@ -9,22 +9,13 @@ use crate::{
     hub::Member,
     lsn::Lsn,
     policy::{
-        binding::{BindingRequest, EventFilter, WILDCARD, raised},
+        binding::{Binding, BindingRequest, EventFilter, WILDCARD, raised},
         catalog::{Access, Catalog, ColumnIndex, RowRule, Table},
         filter::{CastKind, Filter, casts_needed, check_columns},
     },
     protocol::Frame,
 };
 use std::{collections::HashMap, sync::Arc};
-
-/// One binding of a join: its number for the client, and what it asks for (or why that cannot be).
-#[derive(Clone, Debug)]
-pub struct Binding {
-    /// What the join reply called it.
-    pub id: u32,
-    /// The request, or the text that says what is wrong with it.
-    pub request: Result<BindingRequest, String>,
-}
 
 /// The values of filters as Postgres read them, by type, kind and text: what makes compiling again free of I/O.
 pub type CastValues = HashMap<CastKey, Result<Vec<Option<String>>, String>>;
@@ -56,16 +47,16 @@ pub struct Subscription {
 
 /// The columns a subscriber gets, and how `columns` lists them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ColumnSet {
+pub(super) struct ColumnSet {
     /// The columns of `record` and `old_record`, in attribute order.
-    pub columns: Vec<ColumnIndex>,
+    pub(super) columns: Vec<ColumnIndex>,
     /// The JSON of `columns`.
-    pub listing: String,
+    pub(super) listing: String,
 }
 
 /// Why a table's INSERTs and UPDATEs reach a subscriber as an error only (protocol reference, section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub(super) enum Fault {
     /// The table has no primary key.
     NoPrimaryKey,
     /// The role may not SELECT all of the primary key.
@@ -74,7 +65,7 @@ pub enum Fault {
 
 impl Fault {
     /// The text in `errors`.
-    pub fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Fault::NoPrimaryKey => "Error 400: Bad Request, no primary key",
             Fault::KeyNotReadable => "Error 401: Unauthorized",
@@ -84,46 +75,46 @@ impl Fault {
 
 /// A binding, compiled for one table and role.
 #[derive(Debug)]
-pub struct TableBinding {
+pub(super) struct TableBinding {
     /// What the join reply called it.
-    pub id: u32,
+    pub(super) id: u32,
     /// Which operations.
-    pub event: EventFilter,
+    pub(super) event: EventFilter,
     /// Which rows.
-    pub filter: Filter,
+    pub(super) filter: Filter,
     /// Which columns.
-    pub columns: Arc<ColumnSet>,
+    pub(super) columns: Arc<ColumnSet>,
     /// Set when INSERT and UPDATE cannot be sent.
-    pub fault: Option<Fault>,
+    pub(super) fault: Option<Fault>,
 }
 
 /// A subscription, compiled for one table.
 #[derive(Debug)]
-pub struct TableSubscription {
+pub(super) struct TableSubscription {
     /// The table as it was compiled for.
-    pub table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     /// Who decides about its rows.
-    pub rows: RowRule,
+    pub(super) rows: RowRule,
     /// The bindings that mean this table.
-    pub bindings: Vec<Arc<TableBinding>>,
+    pub(super) bindings: Vec<Arc<TableBinding>>,
 }
 
 /// The outcome of compiling: what can be delivered, and what the client must hear.
 #[derive(Debug, Default)]
-pub struct Compiled {
+pub(super) struct Compiled {
     /// By the oid of the table.
-    pub tables: HashMap<u32, Arc<TableSubscription>>,
+    pub(super) tables: HashMap<u32, Arc<TableSubscription>>,
     /// What is wrong with bindings, each once, in their order.
-    pub errors: Vec<String>,
+    pub(super) errors: Vec<String>,
     /// Bindings with which nothing is wrong.
-    pub working: usize,
+    pub(super) working: usize,
     /// Whether some of it can only be decided by the database: then all of the subscription goes that way, so that
     /// its order holds.
-    pub needs_database: bool,
+    pub(super) needs_database: bool,
 }
 
 /// Compiles the bindings of a join for the role it claims.
-pub fn compile(bindings: &[Binding], role: &str, casts: &CastValues, catalog: &Catalog) -> Compiled {
+pub(super) fn compile(bindings: &[Binding], role: &str, casts: &CastValues, catalog: &Catalog) -> Compiled {
     let mut compiled = Compiled::default();
     let mut by_table: HashMap<u32, Vec<Arc<TableBinding>>> = HashMap::new();
     let role_error = role_refusal(role, catalog);
@@ -227,7 +218,12 @@ fn compile_filter(
         let read = match casts.get(&key) {
             Some(read) => read.clone()?,
             // The column's type changed since the join: nobody has read the value as the new type.
-            None => return Err(raised(&format!("the type of the filter's column changed, subscribe again: {}", cast.sql_type))),
+            None => {
+                return Err(raised(&format!(
+                    "the type of the filter's column changed, subscribe again: {}",
+                    cast.sql_type
+                )));
+            }
         };
         if cast.kind != CastKind::Regex || !read.is_empty() {
             values[cast.condition] = read;
@@ -236,7 +232,7 @@ fn compile_filter(
     Filter::compile(&request.conditions, &values, table, types).map_err(|error| raised(&error))
 }
 
-fn listing(table: &Table, columns: &Vec<ColumnIndex>) -> String {
+fn listing(table: &Table, columns: &[ColumnIndex]) -> String {
     let entries = columns.iter().map(|&index| {
         let column = &table.columns[index];
         serde_json::json!({"name": column.name, "type": column.type_name}).to_string()

@@ -33,7 +33,8 @@ pub struct Cast {
 
 impl Cast {
     /// A query of one row and one column of type `text[]`: the values in the form the type's output function gives
-    /// them, NULL for NULL. It fails if the value does not fit the type, or the type does not have the operator.
+    /// them, NULL for NULL. The session must print as the stream does (see `change::value`), or what is compared in the
+    /// process would differ, and have the search path the filter will be evaluated with. It fails if the value does not fit the type, or the type does not have the operator.
     pub fn statement(&self) -> String {
         let Cast { sql_type, operator, .. } = self;
         // `format` prints as output functions do, where a cast to text may not (boolean, inet). The condition that

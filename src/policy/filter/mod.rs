@@ -127,7 +127,7 @@ pub struct Filter {
 impl Filter {
     /// Builds the filter from conditions that `check_columns` let pass.
     ///
-    /// `values` has, for each condition, what its `Cast` returned; nothing for one that needed none. The error is
+    /// `values` has an entry for each condition: what its `Cast` returned, or nothing if it needed none. The error is
     /// the text of the server we replace, without `raised`.
     pub fn compile(
         conditions: &[Condition],
@@ -137,7 +137,11 @@ impl Filter {
     ) -> Result<Filter, String> {
         let mut filter = Filter::default();
         for (index, condition) in conditions.iter().enumerate() {
-            let values = values.get(index).map_or(&[][..], Vec::as_slice);
+            // Without its values, a negated `in` would hold for every row.
+            let values = values
+                .get(index)
+                .ok_or_else(|| format!("failed to lookup type for column {}", condition.column))?
+                .as_slice();
             let (column_index, column) = table
                 .column(&condition.column)
                 .ok_or_else(|| format!("invalid column for filter {}", condition.column))?;

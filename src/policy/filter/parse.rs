@@ -3,13 +3,20 @@
 use super::{Condition, Operator};
 use crate::policy::inspect;
 
+/// So many conditions a filter may have: each costs a statement at the start and a test with every change.
+const MAX_CONDITIONS: usize = 100;
+
 /// Reads a filter; an empty or blank one has no conditions. The error is the text for the client.
 pub fn parse(text: &str) -> Result<Vec<Condition>, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let parsed: Result<Vec<_>, _> = segments(text).into_iter().map(condition).collect();
+    let segments = segments(text);
+    if segments.len() > MAX_CONDITIONS {
+        return Err(format!("Error parsing `filter` params: too many conditions. Maximum {MAX_CONDITIONS}"));
+    }
+    let parsed: Result<Vec<_>, _> = segments.into_iter().map(condition).collect();
     parsed.map_err(|detail| format!("Error parsing `filter` params: {detail}"))
 }
 
@@ -82,6 +89,7 @@ fn unquoted(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn shown(text: &str) -> String {
         let conditions = parse(text).unwrap();
@@ -130,6 +138,29 @@ mod tests {
             ("n=in.(1", parentheses),
         ] {
             assert_eq!(parse(text).unwrap_err(), format!("Error parsing `filter` params: {detail}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_of_more_than_a_hundred_conditions_is_refused() {
+        assert_eq!(parse(&vec!["n=gt.1"; 100].join(",")).map(|conditions| conditions.len()), Ok(100));
+        let refusal = "Error parsing `filter` params: too many conditions. Maximum 100";
+        assert_eq!(parse(&vec!["n=gt.1"; 101].join(",")).unwrap_err(), refusal);
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_value_is_read_back_whatever_it_is(value in any::<String>(), after in any::<bool>()) {
+            let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+            let rest = if after { ",n=eq.1" } else { "" };
+            let conditions = parse(&format!("a=eq.\"{quoted}\"{rest}")).unwrap();
+            prop_assert_eq!(conditions.len(), 1 + usize::from(after));
+            prop_assert_eq!(&conditions[0].value, &value);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z=.,()\"\\\\ é]{0,40}") {
+            let _ = parse(&text);
         }
     }
 }

@@ -1,0 +1,185 @@
+//! Where settings come from: flags over environment over an optional TOML file. What nobody knows is refused by name,
+//! so that a mistyped setting is not a silent default.
+
+use crate::pg::ConnectError;
+use clap::Args;
+use serde::Deserialize;
+use std::{ffi::OsString, path::PathBuf};
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting without a default is missing.
+    #[error("{setting} is not set; {fix}")]
+    Missing {
+        /// Which.
+        setting: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A value does not fit.
+    #[error("{setting}: {why}")]
+    Value {
+        /// Which.
+        setting: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What reading it said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file cannot be understood. The parser's own words would quote the line, which may hold a secret.
+    #[error("cannot use the configuration file {path}: {why}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, without the line.
+        why: String,
+    },
+    /// A `WALCAST_*` variable nobody knows.
+    #[error("the environment variable {0} is not known; see `walcast serve --help` for those that are")]
+    Variable(String),
+    /// The database URL.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+/// Every setting, none of them with its default yet. One field is one flag, one variable and one key of the file.
+#[derive(Args, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// TOML file with settings, by the names of the flags with underscores
+    #[arg(long, env = "WALCAST_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Database to stream from: postgresql://user:password@host:5432/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Secret of the HS256 tokens (also API_JWT_SECRET)
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub jwt_secret: Option<String>,
+    /// Address to listen on [default: 0.0.0.0]
+    #[arg(long, env = "HOST", value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// Port to listen on; 0 takes a free one [default: 4000]
+    #[arg(long, env = "PORT")]
+    pub port: Option<u16>,
+    /// Publication whose tables are streamed [default: supabase_realtime]
+    #[arg(long, env = "WALCAST_PUBLICATION", value_name = "NAME")]
+    pub publication: Option<String>,
+    /// Replication slot to use or create [default: walcast]
+    #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
+    pub slot: Option<String>,
+    /// Opaque keys and the role each stands for: key=role,key=role
+    #[arg(long, env = "WALCAST_API_KEYS", hide_env_values = true, value_name = "LIST")]
+    pub api_keys: Option<String>,
+    /// Audience every token must name [default: any]
+    #[arg(long, env = "WALCAST_JWT_AUDIENCE", value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// Issuer every token must name [default: any]
+    #[arg(long, env = "WALCAST_JWT_ISSUER", value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// DELETEs of which only the key was logged: `keys` tells all subscribers the key, `strict` nobody [default: keys]
+    #[arg(long, env = "WALCAST_DELETES", value_name = "RULE")]
+    pub deletes: Option<String>,
+    /// Changes over this size are sent as an error with their small values only [default: 1048576]
+    #[arg(long, env = "WALCAST_MAX_RECORD_BYTES", value_name = "BYTES")]
+    pub max_record_bytes: Option<usize>,
+    /// Connections that ask Postgres about rows at the same time [default: 4]
+    #[arg(long, env = "WALCAST_LANE_CONNECTIONS", value_name = "COUNT")]
+    pub lane_connections: Option<u16>,
+    /// Time one such statement may take [default: 2000]
+    #[arg(long, env = "WALCAST_LANE_STATEMENT_TIMEOUT_MS", value_name = "MS")]
+    pub lane_statement_timeout_ms: Option<u64>,
+    /// Silence after which a client is closed [default: 60000]
+    #[arg(long, env = "WALCAST_IDLE_TIMEOUT_MS", value_name = "MS")]
+    pub idle_timeout_ms: Option<u64>,
+    /// Time a client may take nothing in before it is dropped [default: 20000]
+    #[arg(long, env = "WALCAST_WRITE_TIMEOUT_MS", value_name = "MS")]
+    pub write_timeout_ms: Option<u64>,
+    /// Delay of a refused upgrade [default: 2000]
+    #[arg(long, env = "WALCAST_CONNECT_ERROR_DELAY_MS", value_name = "MS")]
+    pub connect_error_delay_ms: Option<u64>,
+    /// Delay of a refused join [default: 5000]
+    #[arg(long, env = "WALCAST_JOIN_ERROR_DELAY_MS", value_name = "MS")]
+    pub join_error_delay_ms: Option<u64>,
+    /// Largest frame a client may send [default: 5000000]
+    #[arg(long, env = "WALCAST_MAX_FRAME_BYTES", value_name = "BYTES")]
+    pub max_frame_bytes: Option<usize>,
+    /// Sockets at the same time [default: 16384]
+    #[arg(long, env = "WALCAST_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<usize>,
+    /// Channels of one socket [default: 100]
+    #[arg(long, env = "WALCAST_MAX_CHANNELS_PER_CLIENT", value_name = "COUNT")]
+    pub max_channels_per_client: Option<usize>,
+    /// Frames that may wait for one client [default: 16384]
+    #[arg(long, env = "WALCAST_OUTBOX_FRAMES", value_name = "COUNT")]
+    pub outbox_frames: Option<usize>,
+    /// Bytes that may wait for one client [default: 8388608]
+    #[arg(long, env = "WALCAST_OUTBOX_BYTES", value_name = "BYTES")]
+    pub outbox_bytes: Option<usize>,
+    /// Log format: text or json [default: text]
+    #[arg(long, env = "WALCAST_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Log level, or a filter such as info,walcast=debug [default: info]
+    #[arg(long, env = "WALCAST_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+macro_rules! fill {
+    ($over:ident, $under:ident: $($field:ident)*) => {
+        $( if $over.$field.is_none() { $over.$field = $under.$field; } )*
+    };
+}
+
+impl Settings {
+    /// These settings, with the file's in the place of those that are missing.
+    pub fn with_file(mut self) -> Result<Settings, ConfigError> {
+        if self.jwt_secret.is_none() {
+            self.jwt_secret = std::env::var("API_JWT_SECRET").ok();
+        }
+        let Some(path) = self.config.clone() else { return Ok(self) };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        let file: Settings = match toml::from_str(&text) {
+            Ok(file) => file,
+            Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
+        };
+        fill!(self, file: database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
+            max_record_bytes lane_connections lane_statement_timeout_ms idle_timeout_ms write_timeout_ms
+            connect_error_delay_ms join_error_delay_ms max_frame_bytes max_connections max_channels_per_client
+            outbox_frames outbox_bytes log_format log_level);
+        Ok(self)
+    }
+}
+
+/// The parser's message and the number of the line, but not the line itself.
+fn without_lines(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    match error.span() {
+        Some(span) => {
+            let line = text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
+            format!("line {line}: {message}")
+        }
+        None => message.to_owned(),
+    }
+}
+
+/// Refuses `WALCAST_*` variables that are not among `known`. Other variables are none of our business.
+pub fn check_environment(variables: impl IntoIterator<Item = OsString>, known: &[String]) -> Result<(), ConfigError> {
+    for name in variables {
+        let name = name.to_string_lossy();
+        if name.starts_with("WALCAST_") && !known.iter().any(|other| *other == name) {
+            return Err(ConfigError::Variable(name.into_owned()));
+        }
+    }
+    Ok(())
+}

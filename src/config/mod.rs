@@ -1,0 +1,150 @@
+//! What the operator chose: one table of settings, from flags, environment and file, in this order; and the parts' own
+//! configurations made of it. No part reads a setting it was not given.
+
+mod load;
+
+pub use load::{ConfigError, Settings, check_environment};
+
+use crate::{
+    auth,
+    doors::phoenix,
+    pg::Target,
+    router::{self, LaneConfig},
+    session,
+    source::slot,
+    telemetry::LogFormat,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Everything `serve` needs.
+#[derive(Clone)]
+pub struct ServeConfig {
+    /// Where the database is.
+    pub target: Target,
+    /// Where to listen.
+    pub address: (String, u16),
+    /// Tokens.
+    pub auth: auth::Config,
+    /// The stream.
+    pub slot: slot::Config,
+    /// Deliveries.
+    pub router: router::Config,
+    /// The database lane.
+    pub lane: LaneConfig,
+    /// Sockets.
+    pub door: phoenix::Config,
+}
+
+/// How logs are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Their format.
+    pub format: LogFormat,
+    /// Their level.
+    pub level: String,
+}
+
+impl Settings {
+    /// How logs are written.
+    pub fn log(&self) -> Result<LogConfig, ConfigError> {
+        let text = self.log_format.as_deref().unwrap_or("text");
+        let format = text.parse().map_err(|why| ConfigError::Value { setting: "log_format", why })?;
+        Ok(LogConfig { format, level: self.log_level.clone().unwrap_or_else(|| "info".to_owned()) })
+    }
+
+    /// The database.
+    pub fn target(&self) -> Result<Target, ConfigError> {
+        let url = self.database_url.as_deref().ok_or(ConfigError::Missing {
+            setting: "database_url",
+            fix: "set DATABASE_URL, for example postgresql://walcast:password@127.0.0.1:5432/postgres",
+        })?;
+        Ok(Target::parse(url)?)
+    }
+
+    /// The publication's name.
+    pub fn publication(&self) -> String {
+        self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
+    }
+
+    /// The slot's name, checked: Postgres takes lower-case letters, digits and underscores.
+    pub fn slot(&self) -> Result<String, ConfigError> {
+        let name = self.slot.clone().unwrap_or_else(|| "walcast".to_owned());
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
+            let why = "a slot's name has 1 to 63 lower-case letters, digits and underscores".to_owned();
+            return Err(ConfigError::Value { setting: "slot", why });
+        }
+        Ok(name)
+    }
+
+    /// Everything `serve` needs, checked.
+    pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
+        let jwt_secret = self.jwt_secret.clone().filter(|secret| !secret.is_empty()).ok_or(ConfigError::Missing {
+            setting: "jwt_secret",
+            fix: "set JWT_SECRET to the secret your tokens are signed with",
+        })?;
+        let milliseconds = |setting: Option<u64>, default: u64| Duration::from_millis(setting.unwrap_or(default));
+        let strict_deletes = match self.deletes.as_deref() {
+            None | Some("keys") => false,
+            Some("strict") => true,
+            Some(other) => {
+                return Err(ConfigError::Value {
+                    setting: "deletes",
+                    why: format!("`{other}` is neither keys nor strict"),
+                });
+            }
+        };
+        Ok(ServeConfig {
+            target: self.target()?,
+            address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
+            auth: auth::Config {
+                jwt_secret,
+                audience: self.jwt_audience.clone(),
+                issuer: self.jwt_issuer.clone(),
+                api_keys: api_keys(self.api_keys.as_deref())?,
+            },
+            slot: slot::Config {
+                publication: self.publication(),
+                slot: self.slot()?,
+                temporary: false,
+                application: "walcast".to_owned(),
+            },
+            router: router::Config { strict_deletes, max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024) },
+            lane: LaneConfig {
+                connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
+                statement_timeout: milliseconds(self.lane_statement_timeout_ms, 2000),
+            },
+            door: phoenix::Config {
+                connect_error_delay: milliseconds(self.connect_error_delay_ms, 2000),
+                idle_timeout: milliseconds(self.idle_timeout_ms, 60_000),
+                write_timeout: milliseconds(self.write_timeout_ms, 20_000),
+                max_frame_bytes: self.max_frame_bytes.unwrap_or(5_000_000),
+                max_connections: self.max_connections.unwrap_or(16_384),
+                outbox_frames: self.outbox_frames.unwrap_or(16_384),
+                outbox_bytes: self.outbox_bytes.unwrap_or(8 * 1024 * 1024),
+                session: Arc::new(session::Config {
+                    max_channels: self.max_channels_per_client.unwrap_or(100),
+                    max_bindings: 1000,
+                    join_error_delay: milliseconds(self.join_error_delay_ms, 5000),
+                }),
+            },
+        })
+    }
+}
+
+fn at_least_one(setting: &'static str, value: u16) -> Result<u16, ConfigError> {
+    if value == 0 { Err(ConfigError::Value { setting, why: "it must be at least 1".to_owned() }) } else { Ok(value) }
+}
+
+/// `key=role,key=role`. Keys are secrets: they are not repeated in errors.
+fn api_keys(text: Option<&str>) -> Result<Vec<(String, String)>, ConfigError> {
+    let entries = text.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let pair = |(number, entry): (usize, &str)| match entry.split_once('=') {
+        Some((key, role)) if !key.is_empty() && !role.is_empty() => Ok((key.to_owned(), role.to_owned())),
+        _ => Err(ConfigError::Value {
+            setting: "api_keys",
+            why: format!("entry {} is not of the form key=role", number + 1),
+        }),
+    };
+    entries.enumerate().map(pair).collect()
+}

@@ -1,0 +1,329 @@
+//! One socket: a reader that feeds the session and does what it asks for, and a writer that drains the outbox. No
+//! decisions: those are the session's.
+//!
+//! The two are separate tasks, so that what is sent never waits for what is read. The reader waits for the router, so a
+//! client that asks for too much is read more slowly; nobody waits for the client.
+
+use super::{Door, Place, unix_now};
+use crate::{
+    claims::Claims,
+    hub::{Outbox, OutboxReceiver, outbox},
+    protocol::{BadFrame, Codec, Push, refusal, refusal::Disconnect},
+    router::{Subscription, SubscriptionKey},
+    session::{Effect, Input, JoinId, Session, Wish},
+};
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{FuturesUnordered, SplitSink, SplitStream},
+};
+use rand::Rng;
+use std::{collections::HashMap, error::Error, future::Future, pin::Pin, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Frames written between two flushes: a flush costs a system call, a frame nearly nothing.
+const BURST_FRAMES: usize = 64;
+/// Bytes written between two flushes.
+const BURST_BYTES: usize = 64 * 1024;
+/// Delayed refusals and pending subscriptions of one socket. Beyond that it is read no further until some are done.
+const MAX_PENDING: usize = 1024;
+/// Wait before a subscription is tried again when the database could not be asked, as range of seconds.
+const RETRY_SECONDS: std::ops::Range<f64> = 1.0..3.0;
+
+type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
+
+/// What came of something that took time.
+enum Done {
+    /// A delay is over.
+    Send(crate::protocol::Frame),
+    /// A subscription is active, refused, or has to be tried again.
+    Subscribed { join: JoinId, outcome: Result<SubscriptionKey, Option<String>> },
+}
+
+pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec, key: String, place: Place) {
+    let (sink, stream) = socket.split();
+    let (outbox, receiver) = outbox(door.config.outbox_frames, door.config.outbox_bytes);
+    let write_timeout = door.config.write_timeout;
+    let tasks = door.tasks.clone();
+    let writer_outbox = outbox.clone();
+    tasks.spawn("socket writer", write(sink, receiver, writer_outbox, write_timeout));
+    let session = Session::new(door.config.session.clone(), door.verifier.clone(), codec, outbox.clone(), key);
+    let mut connection = Connection {
+        door,
+        codec,
+        session,
+        outbox,
+        pending: Pending::new(),
+        keys: HashMap::new(),
+        early: HashMap::new(),
+    };
+    connection.read(stream).await;
+    connection.end().await;
+    drop(place);
+}
+
+struct Connection {
+    door: Door,
+    codec: &'static dyn Codec,
+    session: Session,
+    outbox: Outbox,
+    pending: Pending,
+    /// The router's name of each join's subscription.
+    keys: HashMap<JoinId, SubscriptionKey>,
+    /// Joins whose subscription is pending, with claims that came meanwhile.
+    early: HashMap<JoinId, Option<Claims>>,
+}
+
+impl Connection {
+    async fn read(&mut self, mut stream: SplitStream<WebSocket>) {
+        let idle_timeout = self.door.config.idle_timeout;
+        let stop = self.door.tasks.stop_token().clone();
+        let mut heard = Instant::now();
+        loop {
+            let expiry = self.session.next_expiry();
+            tokio::select! {
+                () = stop.cancelled() => {
+                    for frame in self.session.announce_stop() {
+                        self.outbox.push(frame);
+                    }
+                    return self.outbox.close(Disconnect::Stopping);
+                }
+                reason = self.outbox.closed() => {
+                    if reason == Some(Disconnect::Slow) {
+                        self.door.metrics.slow_clients.add(1);
+                    }
+                    return;
+                }
+                message = stream.next(), if self.pending.len() < MAX_PENDING => {
+                    heard = Instant::now();
+                    match message {
+                        Some(Ok(message)) => if !self.message(message).await { return },
+                        Some(Err(error)) => return self.outbox.close(disconnect(&error)),
+                        None => return,
+                    }
+                }
+                Some(done) = self.pending.next(), if !self.pending.is_empty() => self.done(done).await,
+                () = expired(expiry) => self.handle(Input::Clock).await,
+                () = sleep_until(heard + idle_timeout) => return self.outbox.close(Disconnect::Idle),
+            }
+        }
+    }
+
+    /// False when the client said goodbye.
+    async fn message(&mut self, message: Message) -> bool {
+        let push = match &message {
+            Message::Text(text) => self.codec.decode_text(text),
+            Message::Binary(bytes) => self.codec.decode_binary(bytes),
+            // axum answers pings itself.
+            Message::Ping(_) | Message::Pong(_) => return true,
+            Message::Close(_) => return false,
+        };
+        match push {
+            Ok(push) => self.push(push).await,
+            Err(BadFrame(why)) => {
+                self.door.metrics.malformed_frames.add(1);
+                tracing::debug!(why, "malformed frame dropped");
+            }
+        }
+        true
+    }
+
+    async fn push(&mut self, push: Push) {
+        self.handle(Input::Push(push)).await;
+    }
+
+    async fn handle(&mut self, input: Input) {
+        for effect in self.session.handle(input, unix_now()) {
+            self.perform(effect).await;
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(frame) => {
+                self.outbox.push(frame);
+            }
+            Effect::SendLater(frame, delay) => self.pending.push(Box::pin(async move {
+                tokio::time::sleep(delay).await;
+                Done::Send(frame)
+            })),
+            Effect::Subscribe(wish) => {
+                self.early.insert(wish.join, None);
+                self.pending.push(Box::pin(subscribe(self.door.clone(), *wish)));
+            }
+            Effect::ReplaceClaims(join, claims) => match (self.keys.get(&join), self.early.get_mut(&join)) {
+                (Some(&key), _) => {
+                    if self.door.router.replace_claims(key, claims).await.is_err() {
+                        self.outbox.close(Disconnect::Stopping);
+                    }
+                }
+                (None, Some(early)) => *early = Some(claims),
+                (None, None) => {}
+            },
+            Effect::Unsubscribe(join) => {
+                self.early.remove(&join);
+                self.unsubscribe(join).await;
+            }
+        }
+    }
+
+    async fn unsubscribe(&mut self, join: JoinId) {
+        if let Some(key) = self.keys.remove(&join) {
+            // A router that is gone has no subscriptions either.
+            let _ = self.door.router.unsubscribe(key).await;
+        }
+    }
+
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Send(frame) => {
+                self.outbox.push(frame);
+            }
+            Done::Subscribed { join, outcome } => match (outcome, self.early.remove(&join)) {
+                (Ok(key), Some(early)) => {
+                    self.keys.insert(join, key);
+                    if let Some(claims) = early {
+                        self.perform_claims(join, claims).await;
+                    }
+                }
+                // The channel was left meanwhile.
+                (Ok(key), None) => {
+                    let _ = self.door.router.unsubscribe(key).await;
+                }
+                (Err(refusal), Some(_)) => self.handle(Input::Subscribed { join, refusal }).await,
+                (Err(_), None) => {}
+            },
+        }
+    }
+
+    async fn perform_claims(&mut self, join: JoinId, claims: Claims) {
+        if let Some(&key) = self.keys.get(&join) {
+            let _ = self.door.router.replace_claims(key, claims).await;
+        }
+    }
+
+    /// Whatever ended the connection: its memberships end at once, its subscriptions are forgotten.
+    async fn end(&mut self) {
+        for join in self.session.end() {
+            self.unsubscribe(join).await;
+        }
+        self.outbox.close(Disconnect::Protocol);
+    }
+}
+
+/// Prepares and enters a subscription. While the database cannot be asked it says so once and tries again.
+async fn subscribe(door: Door, wish: Wish) -> Done {
+    let Wish { join, member, claims, bindings, held_reply } = wish;
+    let (held_reply, limit) = match held_reply {
+        Some((reply, limit)) => (Some(reply), Some(limit)),
+        None => (None, None),
+    };
+    let attempt = async {
+        let mut announced = held_reply.is_some();
+        loop {
+            if member.is_ended() {
+                return Err(None);
+            }
+            let catalog = door.refresh.catalog();
+            if let Ok((casts, start)) = door.preparer.prepare(&bindings, &catalog).await {
+                let subscription = Subscription { member, claims, bindings, casts, start, held_reply };
+                return match door.router.subscribe(subscription).await {
+                    Ok(Ok(key)) => Ok(key),
+                    Ok(Err(why)) => Err(Some(refusal::disabled_for_configuration(&why))),
+                    Err(_) => Err(None),
+                };
+            }
+            if !announced {
+                announced = true;
+                member.deliver_system("postgres_changes", false, refusal::DATABASE_UNAVAILABLE);
+            }
+            let wait = rand::rng().random_range(RETRY_SECONDS);
+            tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+        }
+    };
+    let outcome = match limit {
+        None => attempt.await,
+        Some(limit) => match timeout(limit, attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Some(refusal::subscribe_timeout(limit.as_millis()))),
+        },
+    };
+    Done::Subscribed { join, outcome }
+}
+
+async fn expired(expiry: Option<i64>) {
+    match expiry {
+        None => std::future::pending().await,
+        Some(expiry) => {
+            let left = u64::try_from(expiry - unix_now()).unwrap_or(0);
+            // Never a busy loop, even when the clock is set back while a token is about to expire.
+            let pause = Duration::from_secs(left).max(Duration::from_millis(50));
+            tokio::time::sleep(pause.min(Duration::from_secs(3600))).await;
+        }
+    }
+}
+
+/// Why reading failed, as the code the client is told.
+fn disconnect(error: &axum::Error) -> Disconnect {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if cause.to_string().contains("too long") || cause.to_string().contains("too large") {
+            return Disconnect::TooLarge;
+        }
+        source = cause.source();
+    }
+    Disconnect::Protocol
+}
+
+/// Drains the outbox into the socket, in bursts, until the connection ends; then says why.
+async fn write(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut receiver: OutboxReceiver,
+    outbox: Outbox,
+    write_timeout: Duration,
+) {
+    let mut frames = Vec::with_capacity(BURST_FRAMES);
+    let reason = loop {
+        frames.clear();
+        tokio::select! {
+            biased;
+            reason = outbox.closed() => break reason,
+            count = receiver.receive(&mut frames, BURST_FRAMES) => if count == 0 { break None },
+        }
+        let burst = timeout(write_timeout, async {
+            let mut bytes = 0;
+            for frame in frames.drain(..) {
+                bytes += frame.len();
+                sink.feed(Message::Text(frame.0)).await?;
+                if bytes > BURST_BYTES {
+                    bytes = 0;
+                    sink.flush().await?;
+                }
+            }
+            sink.flush().await
+        });
+        tokio::select! {
+            // A slow client is not waited for until the write times out.
+            reason = outbox.closed(), if !outbox.is_closed() => break reason,
+            written = burst => match written {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => break None,
+                Err(_) => break Some(Disconnect::Slow),
+            }
+        }
+    };
+    if let Some(reason) = reason {
+        outbox.close(reason);
+        let goodbye = async {
+            if matches!(reason, Disconnect::Stopping) {
+                while let Some(frame) = receiver.receive_ready() {
+                    sink.feed(Message::Text(frame.0)).await?;
+                }
+            }
+            let close = CloseFrame { code: reason.code(), reason: reason.reason().into() };
+            sink.send(Message::Close(Some(close))).await
+        };
+        // Nobody may be listening; a second is enough to find out.
+        let _ = timeout(Duration::from_secs(1), goodbye).await;
+    }
+}

@@ -1,0 +1,95 @@
+//! `/healthcheck`, `/api/ping` and `/health`: is the server up, and how is it doing. HEAD is answered like GET.
+
+use crate::{lsn::Lsn, metrics::Metrics, router::RouterState, source::SourceState};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Map, Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::watch;
+
+/// How long the database may take to say where its log ends.
+const QUERY_LIMIT: Duration = Duration::from_secs(2);
+/// Seconds between the epochs of Unix and of Postgres.
+const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
+
+/// What the answers are made of.
+#[derive(Clone)]
+pub struct Health {
+    /// The stream.
+    pub source: watch::Receiver<SourceState>,
+    /// The router.
+    pub router: watch::Receiver<RouterState>,
+    /// Sockets that are open.
+    pub connections: Arc<AtomicUsize>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The slot's name.
+    pub slot: Arc<str>,
+    /// Where the end of the log is asked for.
+    pub pool: deadpool_postgres::Pool,
+}
+
+/// The routes.
+pub fn routes(health: Health) -> Router {
+    Router::new()
+        .route("/healthcheck", get(|| async { "ok" }))
+        .route("/api/ping", get(|| async { Json(json!({ "message": "Success" })) }))
+        .route("/health", get(report))
+        .with_state(health)
+}
+
+/// 200 while the stream runs, 503 while it does not; the body says how it is doing either way.
+async fn report(State(health): State<Health>) -> Response {
+    let source = health.source.borrow().clone();
+    let router = health.router.borrow().clone();
+    let end = log_end(&health).await;
+    let lag_bytes = end.map(|end| end.0.saturating_sub(source.confirmed.0));
+    // With everything handed on there is no lag, however long ago the last commit was.
+    let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.confirmed >= source.received;
+    let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };
+    let counters: Map<String, Value> =
+        health.metrics.snapshot().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    let body = json!({
+        "status": if source.streaming { "ok" } else { "degraded" },
+        "replication": {
+            "state": if source.streaming { "streaming" } else { "interrupted" },
+            "problem": source.problem,
+            "slot": &*health.slot,
+            "received_lsn": source.received.to_string(),
+            "confirmed_lsn": source.confirmed.to_string(),
+            "lag_bytes": lag_bytes,
+            "lag_ms": lag_ms,
+        },
+        "connections": health.connections.load(Ordering::Relaxed),
+        "subscriptions": router.subscriptions,
+        "counters": counters,
+    });
+    let status = if source.streaming { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+async fn log_end(health: &Health) -> Option<Lsn> {
+    let ask = async {
+        let client = health.pool.get().await.ok()?;
+        let row = client.query_one("select pg_catalog.pg_current_wal_lsn()::text", &[]).await.ok()?;
+        row.get::<_, String>(0).parse().ok()
+    };
+    tokio::time::timeout(QUERY_LIMIT, ask).await.ok().flatten()
+}
+
+fn milliseconds_since(commit_time: i64) -> Option<u64> {
+    let commit = u64::try_from(commit_time).ok().filter(|&time| time > 0)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(POSTGRES_EPOCH_SECONDS)).ok()?;
+    u64::try_from(now.as_micros()).ok().map(|now| now.saturating_sub(commit) / 1000)
+}

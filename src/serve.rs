@@ -1,0 +1,179 @@
+//! The composition root: builds the parts, joins their queues, and stops them in order.
+//!
+//! ```text
+//! walreceiver ──fragments──> router ──> outboxes ──> sockets        stop: accepting, sockets, stream, router
+//! ```
+
+use crate::{
+    auth::Verifier,
+    config::ServeConfig,
+    doors::phoenix::{self, Door},
+    http::health::{self, Health},
+    lsn::Lsn,
+    metrics::Metrics,
+    pg::connect::{TEXT_FORMS, TEXT_INPUT},
+    router::{Parts, Preparer, Refresher, Router, RouterState},
+    shutdown::Tasks,
+    source::{SourceState, slot_task::Walreceiver},
+};
+use anyhow::Context;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Fragments that wait for the router; each holds at most about 1 MiB.
+const FRAGMENT_QUEUE: usize = 32;
+/// Connections that read filters and positions for new subscriptions, and serve RPC and health.
+const QUERY_CONNECTIONS: usize = 6;
+/// How long a client may take to send its request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long each step of the end may take.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A server that runs.
+pub struct Running {
+    address: SocketAddr,
+    doors: Tasks,
+    stream: Tasks,
+    router: Tasks,
+    accepting: CancellationToken,
+}
+
+/// Starts everything; an error when the database or the address cannot be had.
+pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
+    let target = config.target.clone();
+    let (host, port) = &config.address;
+    let listener =
+        TcpListener::bind((host.as_str(), *port)).await.with_context(|| format!("cannot listen on {host}:{port}"))?;
+    let address = listener.local_addr()?;
+    let (refresh, refresher) = Refresher::start(&target, &config.slot.publication).await?;
+
+    let (doors, stream, router_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
+    let metrics = Arc::new(Metrics::default());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (fragments, received) = mpsc::channel(FRAGMENT_QUEUE);
+    let (handed_on, handed_on_reader) = watch::channel(Lsn::ZERO);
+    let (source_state, source_reader) = watch::channel(SourceState::default());
+    let (router_state, router_reader) = watch::channel(RouterState::default());
+    let query_pool = target.pool("walcast", QUERY_CONNECTIONS, TEXT_FORMS)?;
+
+    let (router, routing) = Router::new(Parts {
+        config: config.router.clone(),
+        pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
+        lane: config.lane.clone(),
+        fragments: received,
+        state: router_state,
+        handed_on,
+        refresh: refresh.clone(),
+        metrics: metrics.clone(),
+        tasks: router_tasks.clone(),
+    });
+    router_tasks.spawn("router", routing);
+    router_tasks.spawn("catalogue", refresher.run(router_tasks.stop_token().clone()));
+    let walreceiver = Walreceiver {
+        target,
+        config: config.slot.clone(),
+        fragments,
+        handed_on: handed_on_reader,
+        state: source_state,
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("walreceiver", walreceiver.run());
+
+    let verifier = Verifier::new(&config.auth);
+    let door = Door {
+        config: Arc::new(config.door.clone()),
+        verifier,
+        router,
+        preparer: Preparer::new(query_pool.clone()),
+        refresh,
+        metrics: metrics.clone(),
+        connections: connections.clone(),
+        tasks: doors.clone(),
+    };
+    let health = Health {
+        source: source_reader,
+        router: router_reader,
+        connections,
+        metrics,
+        slot: config.slot.slot.as_str().into(),
+        pool: query_pool,
+    };
+    let routes = phoenix::routes(door).merge(health::routes(health));
+    let accepting = CancellationToken::new();
+    doors.spawn("accept", accept(listener, routes, doors.clone(), accepting.clone()));
+    tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
+    Ok(Running { address, doors, stream, router: router_tasks, accepting })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then
+    /// the router. Each step within a limit.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        self.accepting.cancel();
+        for (name, tasks) in [("doors", &self.doors), ("stream", &self.stream), ("router", &self.router)] {
+            if !tasks.stop(STOP_LIMIT).await {
+                tracing::warn!(part = name, limit = ?STOP_LIMIT, "did not end in time");
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+async fn accept(listener: TcpListener, routes: axum::Router, tasks: Tasks, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                // Small frames must not wait for each other.
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                tasks.spawn("http", serve_connection(socket, routes.clone(), stop.clone()));
+            }
+            Err(error) => {
+                // Out of file descriptors, for one: accepting again at once would only spin.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(socket: TcpStream, routes: axum::Router, stop: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "connection ended");
+    }
+}
