@@ -119,6 +119,11 @@ impl ClusterOptions {
         let directory = directory.into();
         ClusterOptions { binaries, directory, port: None, settings: Vec::new(), password: None, ephemeral: false }
     }
+
+    /// Whether the data may be lost when the machine fails.
+    fn is_volatile(&self) -> bool {
+        self.ephemeral || self.settings.iter().any(|(name, value)| name == "fsync" && value == "off")
+    }
 }
 
 /// A running server. Dropping it makes the server end soon; `stop` also waits for that.
@@ -285,7 +290,7 @@ impl Setup {
                 .arg(self.place.directory.join("password"))
                 .args(["--username", SUPERUSER, "--encoding", "UTF8", "--locale", locale, "--lc-messages", "C"])
                 .args(["--auth-local", "scram-sha-256", "--auth-host", "scram-sha-256"])
-                .args(self.options.ephemeral.then_some("--no-sync"))
+                .args(self.options.is_volatile().then_some("--no-sync"))
                 .current_dir(&self.place.directory)
                 .stdin(Stdio::null())
                 .kill_on_drop(true);
