@@ -34,7 +34,10 @@ impl Drop for Directory {
 }
 
 async fn options(major: u32, directory: &Path) -> ClusterOptions {
-    ClusterOptions::new(binaries(major).await, directory)
+    let mut options = ClusterOptions::new(binaries(major).await, directory);
+    // None of the tests fails the machine, and waiting for disks is most of what they would do.
+    options.settings = vec![("fsync".to_owned(), "off".to_owned())];
+    options
 }
 
 async fn one(url: &str, query: &str) -> String {
@@ -169,7 +172,7 @@ async fn data_of_another_major_version_are_refused_by_name() {
 async fn a_server_that_cannot_start_says_why() {
     let directory = Directory::new();
     let mut options = options(default_major(), &directory.0).await;
-    options.settings = vec![("shared_buffers".to_owned(), "nonsense".to_owned())];
+    options.settings.push(("shared_buffers".to_owned(), "nonsense".to_owned()));
     let error = Cluster::start(options).await.err().expect("refused").to_string();
     assert!(error.contains("shared_buffers") && error.contains("postgres.log"), "{error}");
 }

@@ -119,6 +119,11 @@ impl ClusterOptions {
         let directory = directory.into();
         ClusterOptions { binaries, directory, port: None, settings: Vec::new(), password: None, ephemeral: false }
     }
+
+    /// Whether the data may be lost when the machine fails.
+    fn is_volatile(&self) -> bool {
+        self.ephemeral || self.settings.iter().any(|(name, value)| name == "fsync" && value == "off")
+    }
 }
 
 /// A running server. Dropping it makes the server end soon; `stop` also waits for that.
@@ -216,6 +221,18 @@ impl Cluster {
     }
 }
 
+/// How an attempt to start a server went.
+enum Launch {
+    Ready(Box<Supervisor>),
+    /// Somebody else took the port first.
+    PortTaken,
+    /// Another server, or a process a crashed one left, still has the data.
+    DataInUse,
+}
+
+/// What a server's log says in the last case.
+const DATA_IN_USE: [&str; 2] = ["lock file \"postmaster.pid\" already exists", "pre-existing shared memory block"];
+
 /// What the steps of a start share.
 struct Setup {
     options: ClusterOptions,
@@ -285,7 +302,7 @@ impl Setup {
                 .arg(self.place.directory.join("password"))
                 .args(["--username", SUPERUSER, "--encoding", "UTF8", "--locale", locale, "--lc-messages", "C"])
                 .args(["--auth-local", "scram-sha-256", "--auth-host", "scram-sha-256"])
-                .args(self.options.ephemeral.then_some("--no-sync"))
+                .args(self.options.is_volatile().then_some("--no-sync"))
                 .current_dir(&self.place.directory)
                 .stdin(Stdio::null())
                 .kill_on_drop(true);
@@ -329,16 +346,23 @@ impl Setup {
     async fn run(&self, sockets: &Path) -> Result<(u16, Option<Supervisor>), RunError> {
         let deadline = Instant::now() + START_LIMIT;
         let mut port = free_port(self.options.port).map_err(io_error("find a free port"))?;
-        for _ in 0..PORT_ATTEMPTS {
+        let mut ports_left = PORT_ATTEMPTS;
+        loop {
             if let Some(port) = self.running(sockets, deadline).await? {
                 return Ok((port, None));
             }
             match self.launch(sockets, port, deadline).await? {
-                Some(supervisor) => return Ok((port, Some(supervisor))),
-                None => port = free_port(None).map_err(io_error("find a free port"))?,
+                Launch::Ready(supervisor) => return Ok((port, Some(*supervisor))),
+                Launch::PortTaken if ports_left > 0 => {
+                    ports_left -= 1;
+                    port = free_port(None).map_err(io_error("find a free port"))?;
+                }
+                Launch::PortTaken => return Err(self.start_error("every port that was tried was taken")),
+                // What a crashed server left goes by itself; PostgreSQL 14 may take twenty seconds for that.
+                Launch::DataInUse if Instant::now() < deadline => sleep(10 * POLL).await,
+                Launch::DataInUse => return Err(self.start_error("another server does not let go of the data")),
             }
         }
-        Err(self.start_error("every port that was tried was taken"))
     }
 
     /// The port of the server that runs on the data already; waits for one that is just starting or stopping.
@@ -367,8 +391,8 @@ impl Setup {
         Ok(None)
     }
 
-    /// Starts a server and waits until it takes connections. None when somebody took the port, or the data, first.
-    async fn launch(&self, sockets: &Path, port: u16, deadline: Instant) -> Result<Option<Supervisor>, RunError> {
+    /// Starts a server and waits until it takes connections.
+    async fn launch(&self, sockets: &Path, port: u16, deadline: Instant) -> Result<Launch, RunError> {
         // Kept from the latest start only, so it cannot grow for ever.
         let _ = fs::remove_file(&self.log);
         let mut command = self.command(sockets, port);
@@ -381,9 +405,11 @@ impl Setup {
         loop {
             if child.try_wait().map_err(io_error("look after the server"))?.is_some() {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
-                if log.contains("Address already in use") || log.contains("lock file \"postmaster.pid\" already exists")
-                {
-                    return Ok(None);
+                if log.contains("Address already in use") {
+                    return Ok(Launch::PortTaken);
+                }
+                if DATA_IN_USE.iter().any(|words| log.contains(words)) {
+                    return Ok(Launch::DataInUse);
                 }
                 let fatal = log.lines().rev().find_map(|line| line.split_once("FATAL:"));
                 return Err(self.start_error(fatal.map_or("it ended at once", |(_, message)| message.trim())));
@@ -393,7 +419,7 @@ impl Setup {
                 && found.is_ready
                 && postmaster::answers_on_port(port).await
             {
-                return Ok(Some(Supervisor { child, lifeline }));
+                return Ok(Launch::Ready(Box::new(Supervisor { child, lifeline })));
             }
             if Instant::now() > deadline {
                 return Err(self.start_error("it was not ready in time"));
