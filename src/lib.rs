@@ -6,4 +6,5 @@
 pub mod change;
 pub mod claims;
 pub mod lsn;
+pub mod pg;
 pub mod policy;

@@ -1,0 +1,5 @@
+//! Postgres connections: where the database is and how to reach it (`connect`, `tls`), the walsender session
+//! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
+//! nothing about rows.
+
+pub mod migrate;
