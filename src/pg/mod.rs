@@ -2,4 +2,9 @@
 //! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
 //! nothing about rows.
 
+pub mod connect;
 pub mod migrate;
+pub mod replication;
+mod tls;
+
+pub use connect::{ConnectError, Target};
