@@ -1,2 +1,4 @@
-#[test]
-fn x() {}
+//! The one integration binary: a list of modules.
+
+mod cluster;
+mod migrate;

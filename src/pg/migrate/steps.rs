@@ -2,6 +2,9 @@
 //! is in `migrations/`, one file a step. Running them is `super`'s.
 
 /// One thing a migration makes.
+///
+/// Probes look into the catalogue's tables: what looks a name up (`to_regprocedure`, a name given to
+/// `has_table_privilege`) fails in a schema whose USAGE we lack.
 pub(super) struct Step {
     /// What it makes, in words.
     pub(super) name: &'static str,
@@ -56,28 +59,32 @@ pub(super) const CORE: &[Step] = &[
     },
     Step {
         name: FUNCTIONS[0],
-        probe: "select to_regprocedure('auth.jwt()') is not null",
+        probe: "select exists (select from pg_proc where pronamespace = to_regnamespace('auth') \
+                and proname = 'jwt' and pronargs = 0)",
         sql: include_str!("../../../migrations/core/005_function_auth_jwt.sql"),
         needs: CREATE_IN_AUTH,
         after: &["schema auth"],
     },
     Step {
         name: FUNCTIONS[1],
-        probe: "select to_regprocedure('auth.uid()') is not null",
+        probe: "select exists (select from pg_proc where pronamespace = to_regnamespace('auth') \
+                and proname = 'uid' and pronargs = 0)",
         sql: include_str!("../../../migrations/core/006_function_auth_uid.sql"),
         needs: CREATE_IN_AUTH,
         after: &["schema auth"],
     },
     Step {
         name: FUNCTIONS[2],
-        probe: "select to_regprocedure('auth.role()') is not null",
+        probe: "select exists (select from pg_proc where pronamespace = to_regnamespace('auth') \
+                and proname = 'role' and pronargs = 0)",
         sql: include_str!("../../../migrations/core/007_function_auth_role.sql"),
         needs: CREATE_IN_AUTH,
         after: &["schema auth"],
     },
     Step {
         name: FUNCTIONS[3],
-        probe: "select to_regprocedure('auth.email()') is not null",
+        probe: "select exists (select from pg_proc where pronamespace = to_regnamespace('auth') \
+                and proname = 'email' and pronargs = 0)",
         sql: include_str!("../../../migrations/core/008_function_auth_email.sql"),
         needs: CREATE_IN_AUTH,
         after: &["schema auth"],
@@ -120,10 +127,12 @@ pub(super) const LEAST_PRIVILEGE: &[Step] = &[
     Step {
         name: "role walcast reads the published tables",
         probe: "select not exists (select from pg_publication_tables t \
+                join pg_namespace n on n.nspname = t.schemaname \
+                join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename \
                 left join pg_roles reader on reader.rolname = 'walcast' \
                 where t.pubname = 'supabase_realtime' and not coalesce( \
-                has_table_privilege(reader.oid, format('%I.%I', t.schemaname, t.tablename), 'select') \
-                and has_schema_privilege(reader.oid, t.schemaname, 'usage'), false))",
+                has_table_privilege(reader.oid, c.oid, 'select') \
+                and has_schema_privilege(reader.oid, n.oid, 'usage'), false))",
         sql: include_str!("../../../migrations/core/013_role_walcast_select.sql"),
         needs: "ownership of the published tables",
         after: &["role walcast", "publication supabase_realtime"],
@@ -156,7 +165,8 @@ pub(super) const DEMO: &[Step] = &[
     },
     Step {
         name: "function public.insert_message",
-        probe: "select to_regprocedure('public.insert_message(text,uuid,uuid,text,jsonb)') is not null",
+        probe: "select exists (select from pg_proc p where p.pronamespace = to_regnamespace('public') \
+                and p.proname = 'insert_message' and obj_description(p.oid, 'pg_proc') like 'walcast demo%')",
         sql: include_str!("../../../migrations/demo/003_insert_message.sql"),
         needs: "CREATE on schema public",
         after: &["policies of the demo"],
