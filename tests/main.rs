@@ -1,4 +1,5 @@
 //! The one integration binary: a list of modules.
 
 mod cluster;
+mod demo;
 mod migrate;
