@@ -3,3 +3,4 @@
 mod cluster;
 mod demo;
 mod migrate;
+mod rpc;
