@@ -12,3 +12,4 @@ pub mod pg;
 pub mod pgoutput;
 pub mod policy;
 pub mod shutdown;
+pub mod source;

@@ -2,6 +2,7 @@
 //! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
 //! nothing about rows.
 
+pub mod catalog;
 pub mod connect;
 pub mod migrate;
 pub mod replication;

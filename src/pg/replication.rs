@@ -285,15 +285,19 @@ impl Session {
         }
     }
 
-    /// Makes a logical slot for pgoutput. A temporary one ends with this session.
-    pub async fn create_slot(&mut self, slot: &str, temporary: bool) -> Result<(), ReplicationError> {
+    /// Makes a logical slot for pgoutput and says where it starts. A temporary one ends with this session.
+    pub async fn create_slot(&mut self, slot: &str, temporary: bool) -> Result<Lsn, ReplicationError> {
         let temporary = if temporary { " TEMPORARY" } else { "" };
         // The old spelling of the option is the only one that all supported versions take.
         let sql = format!(
             "CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput NOEXPORT_SNAPSHOT",
             escape_identifier(slot)
         );
-        self.query(&sql).await.map(drop)
+        let rows = self.query(&sql).await?;
+        let point = rows.first().and_then(|row| row.get(1)).and_then(Option::as_deref);
+        point
+            .and_then(|point| point.parse().ok())
+            .ok_or_else(|| ReplicationError::Protocol("CREATE_REPLICATION_SLOT named no consistent point".to_owned()))
     }
 
     /// Starts streaming from the slot; `from` below the slot's own position means that position.
