@@ -26,7 +26,8 @@ pub(super) struct Refusal {
     status: StatusCode,
     /// The value of `WWW-Authenticate`, with status 401.
     challenge: Option<String>,
-    body: ErrorBody,
+    /// Boxed: it is the rare half of a result.
+    body: Box<ErrorBody>,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,7 +41,7 @@ struct ErrorBody {
 impl Refusal {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Refusal {
         let body = ErrorBody { code: code.to_owned(), details: None, hint: None, message: message.into() };
-        Refusal { status, challenge: None, body }
+        Refusal { status, challenge: None, body: Box::new(body) }
     }
 
     fn details(mut self, details: impl Into<String>) -> Refusal {
