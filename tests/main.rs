@@ -1,6 +1,10 @@
-//! The one integration binary: a list of modules.
+//! The one integration binary: its modules. `tests/support` is what they share.
+#![cfg(test)]
 
-mod cluster;
+mod architecture;
 mod demo;
+mod devdb;
 mod migrate;
 mod rpc;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod support;

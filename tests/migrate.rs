@@ -1,8 +1,44 @@
 //! `pg::migrate` against real clusters: what it makes, what it leaves alone, what it leaves to an administrator.
 
-use crate::cluster::Cluster;
+use crate::support::postgres::{PASSWORD, binaries, connect, default_major, majors, new_directory};
 use tokio_postgres::Client;
-use walcast::pg::migrate::{MigrateError, Outcome, Report, migrate};
+use walcast::{
+    devdb::{self, ClusterOptions},
+    pg::migrate::{MigrateError, Outcome, Report, migrate},
+};
+
+/// A cluster of one test's own: roles belong to the cluster, so a test about roles cannot share.
+struct Cluster {
+    server: devdb::Cluster,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        Cluster::of(default_major()).await
+    }
+
+    async fn of(major: u32) -> Cluster {
+        let mut options = ClusterOptions::new(binaries(major).await, new_directory());
+        options.settings = vec![("fsync".into(), "off".into()), ("shared_buffers".into(), "32MB".into())];
+        options.password = Some(PASSWORD.into());
+        options.ephemeral = true;
+        Cluster { server: devdb::Cluster::start(options).await.unwrap() }
+    }
+
+    /// The superuser in database `postgres`.
+    async fn superuser(&self) -> Client {
+        self.connect("postgres", "postgres").await
+    }
+
+    async fn connect(&self, user: &str, database: &str) -> Client {
+        if user != "postgres" {
+            let superuser = connect(&self.server.url("postgres")).await;
+            superuser.batch_execute(&format!("alter role {user} password '{PASSWORD}'")).await.unwrap();
+        }
+        let port = self.server.port();
+        connect(&format!("postgres://{user}:{PASSWORD}@127.0.0.1:{port}/{database}")).await
+    }
+}
 
 /// Everything in the database that a migration could change, as text.
 const EVERYTHING: &str = "
@@ -46,86 +82,98 @@ fn nothing_done(report: &Report) -> bool {
 
 #[tokio::test]
 async fn a_superuser_prepares_a_bare_database_and_a_second_run_changes_nothing() {
-    let cluster = Cluster::start().await;
-    let mut client = cluster.superuser().await;
-    let first = migrate(&mut client, true).await.unwrap();
-    assert!(first.is_complete(), "{first}");
-    assert_eq!(first.administrator_sql(), None);
-    assert_eq!(*outcome(&first, "role service_role"), Outcome::Done);
-    assert_eq!(*outcome(&first, "examples of the demo"), Outcome::Done);
-    assert_eq!(*outcome(&first, "role walcast"), Outcome::Offered);
-    assert!(truth(&client, "select rolbypassrls from pg_roles where rolname = 'service_role'").await);
-    assert!(truth(&client, "select count(*) = 8 from pg_publication_tables where pubname = 'supabase_realtime'").await);
-    assert!(truth(&client, "select not exists (select from pg_roles where rolname = 'walcast')").await);
+    for major in majors() {
+        let cluster = Cluster::of(major).await;
+        let mut client = cluster.superuser().await;
+        let first = migrate(&mut client, true).await.unwrap();
+        assert!(first.is_complete(), "{first}");
+        assert_eq!(first.administrator_sql(), None);
+        assert_eq!(*outcome(&first, "role service_role"), Outcome::Done);
+        assert_eq!(*outcome(&first, "examples of the demo"), Outcome::Done);
+        assert_eq!(*outcome(&first, "role walcast"), Outcome::Offered);
+        assert!(truth(&client, "select rolbypassrls from pg_roles where rolname = 'service_role'").await);
+        assert!(
+            truth(&client, "select count(*) = 8 from pg_publication_tables where pubname = 'supabase_realtime'").await
+        );
+        assert!(truth(&client, "select not exists (select from pg_roles where rolname = 'walcast')").await);
 
-    let before = everything(&client).await;
-    let second = migrate(&mut client, true).await.unwrap();
-    assert!(nothing_done(&second), "{second}");
-    assert_eq!(everything(&client).await, before);
-    // The session is the caller's again.
-    assert!(
-        truth(&client, "select current_setting('search_path') <> '' and current_setting('lock_timeout') = '0'").await
-    );
-    assert!(truth(&client, "select not exists (select from pg_locks where locktype = 'advisory')").await);
+        let before = everything(&client).await;
+        let second = migrate(&mut client, true).await.unwrap();
+        assert!(nothing_done(&second), "{second}");
+        assert_eq!(everything(&client).await, before);
+        // The session is the caller's again.
+        assert!(
+            truth(&client, "select current_setting('search_path') <> '' and current_setting('lock_timeout') = '0'")
+                .await
+        );
+        assert!(truth(&client, "select not exists (select from pg_locks where locktype = 'advisory')").await);
+    }
 }
 
 #[tokio::test]
 async fn what_the_owner_of_a_database_may_not_do_runs_as_printed() {
-    let cluster = Cluster::start().await;
-    let superuser = cluster.superuser().await;
-    superuser.batch_execute("create role app login; ").await.unwrap();
-    superuser.batch_execute("create database app owner app").await.unwrap();
-    let mut owner = cluster.connect("app", "app").await;
-    let administrator = cluster.connect("postgres", "app").await;
+    for major in majors() {
+        let cluster = Cluster::of(major).await;
+        let superuser = cluster.superuser().await;
+        superuser.batch_execute("create role app login; ").await.unwrap();
+        superuser.batch_execute("create database app owner app").await.unwrap();
+        let mut owner = cluster.connect("app", "app").await;
+        let administrator = cluster.connect("postgres", "app").await;
 
-    let report = migrate(&mut owner, true).await.unwrap();
-    assert!(!report.is_complete());
-    assert!(matches!(outcome(&report, "role service_role"), Outcome::NeedsAdministrator(_)));
-    assert_eq!(*outcome(&report, "publication supabase_realtime"), Outcome::Done);
-    assert_eq!(*outcome(&report, "schema walcast"), Outcome::Done);
-    let script = report.administrator_sql().unwrap();
-    assert!(report.to_string().ends_with(&script), "the script is the last thing a person reads");
-    assert!(!script.contains("create role walcast"), "{script}");
+        let report = migrate(&mut owner, true).await.unwrap();
+        assert!(!report.is_complete());
+        assert!(matches!(outcome(&report, "role service_role"), Outcome::NeedsAdministrator(_)));
+        assert_eq!(*outcome(&report, "publication supabase_realtime"), Outcome::Done);
+        assert_eq!(*outcome(&report, "schema walcast"), Outcome::Done);
+        let script = report.administrator_sql().unwrap();
+        assert!(report.to_string().ends_with(&script), "the script is the last thing a person reads");
+        assert!(!script.contains("create role walcast"), "{script}");
 
-    administrator.batch_execute(&script).await.unwrap();
-    let report = migrate(&mut owner, true).await.unwrap();
-    assert!(report.is_complete() && nothing_done(&report), "{report}");
+        administrator.batch_execute(&script).await.unwrap();
+        let report = migrate(&mut owner, true).await.unwrap();
+        assert!(report.is_complete() && nothing_done(&report), "{report}");
 
-    // The role to serve with is offered, and what is offered runs too.
-    administrator.batch_execute(&report.least_privilege_sql().unwrap()).await.unwrap();
-    let report = migrate(&mut owner, true).await.unwrap();
-    assert_eq!(report.least_privilege_sql(), None, "{report}");
-    assert!(nothing_done(&report));
-    let reader = cluster.connect("walcast", "app").await;
-    assert_eq!(reader.query("select from pg_catalog.pg_publication_tables", &[]).await.unwrap().len(), 8);
-    reader.batch_execute("select from public.messages; begin; set local role service_role; rollback").await.unwrap();
-    let denied = reader.batch_execute("insert into public.tags (name) values ('no')").await.unwrap_err();
-    assert_eq!(denied.code().unwrap().code(), "42501");
-    assert!(
-        truth(
-            &reader,
-            "select rolreplication and not rolsuper and not rolbypassrls and not rolinherit \
+        // The role to serve with is offered, and what is offered runs too.
+        administrator.batch_execute(&report.least_privilege_sql().unwrap()).await.unwrap();
+        let report = migrate(&mut owner, true).await.unwrap();
+        assert_eq!(report.least_privilege_sql(), None, "{report}");
+        assert!(nothing_done(&report));
+        let reader = cluster.connect("walcast", "app").await;
+        assert_eq!(reader.query("select from pg_catalog.pg_publication_tables", &[]).await.unwrap().len(), 8);
+        reader
+            .batch_execute("select from public.messages; begin; set local role service_role; rollback")
+            .await
+            .unwrap();
+        let denied = reader.batch_execute("insert into public.tags (name) values ('no')").await.unwrap_err();
+        assert_eq!(denied.code().unwrap().code(), "42501");
+        assert!(
+            truth(
+                &reader,
+                "select rolreplication and not rolsuper and not rolbypassrls and not rolinherit \
                             from pg_roles where rolname = 'walcast'"
-        )
-        .await
-    );
+            )
+            .await
+        );
+    }
 }
 
 #[tokio::test]
 async fn an_owner_who_may_create_roles_is_left_with_what_the_server_reserves() {
-    let cluster = Cluster::start().await;
-    let superuser = cluster.superuser().await;
-    superuser.batch_execute("create role app login createrole").await.unwrap();
-    superuser.batch_execute("create database app owner app").await.unwrap();
-    let mut owner = cluster.connect("app", "app").await;
-    let report = migrate(&mut owner, false).await.unwrap();
-    assert_eq!(*outcome(&report, "role anon"), Outcome::Done);
-    assert!(matches!(outcome(&report, "role service_role"), Outcome::NeedsAdministrator(_)));
-    let administrator = cluster.connect("postgres", "app").await;
-    administrator.batch_execute("create role service_role nologin bypassrls").await.unwrap();
-    let report = migrate(&mut owner, true).await.unwrap();
-    assert!(report.is_complete(), "{report}");
-    assert_eq!(*outcome(&report, "tables of the demo"), Outcome::Done);
+    for major in majors() {
+        let cluster = Cluster::of(major).await;
+        let superuser = cluster.superuser().await;
+        superuser.batch_execute("create role app login createrole").await.unwrap();
+        superuser.batch_execute("create database app owner app").await.unwrap();
+        let mut owner = cluster.connect("app", "app").await;
+        let report = migrate(&mut owner, false).await.unwrap();
+        assert_eq!(*outcome(&report, "role anon"), Outcome::Done);
+        assert!(matches!(outcome(&report, "role service_role"), Outcome::NeedsAdministrator(_)));
+        let administrator = cluster.connect("postgres", "app").await;
+        administrator.batch_execute("create role service_role nologin bypassrls").await.unwrap();
+        let report = migrate(&mut owner, true).await.unwrap();
+        assert!(report.is_complete(), "{report}");
+        assert_eq!(*outcome(&report, "tables of the demo"), Outcome::Done);
+    }
 }
 
 #[tokio::test]
@@ -264,20 +312,24 @@ async fn two_migrations_at_once_take_turns() {
 
 #[tokio::test]
 async fn examples_that_were_deleted_stay_deleted_and_what_was_dropped_comes_back() {
-    let cluster = Cluster::start().await;
-    let mut client = cluster.superuser().await;
-    migrate(&mut client, true).await.unwrap();
-    client
-        .batch_execute("delete from projects; drop table tags cascade; drop policy notes_delete on notes")
-        .await
-        .unwrap();
-    let report = migrate(&mut client, true).await.unwrap();
-    assert!(report.is_complete(), "{report}");
-    assert!(
-        truth(&client, "select not exists (select from projects) and to_regclass('public.tags') is not null").await
-    );
-    assert!(truth(&client, "select count(*) = 30 from pg_policies").await);
-    assert!(truth(&client, "select count(*) = 8 from pg_publication_tables where pubname = 'supabase_realtime'").await);
+    for major in majors() {
+        let cluster = Cluster::of(major).await;
+        let mut client = cluster.superuser().await;
+        migrate(&mut client, true).await.unwrap();
+        client
+            .batch_execute("delete from projects; drop table tags cascade; drop policy notes_delete on notes")
+            .await
+            .unwrap();
+        let report = migrate(&mut client, true).await.unwrap();
+        assert!(report.is_complete(), "{report}");
+        assert!(
+            truth(&client, "select not exists (select from projects) and to_regclass('public.tags') is not null").await
+        );
+        assert!(truth(&client, "select count(*) = 30 from pg_policies").await);
+        assert!(
+            truth(&client, "select count(*) = 8 from pg_publication_tables where pubname = 'supabase_realtime'").await
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,37 +1,35 @@
 //! `POST /rest/v1/rpc/insert_message` in PostgREST's conventions, with a real database behind the routes.
 
-use crate::cluster::Cluster;
+use crate::support::{
+    postgres::{Database, Postgres},
+    token::{ALICE, BOB, SECRET, in_seconds, sign, user},
+    wait::until,
+};
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_postgres::Client;
 use tower::ServiceExt;
 use walcast::{
     auth::{self, Verifier},
     http::rpc::{Config, Rpc, routes},
-    pg::migrate::migrate,
+    pg::{Target, migrate::migrate},
     policy::catalog::Catalog,
 };
 
-const SECRET: &str = "a secret of at least thirty-two bytes";
-const ALICE: &str = "11111111-1111-1111-1111-111111111111";
-const BOB: &str = "22222222-2222-2222-2222-222222222222";
+const SOON: Duration = Duration::from_secs(20);
 const CAROL: &str = "33333333-3333-3333-3333-333333333333";
 const CONVERSATION: &str = "d0000000-0000-4000-8000-000000000001";
 const PATH: &str = "/rest/v1/rpc/insert_message";
 
 /// A server whose login is the least-privileged role.
 struct Served {
-    cluster: Cluster,
+    _database: Database,
     superuser: Client,
     roles: watch::Sender<Arc<Catalog>>,
     router: Router,
@@ -69,20 +67,19 @@ impl Served {
     }
 
     async fn with(config: Config) -> Served {
-        let cluster = Cluster::start().await;
-        let mut superuser = cluster.superuser().await;
-        let report = migrate(&mut superuser, true).await.unwrap();
-        superuser.batch_execute(&report.least_privilege_sql().unwrap()).await.unwrap();
+        let database = Postgres::default().database().await;
+        let mut superuser = database.connect().await;
+        assert!(migrate(&mut superuser, true).await.unwrap().is_complete());
         let granted = ["anon", "authenticated", "service_role"].map(Arc::from).to_vec();
         let (roles, catalog) = watch::channel(Arc::new(Catalog { roles: granted, ..Catalog::default() }));
-        let pool = cluster.target("walcast", "postgres").pool("walcast test", 2).unwrap();
+        let pool = Target::parse(&database.walcast_url()).unwrap().pool("walcast test", 2).unwrap();
         let verifier = Verifier::new(&auth::Config {
             jwt_secret: SECRET.into(),
             api_keys: vec![("sb_secret_1".into(), "service_role".into())],
             ..auth::Config::default()
         });
         let router = routes(Rpc { pool, verifier, catalog, config });
-        Served { cluster, superuser, roles, router }
+        Served { _database: database, superuser, roles, router }
     }
 
     async fn ask(&self, request: Request<Body>) -> Answer {
@@ -96,6 +93,18 @@ impl Served {
         self.ask(post(token).body(Body::from(body.to_string())).unwrap()).await
     }
 
+    /// Ends the connections of the server under test, and waits until they have ended.
+    async fn cut(&self) {
+        let ours = "from pg_stat_activity where datname = current_database() and usename = 'walcast'";
+        self.superuser.query(&format!("select pg_terminate_backend(pid) {ours}"), &[]).await.unwrap();
+        let gone = format!("select not exists (select {ours})");
+        until(SOON, || self.says(&gone)).await;
+    }
+
+    async fn says(&self, query: &str) -> bool {
+        self.superuser.query_one(query, &[]).await.unwrap().get(0)
+    }
+
     async fn count(&self) -> i64 {
         self.superuser.query_one("select count(*) from messages", &[]).await.unwrap().get(0)
     }
@@ -106,24 +115,8 @@ fn post(token: &str) -> axum::http::request::Builder {
     request.header("authorization", format!("Bearer {token}"))
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn signed(claims: &Value, secret: &str) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
-    format!("{signed}.{signature}")
-}
-
-fn user(id: &str) -> String {
-    signed(&json!({"role": "authenticated", "sub": id, "exp": now() + 600}), SECRET)
-}
-
 fn of_role(role: &str) -> String {
-    signed(&json!({"role": role, "exp": now() + 600}), SECRET)
+    sign(json!({"role": role, "exp": in_seconds(600)}))
 }
 
 fn hello() -> Value {
@@ -195,9 +188,9 @@ async fn a_token_that_is_not_good_is_unauthorized() {
         (String::new(), "PGRST301"),
         ("nonsense".into(), "PGRST301"),
         ("sb_secret_2".into(), "PGRST301"),
-        (signed(&json!({"role": "authenticated", "exp": now() + 60}), "another secret"), "PGRST301"),
-        (signed(&json!({"role": "authenticated", "exp": now() - 1}), SECRET), "PGRST303"),
-        (signed(&json!({"role": "authenticated"}), SECRET), "PGRST303"),
+        (format!("{}A", user(BOB)), "PGRST301"),
+        (sign(json!({"role": "authenticated", "exp": in_seconds(-1)})), "PGRST303"),
+        (sign(json!({"role": "authenticated"})), "PGRST303"),
     ] {
         let answer = served.call(&token, hello()).await;
         assert_eq!(answer.error(), (401, code.into()), "{token}: {}", answer.text);
@@ -341,11 +334,9 @@ async fn a_call_that_hangs_is_ended_and_leaves_no_transaction() {
     served.superuser.batch_execute("begin; lock table messages in access exclusive mode").await.unwrap();
     assert_eq!(served.call(&user(BOB), hello()).await.error(), (500, "57014".into()));
     served.superuser.batch_execute("rollback").await.unwrap();
-    let left = "select count(*) from pg_stat_activity where usename = 'walcast' and state <> 'idle'";
-    let limit = tokio::time::Instant::now() + Duration::from_secs(10);
-    while served.superuser.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        assert!(tokio::time::Instant::now() < limit, "a transaction is still open");
-    }
+    let left = "select not exists (select from pg_stat_activity \
+                where datname = current_database() and usename = 'walcast' and state <> 'idle')";
+    until(SOON, || served.says(left)).await;
     assert_eq!(served.call(&user(BOB), hello()).await.status, StatusCode::OK);
     assert_eq!(served.count().await, 2);
 }
@@ -354,19 +345,27 @@ async fn a_call_that_hangs_is_ended_and_leaves_no_transaction() {
 async fn a_database_that_is_away_is_unavailable_until_it_is_back() {
     let served = Served::new().await;
     assert_eq!(served.call(&user(BOB), hello()).await.status, StatusCode::OK);
-    let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'walcast'";
-    served.superuser.query(end, &[]).await.unwrap();
-    // Whether the connection's end was noticed before or in the call is a race; a third answer would be a bug.
-    let answer = served.call(&user(BOB), hello()).await;
-    assert!([200, 503].contains(&answer.status.as_u16()), "{}", answer.text);
+    served
+        .superuser
+        .batch_execute("do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$")
+        .await
+        .unwrap();
+    served.cut().await;
+    // Whether the end of a connection is noticed before a call or in it is a race, but it is always unavailable.
+    until(SOON, || async {
+        let (status, code) = served.call(&user(BOB), hello()).await.error();
+        assert_eq!(status, 503, "{code}");
+        code == "PGRST000"
+    })
+    .await;
+    served
+        .superuser
+        .batch_execute(
+            "do $$ begin execute format('alter database %I connection limit -1', current_database()); end $$",
+        )
+        .await
+        .unwrap();
     assert_eq!(served.call(&user(BOB), hello()).await.status, StatusCode::OK);
-
-    served.superuser.batch_execute("alter role walcast nologin").await.unwrap();
-    served.superuser.query(end, &[]).await.unwrap();
-    let mut answer = served.call(&user(BOB), hello()).await.error();
-    if answer.1 != "PGRST000" {
-        answer = served.call(&user(BOB), hello()).await.error();
-    }
-    assert_eq!(answer, (503, "PGRST000".into()));
-    drop(served.cluster);
+    served.cut().await;
+    until(SOON, || async { served.call(&user(BOB), hello()).await.status == StatusCode::OK }).await;
 }

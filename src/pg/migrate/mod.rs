@@ -145,6 +145,10 @@ async fn make(client: &mut Client, step: &Step) -> Result<Outcome, MigrateError>
                 Ok(Outcome::NeedsAdministrator(reason.message().to_owned()))
             }
             (Some(&SqlState::READ_ONLY_SQL_TRANSACTION), _) => Err(MigrateError::ReadOnly),
+            // Roles belong to the cluster, our lock to the database: a migration of another one was quicker.
+            (Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION), _) if is_there(client, step).await? => {
+                Ok(Outcome::AlreadyThere)
+            }
             _ => Err(MigrateError::Step { step: step.name, source: error }),
         },
     }
