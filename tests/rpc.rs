@@ -1,7 +1,8 @@
 //! `POST /rest/v1/rpc/insert_message` in PostgREST's conventions, with a real database behind the routes.
 
 use crate::support::{
-    postgres::{Database, Postgres},
+    postgres::{Database, Postgres, drive},
+    skip,
     token::{ALICE, BOB, SECRET, in_seconds, sign, user},
     wait::until,
 };
@@ -368,4 +369,32 @@ async fn a_database_that_is_away_is_unavailable_until_it_is_back() {
     assert_eq!(served.call(&user(BOB), hello()).await.status, StatusCode::OK);
     served.cut().await;
     until(SOON, || async { served.call(&user(BOB), hello()).await.status == StatusCode::OK }).await;
+}
+
+#[tokio::test]
+async fn the_unmodified_javascript_client_calls_it() {
+    let node = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.cache/bin/node");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/rpc.mjs");
+    if !std::path::Path::new(node).exists() {
+        return skip("rpc::the_unmodified_javascript_client_calls_it", "no Node: run tests/setup");
+    }
+    let served = Served::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = served.router.clone();
+    drive(async move { axum::serve(listener, router).await.unwrap() });
+    let output = tokio::process::Command::new(node).args([script, &url, &user(BOB), CONVERSATION]).output();
+    let output = tokio::time::timeout(SOON, output).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answers: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answers["whole"]["data"]["metadata"], json!({"from": "js"}), "{answers:#}");
+    assert_eq!(answers["whole"]["data"]["sender_id"], BOB);
+    let single = json!({"data": {"content": "single", "sender_type": "customer"}, "error": null, "status": 200});
+    assert_eq!(answers["single"], single);
+    assert_eq!((&answers["refused"]["status"], &answers["refused"]["error"]["code"]), (&json!(403), &json!("42501")));
+    assert_eq!(
+        (&answers["unknown"]["status"], &answers["unknown"]["error"]["code"]),
+        (&json!(404), &json!("PGRST202"))
+    );
+    assert_eq!(served.count().await, 3);
 }

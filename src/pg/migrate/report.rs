@@ -78,13 +78,14 @@ impl Display for Report {
                 Outcome::Offered => writeln!(f, "not there      {name} (optional)")?,
             }
         }
-        if let Some(script) = self.least_privilege_sql() {
-            let lead =
-                "Optional: to serve with a role that has no more rights than it takes, let an administrator run:";
-            write!(f, "\n{lead}\n\n{script}")?;
-        }
+        // In the order to run them in: the offered role builds on the others.
         if let Some(script) = self.administrator_sql() {
             let lead = "Needed: this role may not do the rest. Let an administrator run:";
+            write!(f, "\n{lead}\n\n{script}")?;
+        }
+        if let Some(script) = self.least_privilege_sql() {
+            let lead =
+                "Optional: for a role to serve with that has no more rights than it takes, an administrator then runs:";
             write!(f, "\n{lead}\n\n{script}")?;
         }
         Ok(())

@@ -126,7 +126,8 @@ pub(super) const LEAST_PRIVILEGE: &[Step] = &[
     },
     Step {
         name: "role walcast reads the published tables",
-        probe: "select not exists (select from pg_publication_tables t \
+        probe: "select exists (select from pg_roles where rolname = 'walcast') \
+                and not exists (select from pg_publication_tables t \
                 join pg_namespace n on n.nspname = t.schemaname \
                 join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename \
                 left join pg_roles reader on reader.rolname = 'walcast' \
@@ -181,12 +182,13 @@ pub(super) const DEMO: &[Step] = &[
         after: &["policies of the demo", "publication supabase_realtime"],
     },
     Step {
-        name: "role walcast reads the demo",
-        probe: "select not exists (select from pg_class c, pg_roles reader where reader.rolname = 'walcast' \
+        name: "role walcast, if there is one, reads the demo",
+        probe: "select not exists (select from pg_roles where rolname = 'walcast') or 8 = ( \
+                select count(*) from pg_class c, pg_roles reader where reader.rolname = 'walcast' \
                 and c.relnamespace = to_regnamespace('public') \
                 and c.relname in ('projects', 'project_members', 'notes', 'tags', 'notes_tags', \
                 'conversations', 'conversation_members', 'messages') \
-                and not has_table_privilege(reader.oid, c.oid, 'select'))",
+                and has_table_privilege(reader.oid, c.oid, 'select'))",
         sql: include_str!("../../../migrations/demo/005_reader.sql"),
         needs: OWNER_OF_DEMO,
         after: &["tables of the demo"],
