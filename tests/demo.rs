@@ -361,3 +361,25 @@ async fn insert_message_notifies_of_the_key_and_nothing_else() {
         assert!(notifications.try_recv().is_err());
     }
 }
+
+/// The next step of the project compiles policies, and inlines what is one SQL expression; and a function that runs
+/// with its owner's rights must not resolve names in a path its caller chose.
+#[tokio::test]
+async fn what_policies_call_is_one_expression_with_a_fixed_search_path() {
+    for demo in Demo::of_each_major().await {
+        let functions = "select p.proname::text, l.lanname = 'sql', p.provolatile = 's', p.prosecdef, \
+                         'search_path=\"\"' = any (p.proconfig), p.prosrc ~* '\\mfrom public\\.', \
+                         has_function_privilege('public', p.oid, 'execute') \
+                         from pg_proc p join pg_language l on l.oid = p.prolang \
+                         where p.pronamespace = 'walcast_demo'::regnamespace and p.proname <> 'touch'";
+        let rows = demo.client.query(functions, &[]).await.unwrap();
+        assert_eq!(rows.len(), 7);
+        for row in rows {
+            let name: &str = row.get(0);
+            let fact = |column: usize| row.get::<_, bool>(column);
+            assert!(fact(1) && fact(2) && fact(4), "{name}");
+            assert_eq!(fact(3), fact(5), "{name}: owner's rights for what reads tables, and for nothing else");
+            assert!(!fact(6), "{name} is open to everybody");
+        }
+    }
+}
