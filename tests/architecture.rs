@@ -47,6 +47,7 @@ const RULES: &[Rule] = &[
     edge("router", &["hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
     edge("doors", &["session", "router", "hub", "auth", "protocol", "policy", "change", "claims"]),
+    // Policy: the roles that may be claimed are the catalogue's knowledge. Source and pg: health reports on them.
     edge("http", &["doors", "router", "hub", "auth", "protocol", "policy", "claims", "pg", "source", "lsn"]),
     edge("devdb", &["pg"]),
     // Helpers of edges and assembly.

@@ -3,6 +3,9 @@
 
 mod architecture;
 mod changes;
+mod demo;
 mod devdb;
+mod migrate;
+mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod support;

@@ -1,8 +1,10 @@
 //! Postgres connections: where the database is and how to reach it (`connect`, `tls`), the walsender session
-//! (`replication`), and what is read from the catalogue (`catalog`). Decides nothing about rows.
+//! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
+//! nothing about rows.
 
 pub mod catalog;
 pub mod connect;
+pub mod migrate;
 pub mod replication;
 mod tls;
 

@@ -194,7 +194,8 @@ fn compile_binding(
         None => true,
         Some(names) => table.primary_key.contains(&index) || names.contains(&table.columns[index].name),
     };
-    let columns = table.listed.iter().copied().filter(|&index| readable(index) && wanted(index)).collect();
+    let columns = table.listed.iter().copied().filter(|&index| readable(index) && wanted(index));
+    let columns: Vec<ColumnIndex> = columns.collect();
     let fault = if table.primary_key.is_empty() {
         Some(Fault::NoPrimaryKey)
     } else if !table.primary_key.iter().all(|&index| readable(index)) {

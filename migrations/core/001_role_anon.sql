@@ -1,0 +1,2 @@
+-- Who calls without having signed in.
+create role anon nologin noinherit;

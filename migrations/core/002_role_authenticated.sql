@@ -1,0 +1,2 @@
+-- Who calls with a user's token.
+create role authenticated nologin noinherit;
