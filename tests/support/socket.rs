@@ -84,7 +84,7 @@ impl Message {
 /// What a socket has heard next.
 #[derive(Debug)]
 pub enum Heard {
-    Message(Message),
+    Message(Box<Message>),
     Binary(Vec<u8>),
     /// The close code, or 1006 when the connection just ended.
     Closed(u16),
@@ -157,7 +157,9 @@ impl Socket {
     /// Sends one message in the socket's encoding.
     pub async fn push(&mut self, join_ref: &Value, reference: &Value, topic: &str, event: &str, payload: &Value) {
         let text = match self.vsn {
-            Vsn::V1 => json!({"topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref}),
+            Vsn::V1 => {
+                json!({"topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref})
+            }
             Vsn::V2 => json!([join_ref, reference, topic, event, payload]),
         };
         self.send_text(&text.to_string()).await;
@@ -231,7 +233,7 @@ impl Socket {
             }
             checked = self.unread.len();
             match self.read(deadline).await {
-                Heard::Message(message) => self.unread.push_back(message),
+                Heard::Message(message) => self.unread.push_back(*message),
                 Heard::Binary(bytes) => panic!("{what} did not come, but a binary frame: {bytes:?}"),
                 Heard::Closed(code) => panic!("{what} did not come, the server closed with {code}; {}", self.heard()),
                 Heard::Silence => panic!("{what} did not come within {limit:?}; {}", self.heard()),
@@ -266,7 +268,7 @@ impl Socket {
     /// Listens until the server has been silent this long, and keeps what it says.
     pub async fn listen(&mut self, silence: Duration) {
         while let Heard::Message(message) = self.read(Instant::now() + silence).await {
-            self.keep(message);
+            self.keep(*message);
         }
     }
 
@@ -274,7 +276,7 @@ impl Socket {
     pub async fn drain_until_quiet(&mut self, silence: Duration) -> Vec<Message> {
         loop {
             match self.read(Instant::now() + silence).await {
-                Heard::Message(message) => self.unread.push_back(message),
+                Heard::Message(message) => self.unread.push_back(*message),
                 Heard::Binary(bytes) => panic!("a binary frame that nobody asked for: {bytes:?}"),
                 Heard::Closed(_) | Heard::Silence => return self.drain(),
             }
@@ -286,7 +288,7 @@ impl Socket {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.read(deadline).await {
-                Heard::Message(message) => self.unread.push_back(message),
+                Heard::Message(message) => self.unread.push_back(*message),
                 Heard::Binary(_) => {}
                 Heard::Closed(code) => return code,
                 Heard::Silence => panic!("the server did not close within {PATIENCE:?}"),
@@ -309,7 +311,7 @@ impl Socket {
         loop {
             let Ok(next) = timeout_at(deadline, self.stream.next()).await else { return Heard::Silence };
             let code = match next {
-                Some(Ok(WsMessage::Text(text))) => return Heard::Message(Message::parse(&text, self.vsn)),
+                Some(Ok(WsMessage::Text(text))) => return Heard::Message(Box::new(Message::parse(&text, self.vsn))),
                 Some(Ok(WsMessage::Binary(bytes))) => return Heard::Binary(bytes.to_vec()),
                 Some(Ok(WsMessage::Close(frame))) => frame.map_or(1005, |frame| u16::from(frame.code)),
                 Some(Ok(_)) => continue,

@@ -10,24 +10,16 @@ use serde_json::{Value, json};
 use crate::support::postgres::Database;
 use crate::support::token;
 
-pub const ALICE: &str = "11111111-1111-1111-1111-111111111111";
-pub const BOB: &str = "22222222-2222-2222-2222-222222222222";
+pub use crate::support::token::{ALICE, BOB};
 
 /// Error answers are held back in production; no test needs to wait for that.
 pub const QUICK_ERRORS: [(&str, &str); 2] =
     [("WALCAST_JOIN_ERROR_DELAY_MS", "20"), ("WALCAST_CONNECT_ERROR_DELAY_MS", "20")];
 
-/// What `tables.sql` expects to be there. Roles belong to the cluster, which other tests share: losing the race to
-/// create one is fine.
+/// What `tables.sql` expects to be there, beside the roles, which belong to the cluster; and the rights of the server's
+/// own role, on what is there and on what a test makes later.
 const PRELUDE: &str = r"
-do $$ declare r text; begin
-  foreach r in array array['anon', 'authenticated', 'service_role'] loop
-    begin execute format('create role %I nologin noinherit', r);
-    exception when duplicate_object or unique_violation then null; end;
-  end loop;
-  begin alter role service_role bypassrls;
-  exception when others then if not (select rolbypassrls from pg_roles where rolname = 'service_role') then raise; end if; end;
-end $$;
+alter default privileges in schema public grant select on tables to walcast;
 create schema if not exists auth;
 grant usage on schema auth to anon, authenticated, service_role;
 create or replace function auth.jwt() returns jsonb language sql stable as
@@ -52,9 +44,9 @@ pub fn token(name: &str) -> String {
         "alice" => token::alice(),
         "bob" => token::bob(),
         "service" => token::service(),
-        "expired" => token::sign(&json!({"role": "authenticated", "sub": ALICE, "exp": now - 60})),
-        "noexp" => token::sign(&json!({"role": "authenticated", "sub": ALICE})),
-        "norole" => token::sign(&json!({"sub": ALICE, "exp": now + 3600})),
+        "expired" => token::sign(json!({"role": "authenticated", "sub": ALICE, "exp": now - 60})),
+        "noexp" => token::sign(json!({"role": "authenticated", "sub": ALICE})),
+        "norole" => token::sign(json!({"sub": ALICE, "exp": now + 3600})),
         "badsig" => foreign(&json!({"role": "authenticated", "sub": ALICE, "exp": now + 3600})),
         "algnone" => unsigned(&json!({"role": "authenticated", "sub": ALICE, "exp": now + 3600})),
         _ => panic!("no token is called {name}"),

@@ -4,6 +4,6 @@
 
 mod checks;
 mod differences;
-mod fixture;
+pub mod fixture;
 mod recording;
 mod replay;

@@ -12,16 +12,39 @@ use crate::support::socket::{Message, Vsn};
 /// One thing that happens in a conversation.
 #[derive(Debug)]
 pub enum Step {
-    Open { conn: String, url: String },
-    Refusal { conn: String, url: String, status: u16, content_type: Option<String>, body: String },
-    SendText { conn: String, text: String },
-    SendBinary { conn: String, bytes: Vec<u8> },
-    Receive { conn: String, message: Message },
+    Open {
+        conn: String,
+        url: String,
+    },
+    Refusal {
+        conn: String,
+        url: String,
+        status: u16,
+        content_type: Option<String>,
+        body: String,
+    },
+    SendText {
+        conn: String,
+        text: String,
+    },
+    SendBinary {
+        conn: String,
+        bytes: Vec<u8>,
+    },
+    Receive {
+        conn: String,
+        message: Box<Message>,
+    },
     Sql(String),
     /// The client goes away.
-    Close { conn: String },
+    Close {
+        conn: String,
+    },
     /// The server goes away.
-    Closed { conn: String, code: u16 },
+    Closed {
+        conn: String,
+        code: u16,
+    },
 }
 
 /// A conversation in order.
@@ -92,7 +115,7 @@ fn step(line: &str, urls: &mut Vec<(String, String)>) -> Option<Step> {
         "s2c" => {
             let url = &urls.iter().rfind(|(known, _)| *known == conn).expect("a frame follows its open").1;
             let vsn = if url.contains("vsn=2.") { Vsn::V2 } else { Vsn::V1 };
-            Step::Receive { conn, message: Message::parse(&text("frame"), vsn) }
+            Step::Receive { conn, message: Box::new(Message::parse(&text("frame"), vsn)) }
         }
         "sql" => Step::Sql(text("sql")),
         "close" if line["code"] == 1005 => Step::Close { conn },

@@ -28,7 +28,7 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
     let mut recording = Recording::load(name, vsn);
     let mut problems = differences::apply(&mut recording);
 
-    let database = Postgres::shared(15).await.database().await;
+    let database = Postgres::default().database().await;
     fixture::prepare(&database).await;
     for (table, id) in recording.first_ids() {
         database.execute(&format!(r#"alter table public."{table}" alter column id restart with {id}"#)).await;
@@ -39,7 +39,8 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
     }
     let server = Server::start(&database, &settings).await;
 
-    let mut player = Player { base: server.url(), sockets: HashMap::new(), ids: Ids::default(), sql_ran: false };
+    let mut player =
+        Player { address: server.address().to_owned(), sockets: HashMap::new(), ids: Ids::default(), sql_ran: false };
     let mut steps = recording.steps.iter().peekable();
     while let Some(step) = steps.next() {
         if let Step::Sql(sql) = step {
@@ -65,7 +66,7 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
 }
 
 struct Player {
-    base: String,
+    address: String,
     sockets: HashMap<String, Socket>,
     ids: Ids,
     sql_ran: bool,
@@ -75,12 +76,12 @@ impl Player {
     async fn play(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Open { conn, url } => {
-                let socket = connect(&self.base, conn, url).await;
+                let socket = connect(&self.address, conn, url).await;
                 let socket = socket.map_err(|refused| format!("{conn}: upgrade refused: {refused:?}"))?;
                 self.sockets.insert(conn.clone(), socket);
             }
             Step::Refusal { conn, url, status, content_type, body } => {
-                let refused = match connect(&self.base, conn, url).await {
+                let refused = match connect(&self.address, conn, url).await {
                     Ok(_) => return Err(format!("{conn}: upgrade granted, recorded {status} {body}")),
                     Err(refused) => refused,
                 };
@@ -126,10 +127,9 @@ impl Player {
     }
 }
 
-async fn connect(base: &str, conn: &str, url: &str) -> Result<Socket, crate::support::socket::Refused> {
+async fn connect(address: &str, conn: &str, url: &str) -> Result<Socket, crate::support::socket::Refused> {
     let (_, target) = url.strip_prefix("ws://").and_then(|rest| rest.split_once('/')).expect("a ws:// URL");
-    let authority = base.split_once("://").map_or(base, |(_, rest)| rest).trim_end_matches('/');
-    let url = with_tokens(&format!("ws://{authority}/{target}"));
+    let url = with_tokens(&format!("ws://{address}/{target}"));
     let anon = fixture::token("anon");
     // Headers are not in the recordings; the notes there tell of these two.
     let headers: &[(&str, &str)] = match conn {
@@ -148,7 +148,7 @@ async fn hear(socket: &mut Socket, topic: &Json) -> Result<Message, String> {
             return Ok(message);
         }
         match socket.read(deadline).await {
-            Heard::Message(message) => socket.keep(message),
+            Heard::Message(message) => socket.keep(*message),
             Heard::Binary(bytes) => return Err(format!("a binary frame {bytes:?}")),
             Heard::Closed(code) => return Err(format!("close {code}")),
             Heard::Silence => return Err("nothing on this topic".to_owned()),
@@ -209,7 +209,8 @@ impl Ids {
                 if !(1..=i64::from(i32::MAX)).contains(&right) {
                     return Err(format!("{path} is not a positive integer of 32 bits"));
                 }
-                if *self.ours.entry(left).or_insert(right) != right || *self.recorded.entry(right).or_insert(left) != left
+                if *self.ours.entry(left).or_insert(right) != right
+                    || *self.recorded.entry(right).or_insert(left) != left
                 {
                     return Err(format!("{path} is not stable: the same binding has one id, another binding another"));
                 }
@@ -253,6 +254,40 @@ fn shape(time: &str, any_fraction: bool) -> String {
 
 fn without_digits(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[test]
+fn a_comparison_finds_each_kind_of_difference() {
+    let reply = |ids: &str| {
+        format!(r#"["1","1","realtime:t","phx_reply",{{"response":{{"postgres_changes":[{ids}]}},"status":"ok"}}]"#)
+    };
+    let event = |ids: &str, time: &str, at: &str, value: &str| {
+        let record = format!(r#"{{"at":"{at}","v":{value}}}"#);
+        format!(
+            r#"[null,null,"realtime:t","postgres_changes",{{"ids":{ids},"data":{{"commit_timestamp":{time},"record":{record}}}}}]"#
+        )
+    };
+    let mut ids = Ids::default();
+    let mut differ = |recorded: &str, ours: &str| {
+        ids.compare(&Message::parse(recorded, Vsn::V2), &Message::parse(ours, Vsn::V2)).is_err()
+    };
+    assert!(!differ(&reply(r#"{"id":11},{"id":12}"#), &reply(r#"{"id":1},{"id":2}"#)));
+    assert!(differ(&reply(r#"{"id":11}"#), &reply(r#"{"id":3}"#)), "an id that changed");
+    assert!(differ(&reply(r#"{"id":13}"#), &reply(r#"{"id":2}"#)), "an id that was another's");
+    assert!(differ(&reply(r#"{"id":14}"#), &reply(r#"{"id":0}"#)), "zero is no id");
+    assert!(differ(&reply(r#"{"id":14}"#), &reply(r#"{"id":5,"filter":null}"#)), "a key too many");
+
+    let (time, at) = (r#""2026-11-20T18:41:57.836Z""#, "2026-11-20T18:36:10.134947+00:00");
+    let recorded = event("[11,12]", time, at, "1.50");
+    assert!(!differ(&recorded, &event("[2,1]", r#""2027-01-02T03:04:05.006Z""#, "2027-01-02T03:04:05.1+00:00", "1.5")));
+    assert!(differ(&recorded, &event("[2]", time, at, "1.5")), "an id that is missing");
+    assert!(differ(&recorded, &event("[2,1]", "null", at, "1.5")), "no time");
+    assert!(differ(&recorded, &event("[2,1]", r#""2027-01-02T03:04:05Z""#, at, "1.5")), "a time without milliseconds");
+    assert!(differ(&recorded, &event("[2,1]", time, "2027-01-02 03:04:05.1+00", "1.5")), "a time in Postgres form");
+    assert!(differ(&recorded, &event("[2,1]", time, at, "1.51")), "another number");
+    assert!(differ(&recorded, &event("[2,1]", time, at, "\"1.5\"")), "a number as text");
+    let with_ref = recorded.replacen("null", "\"1\"", 1);
+    assert!(differ(&recorded, &with_ref), "a join_ref");
 }
 
 macro_rules! conversations {

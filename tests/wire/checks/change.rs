@@ -25,17 +25,52 @@ grant select on public.toast_default, public.toast_full, public.narrowed, public
 
 pub(super) const CHECKS: &[Check] = &[
     Check { number: 67, says: "a subscription is announced", encodings: In::Both, run: |d| Box::pin(announced(d)) },
-    Check { number: 68, says: "INSERT has record and no old_record", encodings: In::Both, run: |d| Box::pin(insert(d)) },
-    Check { number: 69, says: "UPDATE has both, the key as old_record", encodings: In::Both, run: |d| Box::pin(update(d)) },
-    Check { number: 70, says: "DELETE has old_record and no record", encodings: In::Both, run: |d| Box::pin(delete(d)) },
+    Check {
+        number: 68,
+        says: "INSERT has record and no old_record",
+        encodings: In::Both,
+        run: |d| Box::pin(insert(d)),
+    },
+    Check {
+        number: 69,
+        says: "UPDATE has both, the key as old_record",
+        encodings: In::Both,
+        run: |d| Box::pin(update(d)),
+    },
+    Check {
+        number: 70,
+        says: "DELETE has old_record and no record",
+        encodings: In::Both,
+        run: |d| Box::pin(delete(d)),
+    },
     Check { number: 71, says: "TRUNCATE says nothing", encodings: In::Both, run: |d| Box::pin(truncate(d)) },
-    Check { number: 76, says: "two bindings, one message with both ids", encodings: In::Both, run: |d| Box::pin(two(d)) },
+    Check {
+        number: 76,
+        says: "two bindings, one message with both ids",
+        encodings: In::Both,
+        run: |d| Box::pin(two(d)),
+    },
     Check { number: 77, says: "two channels, one message each", encodings: In::Both, run: |d| Box::pin(channels(d)) },
     Check { number: 95, says: "a record over 1 MiB is an error 413", encodings: In::Both, run: |d| Box::pin(large(d)) },
     Check { number: 98, says: "an untouched TOAST column", encodings: In::Both, run: |door| Box::pin(toast(door)) },
-    Check { number: 204, says: "an untouched TOAST column in a filter", encodings: In::Both, run: |d| Box::pin(in_filter(d)) },
-    Check { number: 207, says: "publication filters and lists hold", encodings: In::Both, run: |d| Box::pin(published(d)) },
-    Check { number: 208, says: "nothing from before the subscription", encodings: In::Both, run: |d| Box::pin(before(d)) },
+    Check {
+        number: 204,
+        says: "an untouched TOAST column in a filter",
+        encodings: In::Both,
+        run: |d| Box::pin(in_filter(d)),
+    },
+    Check {
+        number: 207,
+        says: "publication filters and lists hold",
+        encodings: In::Both,
+        run: |d| Box::pin(published(d)),
+    },
+    Check {
+        number: 208,
+        says: "nothing from before the subscription",
+        encodings: In::Both,
+        run: |d| Box::pin(before(d)),
+    },
     Check { number: 216, says: "changes come in commit order", encodings: In::Both, run: |d| Box::pin(in_order(d)) },
 ];
 
@@ -189,7 +224,10 @@ async fn large(door: Door) {
 async fn toast(door: Door) {
     let mut socket = door.alice().await;
     for (topic, table) in [("realtime:default", "toast_default"), ("realtime:full", "toast_full")] {
-        door.sql(&format!("delete from public.{table}; insert into public.{table} values (1, repeat('0123456789', 2000), 0)")).await;
+        door.sql(&format!(
+            "delete from public.{table}; insert into public.{table} values (1, repeat('0123456789', 2000), 0)"
+        ))
+        .await;
         socket.subscribe(topic, &all_of(table)).await;
         door.sql(&format!("update public.{table} set n = 1")).await;
         let change = socket.change(topic).await;
@@ -206,7 +244,10 @@ async fn toast(door: Door) {
 async fn in_filter(door: Door) {
     let mut socket = door.alice().await;
     for (topic, table) in [("realtime:default", "toast_default"), ("realtime:full", "toast_full")] {
-        door.sql(&format!("delete from public.{table}; insert into public.{table} values (1, repeat('0123456789', 2000), 0)")).await;
+        door.sql(&format!(
+            "delete from public.{table}; insert into public.{table} values (1, repeat('0123456789', 2000), 0)"
+        ))
+        .await;
         let filter = json!([{"event": "*", "schema": "public", "table": table, "filter": "big=like.0123%"}]);
         socket.subscribe(topic, &filter).await;
         door.sql(&format!("update public.{table} set n = 1")).await;

@@ -10,22 +10,67 @@ use crate::support::socket::Vsn;
 
 pub(super) const CHECKS: &[Check] = &[
     Check { number: 30, says: "an empty config gives an empty list", encodings: In::Both, run: |d| Box::pin(empty(d)) },
-    Check { number: 31, says: "bindings are echoed in order with an id", encodings: In::Both, run: |d| Box::pin(echo(d)) },
+    Check {
+        number: 31,
+        says: "bindings are echoed in order with an id",
+        encodings: In::Both,
+        run: |d| Box::pin(echo(d)),
+    },
     Check { number: 32, says: "select is echoed", encodings: In::Both, run: |door| Box::pin(echo_select(door)) },
     Check { number: 33, says: "null bindings are dropped", encodings: In::Both, run: |door| Box::pin(nulls(door)) },
     Check { number: 34, says: "booleans may be strings", encodings: In::Both, run: |door| Box::pin(strings(door)) },
-    Check { number: 35, says: "nulls and unknown keys are fine", encodings: In::Both, run: |d| Box::pin(null_parts(d)) },
+    Check {
+        number: 35,
+        says: "nulls and unknown keys are fine",
+        encodings: In::Both,
+        run: |d| Box::pin(null_parts(d)),
+    },
     Check { number: 36, says: "a wrong type takes the default", encodings: In::Both, run: |d| Box::pin(wrong_type(d)) },
-    Check { number: 37, says: "a topic outside realtime: is unmatched", encodings: In::Both, run: |d| Box::pin(foreign(d)) },
+    Check {
+        number: 37,
+        says: "a topic outside realtime: is unmatched",
+        encodings: In::Both,
+        run: |d| Box::pin(foreign(d)),
+    },
     Check { number: 38, says: "an empty sub-topic is refused", encodings: In::Both, run: |d| Box::pin(no_name(d)) },
-    Check { number: 39, says: "leave is answered, then closed", encodings: In::Both, run: |door| Box::pin(leave(door)) },
-    Check { number: 40, says: "leaving what was never joined is ok", encodings: In::Both, run: |d| Box::pin(no_leave(d)) },
-    Check { number: 41, says: "a leave with an old join_ref is ignored", encodings: In::V2, run: |d| Box::pin(stale(d)) },
+    Check {
+        number: 39,
+        says: "leave is answered, then closed",
+        encodings: In::Both,
+        run: |door| Box::pin(leave(door)),
+    },
+    Check {
+        number: 40,
+        says: "leaving what was never joined is ok",
+        encodings: In::Both,
+        run: |d| Box::pin(no_leave(d)),
+    },
+    Check {
+        number: 41,
+        says: "a leave with an old join_ref is ignored",
+        encodings: In::V2,
+        run: |d| Box::pin(stale(d)),
+    },
     Check { number: 42, says: "a second join replaces the first", encodings: In::Both, run: |d| Box::pin(twice(d)) },
-    Check { number: 43, says: "a push on a topic not joined is unmatched", encodings: In::Both, run: |d| Box::pin(push(d)) },
+    Check {
+        number: 43,
+        says: "a push on a topic not joined is unmatched",
+        encodings: In::Both,
+        run: |d| Box::pin(push(d)),
+    },
     Check { number: 45, says: "an unknown event gets no reply", encodings: In::Both, run: |d| Box::pin(unknown(d)) },
-    Check { number: 99, says: "after a leave nothing comes", encodings: In::Both, run: |d| Box::pin(silent_after_leave(d)) },
-    Check { number: 206, says: "a mistyped private refuses the join", encodings: In::Both, run: |d| Box::pin(private(d)) },
+    Check {
+        number: 99,
+        says: "after a leave nothing comes",
+        encodings: In::Both,
+        run: |d| Box::pin(silent_after_leave(d)),
+    },
+    Check {
+        number: 206,
+        says: "a mistyped private refuses the join",
+        encodings: In::Both,
+        run: |d| Box::pin(private(d)),
+    },
 ];
 
 pub(super) const USUAL_DELAYS: &[Check] = &[
@@ -55,8 +100,9 @@ async fn echoed(door: Door, bindings: &Value) {
     let mut socket = door.alice().await;
     let (_, response) = socket.join("realtime:echo", &json!({"config": {"postgres_changes": bindings}})).await;
     let entries = response.at("postgres_changes").elements();
-    assert_eq!(entries.len(), bindings.as_array().unwrap().len(), "{response}");
-    for (entry, binding) in entries.iter().zip(bindings.as_array().unwrap()) {
+    let bindings = bindings.as_array().expect("a list of bindings");
+    assert_eq!(entries.len(), bindings.len(), "{response}");
+    for (entry, binding) in entries.iter().zip(bindings) {
         let id = entry.at("id").as_i64().unwrap_or_else(|| panic!("an integer id: {entry}"));
         assert!((1..=i64::from(i32::MAX)).contains(&id), "{id}");
         let mut expected = binding.clone();
@@ -75,7 +121,8 @@ async fn nulls(door: Door) {
 
 async fn strings(door: Door) {
     let mut socket = door.anon().await;
-    let config = json!({"private": "false", "broadcast": {"ack": "TRUE", "self": "False"}, "presence": {"enabled": "FALSE"}});
+    let config =
+        json!({"private": "false", "broadcast": {"ack": "TRUE", "self": "False"}, "presence": {"enabled": "FALSE"}});
     socket.join("realtime:strings", &json!({"config": config})).await;
 }
 
@@ -116,7 +163,10 @@ async fn leave(door: Door) {
     assert_eq!((reply.event, reply.reference), (Json::from(json!("phx_reply")), Json::from(json!(reference))));
     assert_eq!(reply.payload, json!({"status": "ok", "response": {}}));
     let close = socket.expect("the close", |m| m.topic == "realtime:leave").await;
-    assert_eq!((&close.event, &close.reference), (&Json::from(json!("phx_close")), &Json::from(json!(channel.join_ref))));
+    assert_eq!(
+        (&close.event, &close.reference),
+        (&Json::from(json!("phx_close")), &Json::from(json!(channel.join_ref)))
+    );
     assert_eq!(close.payload, json!({}));
     if door.vsn == Vsn::V2 {
         assert_eq!(close.join_ref, *channel.join_ref, "{}", close.text);

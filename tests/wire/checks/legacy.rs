@@ -7,8 +7,18 @@ use crate::support::json::Json;
 use crate::wire::fixture::{self, ALICE};
 
 pub(super) const CHECKS: &[Check] = &[
-    Check { number: 100, says: "a topic names its table, events are bare", encodings: In::Both, run: |d| Box::pin(table(d)) },
-    Check { number: 101, says: "a topic may have a filter, or be *", encodings: In::Both, run: |d| Box::pin(filter(d)) },
+    Check {
+        number: 100,
+        says: "a topic names its table, events are bare",
+        encodings: In::Both,
+        run: |d| Box::pin(table(d)),
+    },
+    Check {
+        number: 101,
+        says: "a topic may have a filter, or be *",
+        encodings: In::Both,
+        run: |d| Box::pin(filter(d)),
+    },
     Check { number: 102, says: "with config no bare events come", encodings: In::Both, run: |d| Box::pin(modern(d)) },
     Check { number: 219, says: "both forms stand on one socket", encodings: In::Both, run: |d| Box::pin(both(d)) },
 ];

@@ -92,9 +92,7 @@ impl Door {
 
     /// `ws://host:port` and this path.
     fn url(&self, path: &str) -> String {
-        let base = self.server.url();
-        let authority = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
-        format!("ws://{authority}{path}")
+        format!("ws://{}{path}", self.server.address())
     }
 
     async fn sql(&self, statement: &str) {
@@ -104,7 +102,7 @@ impl Door {
 
 /// Runs a group with these settings; panics with the list of what failed.
 async fn run(checks: &[Check], settings: &[(&str, &str)], schema: &str) {
-    let database = Postgres::shared(15).await.database().await;
+    let database = Postgres::default().database().await;
     fixture::prepare(&database).await;
     if !schema.is_empty() {
         database.execute(schema).await;
@@ -203,8 +201,6 @@ fn changes(messages: &[Message]) -> Vec<&Message> {
 async fn fence(door: &Door, socket: &mut Socket, topic: &str) -> Vec<Message> {
     let mark = format!("fence {}", uuid::Uuid::new_v4());
     door.sql(&format!("insert into public.open_notes(body, n) values ('{mark}', 0)")).await;
-    socket
-        .expect("the fence", |m| m.is(topic, "postgres_changes") && body(&m.payload) == Some(mark.as_str()))
-        .await;
+    socket.expect("the fence", |m| m.is(topic, "postgres_changes") && body(&m.payload) == Some(mark.as_str())).await;
     socket.drain()
 }

@@ -18,14 +18,49 @@ alter publication supabase_realtime add table public.granted_later;
 ";
 
 pub(super) const CHECKS: &[Check] = &[
-    Check { number: 93, says: "row level security holds for every event", encodings: In::Both, run: |d| Box::pin(rls(d)) },
+    Check {
+        number: 93,
+        says: "row level security holds for every event",
+        encodings: In::Both,
+        run: |d| Box::pin(rls(d)),
+    },
     Check { number: 94, says: "columns without SELECT are absent", encodings: In::Both, run: |d| Box::pin(columns(d)) },
-    Check { number: 96, says: "a table without key is an error 400", encodings: In::Both, run: |d| Box::pin(no_key(d)) },
-    Check { number: 97, says: "a hidden key is an error 401, no SELECT is silence", encodings: In::Both, run: |d| Box::pin(hidden(d)) },
-    Check { number: 201, says: "a key-only DELETE goes to all by default", encodings: In::Both, run: |d| Box::pin(key_only(d)) },
-    Check { number: 202, says: "old values need the right to the old row", encodings: In::Both, run: |d| Box::pin(old_values(d)) },
-    Check { number: 217, says: "a grant and a revoke take effect within 2 s", encodings: In::V2, run: |d| Box::pin(granted(d)) },
-    Check { number: 218, says: "a policy changed later takes effect within 2 s", encodings: In::V2, run: |d| Box::pin(policy(d)) },
+    Check {
+        number: 96,
+        says: "a table without key is an error 400",
+        encodings: In::Both,
+        run: |d| Box::pin(no_key(d)),
+    },
+    Check {
+        number: 97,
+        says: "a hidden key is an error 401, no SELECT is silence",
+        encodings: In::Both,
+        run: |d| Box::pin(hidden(d)),
+    },
+    Check {
+        number: 201,
+        says: "a key-only DELETE goes to all by default",
+        encodings: In::Both,
+        run: |d| Box::pin(key_only(d)),
+    },
+    Check {
+        number: 202,
+        says: "old values need the right to the old row",
+        encodings: In::Both,
+        run: |d| Box::pin(old_values(d)),
+    },
+    Check {
+        number: 217,
+        says: "a grant and a revoke take effect within 2 s",
+        encodings: In::V2,
+        run: |d| Box::pin(granted(d)),
+    },
+    Check {
+        number: 218,
+        says: "a policy changed later takes effect within 2 s",
+        encodings: In::V2,
+        run: |d| Box::pin(policy(d)),
+    },
 ];
 
 /// `table` and the fence's `open_notes` on one channel.
@@ -52,7 +87,8 @@ async fn rls(door: Door) {
     }
     for mut socket in sockets {
         let others = fence(&door, &mut socket, "realtime:rls").await;
-        let others: Vec<_> = changes(&others).into_iter().filter(|m| *m.payload.at("data").at("table") == "notes_full").collect();
+        let others: Vec<_> =
+            changes(&others).into_iter().filter(|m| *m.payload.at("data").at("table") == "notes_full").collect();
         assert!(others.is_empty(), "learned of a row that is hidden: {others:?}");
     }
 }
@@ -74,7 +110,10 @@ async fn columns(door: Door) {
     socket.join("realtime:ask", &json!({"config": {"postgres_changes": filter}})).await;
     let system = socket.expect("the system message", |m| m.is("realtime:ask", "system")).await.payload;
     assert_eq!(*system.at("status"), "error");
-    assert!(system.at("message").as_str().is_some_and(|text| text.contains("invalid column for filter hidden")), "{system}");
+    assert!(
+        system.at("message").as_str().is_some_and(|text| text.contains("invalid column for filter hidden")),
+        "{system}"
+    );
     door.sql("delete from public.col_priv").await;
 }
 
@@ -143,7 +182,9 @@ async fn until_seen(door: &Door, socket: &mut Socket, statement: &str, table: &s
     loop {
         door.sql(statement).await;
         let heard = fence(door, socket, "realtime:later").await;
-        let seen = heard.iter().any(|m| *m.payload.at("data").at("table") == *table && *m.payload.at("data").at("errors") == Json::Null);
+        let seen = heard
+            .iter()
+            .any(|m| *m.payload.at("data").at("table") == *table && *m.payload.at("data").at("errors") == Json::Null);
         if seen == wanted {
             return;
         }

@@ -21,7 +21,12 @@ pub(super) const CHECKS: &[Check] = &[
         encodings: In::V2,
         run: |door| Box::pin(refs_of_pushes(door)),
     },
-    Check { number: 20, says: "malformed frames are passed over", encodings: In::Both, run: |d| Box::pin(malformed(d)) },
+    Check {
+        number: 20,
+        says: "malformed frames are passed over",
+        encodings: In::Both,
+        run: |d| Box::pin(malformed(d)),
+    },
     Check { number: 21, says: "a sixth element is ignored", encodings: In::V2, run: |door| Box::pin(sixth(door)) },
     Check { number: 22, says: "a V1 message may lack join_ref", encodings: In::V1, run: |d| Box::pin(no_join_ref(d)) },
     Check { number: 27, says: "broken binary frames are dropped", encodings: In::Both, run: |d| Box::pin(binary(d)) },
@@ -52,7 +57,8 @@ async fn null_ref(door: Door) {
 
 async fn refs_of_pushes(door: Door) {
     let mut socket = door.alice().await;
-    let (channel, response) = socket.join("realtime:refs", &json!({"config": {"postgres_changes": all_of("open_notes")}})).await;
+    let (channel, response) =
+        socket.join("realtime:refs", &json!({"config": {"postgres_changes": all_of("open_notes")}})).await;
     assert_eq!(response.at("postgres_changes").elements().len(), 1);
     let system = socket.expect("the system message", |m| m.event == "system").await;
     assert_eq!(system.reference, Json::Null, "{}", system.text);
@@ -94,7 +100,9 @@ async fn binary(door: Door) {
     for end in 0..whole.len() - 9 {
         socket.send_binary(&whole[..end]).await;
     }
-    for frame in [&[0xff, 1, 2, 3][..], &[3, 255, 255, 255, 255, 255, 1], &[3, 1, 1, 2, 1, 0, 1, b'1', b'1', 0xff, 0xfe, b'e']] {
+    for frame in
+        [&[0xff, 1, 2, 3][..], &[3, 255, 255, 255, 255, 255, 1], &[3, 1, 1, 2, 1, 0, 1, b'1', b'1', 0xff, 0xfe, b'e']]
+    {
         socket.send_binary(frame).await;
         socket.heartbeat().await;
     }

@@ -31,24 +31,69 @@ pub(super) const CHECKS: &[Check] = &[
     Check { number: 56, says: "without access_token the key counts", encodings: In::Both, run: |d| Box::pin(key(d)) },
     Check { number: 57, says: "an sb_ access_token means the key", encodings: In::Both, run: |d| Box::pin(opaque(d)) },
     Check { number: 58, says: "user_token decides over access_token", encodings: In::Both, run: |d| Box::pin(user(d)) },
-    Check { number: 59, says: "a new token is taken without a reply", encodings: In::Both, run: |d| Box::pin(refresh(d)) },
-    Check { number: 60, says: "null, numbers, sb_ and the same do nothing", encodings: In::Both, run: |d| Box::pin(nothing(d)) },
+    Check {
+        number: 59,
+        says: "a new token is taken without a reply",
+        encodings: In::Both,
+        run: |d| Box::pin(refresh(d)),
+    },
+    Check {
+        number: 60,
+        says: "null, numbers, sb_ and the same do nothing",
+        encodings: In::Both,
+        run: |d| Box::pin(nothing(d)),
+    },
     Check {
         number: 61,
         says: "an expired token closes its channel only",
         encodings: In::Both,
         run: |d| Box::pin(closes(d, Some("expired"))),
     },
-    Check { number: 62, says: "an empty token closes the channel", encodings: In::Both, run: |d| Box::pin(closes(d, None)) },
-    Check { number: 63, says: "a token that expires ends its channel", encodings: In::Both, run: |d| Box::pin(expires(d)) },
-    Check { number: 66, says: "an exp that is a string is refused", encodings: In::Both, run: |d| Box::pin(exp_string(d)) },
-    Check { number: 214, says: "a token without signature is refused", encodings: In::Both, run: |d| Box::pin(none(d)) },
-    Check { number: 215, says: "a role that is not granted gets nothing", encodings: In::Both, run: |d| Box::pin(role(d)) },
+    Check {
+        number: 62,
+        says: "an empty token closes the channel",
+        encodings: In::Both,
+        run: |d| Box::pin(closes(d, None)),
+    },
+    Check {
+        number: 63,
+        says: "a token that expires ends its channel",
+        encodings: In::Both,
+        run: |d| Box::pin(expires(d)),
+    },
+    Check {
+        number: 66,
+        says: "an exp that is a string is refused",
+        encodings: In::Both,
+        run: |d| Box::pin(exp_string(d)),
+    },
+    Check {
+        number: 214,
+        says: "a token without signature is refused",
+        encodings: In::Both,
+        run: |d| Box::pin(none(d)),
+    },
+    Check {
+        number: 215,
+        says: "a role that is not granted gets nothing",
+        encodings: In::Both,
+        run: |d| Box::pin(role(d)),
+    },
 ];
 
 pub(super) const AUDIENCE: &[Check] = &[
-    Check { number: 210, says: "a configured audience must be in the token", encodings: In::V2, run: |d| Box::pin(audience(d)) },
-    Check { number: 211, says: "a configured issuer must be in the token", encodings: In::V2, run: |d| Box::pin(issuer(d)) },
+    Check {
+        number: 210,
+        says: "a configured audience must be in the token",
+        encodings: In::V2,
+        run: |d| Box::pin(audience(d)),
+    },
+    Check {
+        number: 211,
+        says: "a configured issuer must be in the token",
+        encodings: In::V2,
+        run: |d| Box::pin(issuer(d)),
+    },
 ];
 
 async fn join_with(socket: &mut Socket, topic: &str, token: &str) -> (Channel, Json) {
@@ -129,8 +174,13 @@ async fn nothing(door: Door) {
     let mut socket = door.anon().await;
     let alice = fixture::token("alice");
     let (channel, _) = socket.subscribe_as("realtime:nothing", &both_notes(), Some(&alice)).await;
-    let pushes =
-        [json!({"access_token": null}), json!({"access_token": 5}), json!({"access_token": "sb_x"}), json!({}), json!({"access_token": alice})];
+    let pushes = [
+        json!({"access_token": null}),
+        json!({"access_token": 5}),
+        json!({"access_token": "sb_x"}),
+        json!({}),
+        json!({"access_token": alice}),
+    ];
     for payload in &pushes {
         socket.push_on(&channel, "access_token", payload).await;
     }
@@ -164,7 +214,7 @@ async fn ended(socket: &mut Socket, channel: &Channel, message: &str) {
 async fn expires(door: Door) {
     let mut socket = door.alice().await;
     let end = fixture::now() + 2;
-    let token = sign(&json!({"role": "authenticated", "sub": ALICE, "exp": end}));
+    let token = sign(json!({"role": "authenticated", "sub": ALICE, "exp": end}));
     let (channel, _) = socket.subscribe_as("realtime:short", &all_of("notes"), Some(&token)).await;
     socket.subscribe("realtime:stays", &all_of("open_notes")).await;
     ended(&mut socket, &channel, "Token has expired ").await;
@@ -176,7 +226,7 @@ async fn expires(door: Door) {
 }
 
 async fn exp_string(door: Door) {
-    let token = sign(&json!({"role": "authenticated", "sub": ALICE, "exp": (fixture::now() + 3600).to_string()}));
+    let token = sign(json!({"role": "authenticated", "sub": ALICE, "exp": (fixture::now() + 3600).to_string()}));
     let mut socket = door.anon().await;
     let (_, reply) = join_with(&mut socket, "realtime:exp", &token).await;
     assert_eq!(*reply.at("status"), "error");
@@ -193,7 +243,7 @@ async fn none(door: Door) {
 /// Roles that nobody granted to the server: an unknown one, a superuser, the word that means none.
 async fn role(door: Door) {
     for role in ["no_such_role", "postgres", "none", "pg_read_all_data", ""] {
-        let token = sign(&json!({"role": role, "sub": ALICE, "exp": fixture::now() + 3600}));
+        let token = sign(json!({"role": role, "sub": ALICE, "exp": fixture::now() + 3600}));
         let mut socket = door.alice().await;
         let payload = json!({"config": {"postgres_changes": all_of("notes")}, "access_token": token});
         socket.join_raw("realtime:role", &payload).await;
@@ -210,10 +260,10 @@ async fn role(door: Door) {
 
 fn claims(extra: &Value) -> String {
     let mut claims = json!({"role": "anon", "exp": fixture::now() + 3600});
-    for (key, value) in extra.as_object().unwrap() {
+    for (key, value) in extra.as_object().expect("claims") {
         claims[key] = value.clone();
     }
-    sign(&claims)
+    sign(claims)
 }
 
 async fn status_of(door: &Door, extra: Value) -> u16 {

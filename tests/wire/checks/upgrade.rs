@@ -23,7 +23,12 @@ pub(super) const CHECKS: &[Check] = &[
         encodings: In::Both,
         run: |door| Box::pin(upgraded_at(door, "/realtime/v1/websocket")),
     },
-    Check { number: 3, says: "without vsn the socket speaks V1", encodings: In::V1, run: |door| Box::pin(no_vsn(door)) },
+    Check {
+        number: 3,
+        says: "without vsn the socket speaks V1",
+        encodings: In::V1,
+        run: |door| Box::pin(no_vsn(door)),
+    },
     Check { number: 4, says: "an unknown vsn is refused", encodings: In::V1, run: |door| Box::pin(bad_vsn(door)) },
     Check {
         number: 5,
@@ -48,12 +53,22 @@ pub(super) const CHECKS: &[Check] = &[
             })
         },
     },
-    Check { number: 8, says: "garbage and foreign keys are refused", encodings: In::Both, run: |d| Box::pin(garbage(d)) },
+    Check {
+        number: 8,
+        says: "garbage and foreign keys are refused",
+        encodings: In::Both,
+        run: |d| Box::pin(garbage(d)),
+    },
     Check { number: 9, says: "the header wins over the query", encodings: In::Both, run: |d| Box::pin(header_wins(d)) },
     Check { number: 10, says: "any Host is served", encodings: In::Both, run: |door| Box::pin(any_host(door)) },
     Check { number: 11, says: "unknown parameters are ignored", encodings: In::Both, run: |d| Box::pin(unknown(d)) },
     Check { number: 14, says: "a frame of 6 MB closes with 1009", encodings: In::Both, run: |d| Box::pin(too_big(d)) },
-    Check { number: 138, says: "healthcheck and ping answer GET and HEAD", encodings: In::V1, run: |d| Box::pin(health(d)) },
+    Check {
+        number: 138,
+        says: "healthcheck and ping answer GET and HEAD",
+        encodings: In::V1,
+        run: |d| Box::pin(health(d)),
+    },
     Check { number: 209, says: "a configured opaque key is a key", encodings: In::Both, run: |d| Box::pin(opaque(d)) },
 ];
 

@@ -14,8 +14,18 @@ grant select on public.valued to anon, authenticated, service_role;
 ";
 
 pub(super) const CHECKS: &[Check] = &[
-    Check { number: 72, says: "commit_timestamp has milliseconds and a Z", encodings: In::Both, run: |d| Box::pin(time(d)) },
-    Check { number: 73, says: "columns bear the catalogue's type names", encodings: In::Both, run: |d| Box::pin(types(d)) },
+    Check {
+        number: 72,
+        says: "commit_timestamp has milliseconds and a Z",
+        encodings: In::Both,
+        run: |d| Box::pin(time(d)),
+    },
+    Check {
+        number: 73,
+        says: "columns bear the catalogue's type names",
+        encodings: In::Both,
+        run: |d| Box::pin(types(d)),
+    },
     Check { number: 74, says: "numbers are exact, NaN is null", encodings: In::Both, run: |d| Box::pin(numbers(d)) },
     Check { number: 75, says: "json, arrays, times, bytes, null", encodings: In::Both, run: |d| Box::pin(others(d)) },
 ];
@@ -44,8 +54,21 @@ async fn time(door: Door) {
 async fn types(door: Door) {
     let (data, _) = row(&door).await;
     let types: Vec<_> = data.at("columns").elements().iter().filter_map(|column| column.at("type").as_str()).collect();
-    let expected =
-        ["int8", "_text", "timestamptz", "bpchar", "feeling", "numeric", "numeric", "jsonb", "bytea", "text", "bit", "_int4", "float4"];
+    let expected = [
+        "int8",
+        "_text",
+        "timestamptz",
+        "bpchar",
+        "feeling",
+        "numeric",
+        "numeric",
+        "jsonb",
+        "bytea",
+        "text",
+        "bit",
+        "_int4",
+        "float4",
+    ];
     assert_eq!(types, expected);
     assert_eq!(*data.at("record").at("code"), "ab  ", "char(n) is whole, blanks included");
     assert_eq!(*data.at("record").at("flags"), "101", "bit(n) is whole");
