@@ -3,7 +3,12 @@
 //!
 //! A change goes WAL → message → change → decision → frame, and never back. `ARCHITECTURE.md` has the picture.
 
+pub mod auth;
 pub mod change;
 pub mod claims;
 pub mod lsn;
+pub mod pg;
+pub mod pgoutput;
 pub mod policy;
+pub mod shutdown;
+pub mod source;

@@ -4,6 +4,8 @@
 //! the text Postgres sends into the JSON clients see (`value`). Who may see a change is `policy`'s business, and who
 //! gets it `router`'s.
 
+pub mod assemble;
+pub mod position;
 pub mod relation;
 pub mod value;
 

@@ -46,19 +46,6 @@ pub struct TableColumn {
     pub generated: Option<Generated>,
 }
 
-/// One policy that counts for SELECT (`FOR SELECT` or `FOR ALL`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Its name.
-    pub name: String,
-    /// Permissive policies are ORed, restrictive ones ANDed to that.
-    pub permissive: bool,
-    /// The `USING` expression as SQL, read with an empty search path; none is `true`.
-    pub using: Option<String>,
-    /// The table's columns it reads; none when that cannot be told (a whole-row reference): it may read any.
-    pub reads: Option<Vec<ColumnIndex>>,
-}
-
 /// What a role may do with a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
@@ -122,6 +109,8 @@ impl Table {
 /// Everything the catalogue says, at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
+    /// What `sql/catalog_version.sql` said when it was read.
+    pub version: String,
     /// Published tables by oid.
     pub tables: HashMap<u32, Arc<Table>>,
     /// Roles a token may claim: those granted to our login, never a superuser, never our login itself.
@@ -130,4 +119,16 @@ pub struct Catalog {
     pub other_roles: Vec<String>,
     /// The database's types.
     pub types: Arc<TypeRegistry>,
+}
+
+impl Catalog {
+    /// What a role may do with a table; nothing when either is not known.
+    pub fn access<'a>(&'a self, table: &'a Table, role: &str) -> Option<&'a Access> {
+        table.access.get(role)
+    }
+
+    /// Whether a token may claim this role.
+    pub fn is_claimable(&self, role: &str) -> bool {
+        self.roles.iter().any(|known| &**known == role)
+    }
 }

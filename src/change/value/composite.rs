@@ -1,0 +1,67 @@
+//! Row types in the text form of `record_out` (PostgreSQL documentation, "Composite Type Input and Output Syntax").
+
+use super::{Malformed, TypeRegistry, render_nested, string::push_string};
+
+/// Appends a JSON object with the attributes' names as keys.
+pub(super) fn render(
+    types: &TypeRegistry,
+    fields: &[(String, u32)],
+    text: &[u8],
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let inner = text.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")).ok_or(Malformed)?;
+    let mut rest = inner;
+    let mut scratch = Vec::new();
+    out.push(b'{');
+    for (index, (name, type_oid)) in fields.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+            rest = rest.strip_prefix(b",").ok_or(Malformed)?;
+        }
+        push_string(name.as_bytes(), out);
+        out.push(b':');
+        scratch.clear();
+        let (field, after) = take_field(rest, &mut scratch)?;
+        match field {
+            Field::Null => out.extend_from_slice(b"null"),
+            Field::Plain(value) => render_nested(types, *type_oid, value, depth + 1, out),
+            Field::Quoted => render_nested(types, *type_oid, &scratch, depth + 1, out),
+        }
+        rest = after;
+    }
+    out.push(b'}');
+    if rest.is_empty() { Ok(()) } else { Err(Malformed) }
+}
+
+enum Field<'a> {
+    Null,
+    Plain(&'a [u8]),
+    /// The value is in the scratch space.
+    Quoted,
+}
+
+fn take_field<'a>(rest: &'a [u8], scratch: &mut Vec<u8>) -> Result<(Field<'a>, &'a [u8]), Malformed> {
+    if rest.first() != Some(&b'"') {
+        let end = memchr::memchr(b',', rest).unwrap_or(rest.len());
+        let (value, after) = rest.split_at(end);
+        if value.iter().any(|byte| b"\"\\()".contains(byte)) {
+            return Err(Malformed);
+        }
+        let field = if value.is_empty() { Field::Null } else { Field::Plain(value) };
+        return Ok((field, after));
+    }
+    let mut rest = &rest[1..];
+    loop {
+        let at = memchr::memchr2(b'"', b'\\', rest).ok_or(Malformed)?;
+        scratch.extend_from_slice(&rest[..at]);
+        match (rest[at], rest.get(at + 1)) {
+            // A quote is doubled, a backslash too; a lone quote ends the field.
+            (b'"', Some(b'"')) => scratch.push(b'"'),
+            (b'"', _) => return Ok((Field::Quoted, &rest[at + 1..])),
+            (_, Some(escaped)) => scratch.push(*escaped),
+            (_, None) => return Err(Malformed),
+        }
+        rest = &rest[at + 2..];
+    }
+}

@@ -1,0 +1,311 @@
+//! Where the database is: the connection string, TLS, and plain SQL connections to it.
+//!
+//! tokio-postgres parses the string; what it does not know (`sslmode=verify-*`, `sslrootcert`) is taken out first.
+//! Errors never carry the string, because it holds a password.
+
+use super::tls::{self, TlsError, Verification};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio_postgres::{Client, Config, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long one attempt to reach the server may take when the connection string sets no `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The connection string cannot be read. The string itself is not repeated: it may hold a password.
+    #[error("the database URL is not valid: {0}")]
+    Url(String),
+    /// TLS cannot be set up as asked.
+    #[error("cannot set up TLS to the database")]
+    Tls(#[from] TlsError),
+    /// The server did not take the connection.
+    #[error("cannot connect to the database at {address}")]
+    Connect {
+        /// Host and port, without credentials.
+        address: String,
+        /// What the attempt said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The pool could not be built.
+    #[error("cannot build the connection pool")]
+    Pool(#[source] deadpool_postgres::BuildError),
+}
+
+/// A database and how to reach it. Cheap to clone.
+#[derive(Clone)]
+pub struct Target {
+    pub(super) config: Arc<Config>,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+}
+
+impl Target {
+    /// Reads a connection string: a `postgresql://` URL or libpq's `key=value` form.
+    pub fn parse(text: &str) -> Result<Target, ConnectError> {
+        let mut own = OwnOptions::default();
+        let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            own.take_from_url(text)
+        } else {
+            own.take_from_pairs(text)?
+        };
+        let mut config: Config = rest.parse().map_err(|error| ConnectError::Url(describe(&error)))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(ConnectError::Url(
+                "it names no host; write postgresql://user:password@host:5432/database".into(),
+            ));
+        }
+        if config.get_user().is_none() {
+            return Err(ConnectError::Url(
+                "it names no user; write postgresql://user:password@host:5432/database".into(),
+            ));
+        }
+        let verification = own.apply(&mut config)?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        let tls = tls::client_config(verification, own.root_certificates.as_ref())?;
+        Ok(Target { config: Arc::new(config), tls: Arc::new(tls) })
+    }
+
+    /// Host and port for messages; never the user, never the password.
+    pub fn address(&self) -> String {
+        let host = match self.config.get_hosts().first() {
+            Some(tokio_postgres::config::Host::Tcp(name)) => name.clone(),
+            #[cfg(unix)]
+            Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+            None => self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
+        };
+        format!("{host}:{}", self.config.get_ports().first().copied().unwrap_or(5432))
+    }
+
+    /// The user the connection string names.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
+    /// The database the connection string names, by default that of the user's name.
+    pub fn database(&self) -> &str {
+        self.config.get_dbname().unwrap_or_else(|| self.user())
+    }
+
+    /// A plain connection. Its driver ends with the client.
+    pub async fn connect(&self, application: &str) -> Result<Client, ConnectError> {
+        let mut config = (*self.config).clone();
+        config.application_name(application);
+        let (client, connection) = config
+            .connect(self.rustls())
+            .await
+            .map_err(|source| ConnectError::Connect { address: self.address(), source })?;
+        crate::shutdown::drive(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %describe(&error), "postgres connection ended");
+            }
+        });
+        Ok(client)
+    }
+
+    /// A pool of at most `size` connections, made when first needed.
+    pub fn pool(&self, application: &str, size: usize) -> Result<Pool, ConnectError> {
+        let mut config = (*self.config).clone();
+        config.application_name(application);
+        let manager =
+            Manager::from_config(config, self.rustls(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        Pool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .wait_timeout(Some(CONNECT_TIMEOUT))
+            .build()
+            .map_err(ConnectError::Pool)
+    }
+
+    fn rustls(&self) -> MakeRustlsConnect {
+        MakeRustlsConnect::new((*self.tls).clone())
+    }
+}
+
+/// An error with its causes in one line, as for a log field.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The options of a connection string that tokio-postgres does not know.
+#[derive(Default)]
+struct OwnOptions {
+    ssl_mode: Option<String>,
+    root_certificates: Option<PathBuf>,
+}
+
+impl OwnOptions {
+    fn take(&mut self, key: &str, value: &str) -> bool {
+        match key {
+            "sslmode" => self.ssl_mode = Some(value.to_owned()),
+            "sslrootcert" => self.root_certificates = Some(PathBuf::from(value)),
+            _ => return false,
+        }
+        true
+    }
+
+    fn take_from_url(&mut self, url: &str) -> String {
+        let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
+        let kept: Vec<&str> = query
+            .split('&')
+            .filter(|pair| !pair.split_once('=').is_some_and(|(key, value)| self.take(key, &percent_decode(value))))
+            .collect();
+        if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
+    }
+
+    fn take_from_pairs(&mut self, text: &str) -> Result<String, ConnectError> {
+        let mut kept = String::new();
+        for (key, value) in key_value_pairs(text)? {
+            if !self.take(&key, &value) {
+                let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
+                kept.push_str(&format!("{key}='{quoted}' "));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// libpq's meaning of `sslmode`, and its oddity that `require` with a root certificate verifies the chain.
+    fn apply(&self, config: &mut Config) -> Result<Verification, ConnectError> {
+        let (mode, verification) = match self.ssl_mode.as_deref() {
+            Some("disable") => (SslMode::Disable, Verification::None),
+            None | Some("allow" | "prefer") => (SslMode::Prefer, Verification::None),
+            Some("require") if self.root_certificates.is_some() => (SslMode::Require, Verification::Chain),
+            Some("require") => (SslMode::Require, Verification::None),
+            Some("verify-ca") => (SslMode::Require, Verification::Chain),
+            Some("verify-full") => (SslMode::Require, Verification::ChainAndName),
+            Some(other) => {
+                return Err(ConnectError::Url(format!(
+                    "sslmode is `{other}`; it is one of disable, prefer, require, verify-ca, verify-full"
+                )));
+            }
+        };
+        config.ssl_mode(mode);
+        Ok(verification)
+    }
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, ..]) => char::from(*high)
+                .to_digit(16)
+                .zip(char::from(*low).to_digit(16))
+                .and_then(|(high, low)| u8::try_from(high * 16 + low).ok()),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &rest[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// libpq's `key = 'value'` form (PostgreSQL documentation, "Keyword/Value Connection Strings").
+fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, ConnectError> {
+    let bad = |what: &str| ConnectError::Url(format!("{what}; write postgresql://user:password@host:5432/database"));
+    let mut pairs = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=').ok_or_else(|| bad("it is neither a URL nor `key=value` pairs"))?;
+        let mut value = String::new();
+        let mut characters = after.trim_start().char_indices();
+        let body = after.trim_start();
+        let quoted = body.starts_with('\'');
+        if quoted {
+            characters.next();
+        }
+        let mut end = body.len();
+        let mut closed = !quoted;
+        while let Some((at, character)) = characters.next() {
+            match character {
+                '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+                '\'' if quoted => {
+                    closed = true;
+                    end = at + 1;
+                    break;
+                }
+                blank if !quoted && blank.is_whitespace() => {
+                    end = at;
+                    break;
+                }
+                other => value.push(other),
+            }
+        }
+        if !closed {
+            return Err(bad("a quoted value is not closed"));
+        }
+        pairs.push((key.trim().to_owned(), value));
+        rest = body[end..].trim_start();
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_keeps_what_tokio_postgres_knows_and_gives_up_what_it_does_not() {
+        let target = Target::parse("postgresql://u:p%40@h:6000/d?sslmode=require&connect_timeout=3").unwrap();
+        assert_eq!(target.address(), "h:6000");
+        assert_eq!((target.user(), target.database()), ("u", "d"));
+        assert_eq!(target.config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(target.config.get_password(), Some(&b"p@"[..]));
+        assert_eq!(target.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn the_key_value_form_is_read_with_quotes_and_escapes() {
+        let target = Target::parse(r"host=/run/pg user = 'a b' password='it\'s' dbname=x sslmode=disable").unwrap();
+        assert_eq!((target.user(), target.database()), ("a b", "x"));
+        assert_eq!(target.config.get_password(), Some(&b"it's"[..]));
+        assert_eq!(target.config.get_ssl_mode(), SslMode::Disable);
+        assert_eq!(target.address(), "/run/pg:5432");
+    }
+
+    #[test]
+    fn a_bad_string_is_refused_by_what_is_wrong_and_never_repeated() {
+        for (text, why) in [
+            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is `maybe`"),
+            ("postgres://u:sesame@h/d?nonsense=1", "nonsense"),
+            ("postgres:///d", "no "),
+            ("sesame", "neither a URL"),
+            ("host=h user=u password='sesame", "not closed"),
+            ("postgres://h/d", "no user"),
+        ] {
+            let error = describe(&Target::parse(text).err().unwrap());
+            assert!(error.contains(why), "{text}: {error}");
+            assert!(!error.contains("sesame"), "{error}");
+        }
+    }
+
+    #[test]
+    fn verifying_without_any_root_certificate_is_refused_with_the_fix() {
+        let error = Target::parse("postgres://u@h/d?sslmode=verify-full&sslrootcert=/nonexistent.pem").err().unwrap();
+        assert!(describe(&error).contains("/nonexistent.pem"));
+    }
+}

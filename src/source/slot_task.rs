@@ -1,0 +1,270 @@
+//! The walreceiver: one task that owns the replication connection and the assembler.
+//!
+//! ```text
+//! socket ──Envelope──> Assembler ──Fragment──> queue (bounded) ──> router
+//!    ^                                                               │
+//!    └──── status update: a timer, a keepalive's wish ──── handed on ┘
+//! ```
+//!
+//! While the queue is full the socket is not read, but the timer goes on, so the server does not take us for dead.
+//! When the server goes away: back-off with jitter, and on from where the slot is. The slot sends again what was not
+//! confirmed; what was delivered already is dropped here by its position.
+
+use super::{
+    SourceState,
+    slot::{self, Config, SourceError, Started},
+};
+use crate::{
+    change::{Fragment, assemble::Assembler, position::Position},
+    lsn::Lsn,
+    pg::{
+        Target,
+        connect::describe,
+        replication::{ReplicationError, ReplicationStream},
+    },
+    pgoutput::{
+        self,
+        envelope::{Envelope, StatusUpdate},
+    },
+};
+use rand::Rng;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A status update goes out this often: well below `wal_sender_timeout` (60 s by default), and often enough that a
+/// restart resends little.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+/// Every status update asks for an answer once the server has been silent for this long ...
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// ... and after this long without any byte the connection counts as dead.
+const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// Waits between attempts double from here ...
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// ... to here.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Seconds between the epochs of Unix and of Postgres.
+const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+/// The walreceiver's ends.
+pub struct Walreceiver {
+    /// Where the database is.
+    pub target: Target,
+    /// Which slot.
+    pub config: Config,
+    /// Where fragments go.
+    pub fragments: mpsc::Sender<Arc<Fragment>>,
+    /// Up to where the receiver has handed them on.
+    pub handed_on: watch::Receiver<Lsn>,
+    /// Where the task says how it is doing.
+    pub state: watch::Sender<SourceState>,
+    /// When to end.
+    pub stop: CancellationToken,
+}
+
+/// What outlives one connection.
+#[derive(Default)]
+struct Progress {
+    /// The server and timeline the positions belong to.
+    system: String,
+    /// The next change that was not delivered yet.
+    next: Position,
+    /// The end of the last transaction that went into the queue whole.
+    queued: Lsn,
+}
+
+impl Walreceiver {
+    /// Streams until told to stop, whatever happens to the server.
+    pub async fn run(self) {
+        let mut progress = Progress::default();
+        let mut wait = FIRST_WAIT;
+        while !self.stop.is_cancelled() {
+            let started = Instant::now();
+            let Err(error) = self.stream_once(&mut progress).await else { break };
+            let problem = match error.hint(&self.config) {
+                Some(hint) => format!("{}; {hint}", describe(&error)),
+                None => describe(&error),
+            };
+            if started.elapsed() > LONGEST_WAIT {
+                wait = FIRST_WAIT;
+            }
+            tracing::warn!(slot = self.config.slot, problem, retry_in = ?wait, "replication interrupted");
+            self.state.send_modify(|state| {
+                state.streaming = false;
+                state.problem = Some(problem);
+            });
+            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(jittered) => {}
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        self.state.send_modify(|state| state.streaming = false);
+    }
+
+    /// One connection; `Ok` when it ended because it was told to.
+    async fn stream_once(&self, progress: &mut Progress) -> Result<(), SourceError> {
+        let start = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            started = slot::start(&self.target, &self.config) => started,
+        };
+        let Started { stream, system, slot_is_new, confirmed } = start?;
+        if slot_is_new || progress.system != system {
+            // Another server or timeline counts anew: positions of the old one say nothing about it.
+            *progress = Progress { system, ..Progress::default() };
+        }
+        tracing::info!(slot = self.config.slot, publication = self.config.publication, "replication started");
+        self.state.send_modify(|state| {
+            state.streaming = true;
+            state.problem = None;
+        });
+        let mut connection = Connection {
+            receiver: self,
+            stream,
+            assembler: Assembler::default(),
+            progress,
+            kept_alive: Lsn::ZERO,
+            flushed: confirmed,
+            heard: Instant::now(),
+        };
+        let result = connection.run().await;
+        if result.is_ok() {
+            let update = connection.status(false);
+            let finish = connection.stream.finish(update);
+            if !matches!(tokio::time::timeout(Duration::from_secs(2), finish).await, Ok(Ok(()))) {
+                tracing::debug!("replication connection did not end in order");
+            }
+        }
+        result
+    }
+}
+
+struct Connection<'a> {
+    receiver: &'a Walreceiver,
+    stream: ReplicationStream,
+    assembler: Assembler,
+    progress: &'a mut Progress,
+    /// The position of the last keepalive: every transaction that committed before it has been sent.
+    kept_alive: Lsn,
+    /// What was confirmed last; a slot must not be told less.
+    flushed: Lsn,
+    heard: Instant,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> Result<(), SourceError> {
+        let mut timer = interval(STATUS_INTERVAL);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.receiver.stop.cancelled() => return Ok(()),
+                _ = timer.tick() => self.tick().await?,
+                envelope = self.stream.next() => {
+                    let envelope = envelope?;
+                    self.heard = Instant::now();
+                    let Some(fragment) = self.receive(envelope).await? else { continue };
+                    if !self.queue(fragment, &mut timer).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes an envelope in; a fragment when it completed one that was not delivered before.
+    async fn receive(&mut self, envelope: Envelope) -> Result<Option<Fragment>, SourceError> {
+        match envelope {
+            Envelope::Keepalive { end, reply } => {
+                self.kept_alive = self.kept_alive.max(end);
+                if reply {
+                    self.send_status(false).await?;
+                }
+                Ok(None)
+            }
+            Envelope::XLogData { data, .. } => {
+                let message = pgoutput::decode(data).map_err(ReplicationError::from)?;
+                Ok(self.assembler.push(message)?.map(|fragment| self.without_delivered(fragment)))
+            }
+        }
+    }
+
+    /// Drops the changes that were delivered before the connection broke.
+    fn without_delivered(&mut self, mut fragment: Fragment) -> Fragment {
+        let next = self.progress.next;
+        let commit_lsn = fragment.commit_lsn;
+        fragment.changes.retain(|change| Position { commit_lsn, ordinal: change.ordinal } >= next);
+        if let Some(last) = fragment.changes.last() {
+            self.progress.next = Position { commit_lsn, ordinal: last.ordinal + 1 };
+        }
+        fragment
+    }
+
+    /// Puts a fragment into the queue; meanwhile the timer goes on. False when it is time to stop.
+    async fn queue(&mut self, fragment: Fragment, timer: &mut tokio::time::Interval) -> Result<bool, SourceError> {
+        let permit = loop {
+            tokio::select! {
+                () = self.receiver.stop.cancelled() => return Ok(false),
+                _ = timer.tick() => {
+                    // The socket is not read now, so silence proves nothing.
+                    self.heard = Instant::now();
+                    self.tick().await?;
+                }
+                permit = self.receiver.fragments.reserve() => break permit,
+            }
+        };
+        let Ok(permit) = permit else { return Ok(false) };
+        if let Some(end) = fragment.end_lsn {
+            self.progress.queued = end;
+        }
+        permit.send(Arc::new(fragment));
+        Ok(true)
+    }
+
+    async fn tick(&mut self) -> Result<(), SourceError> {
+        let silence = self.heard.elapsed();
+        if silence > SILENCE_LIMIT {
+            return Err(SourceError::Silent(silence.as_secs()));
+        }
+        self.send_status(silence > ASK_AFTER).await
+    }
+
+    async fn send_status(&mut self, reply: bool) -> Result<(), SourceError> {
+        let update = self.status(reply);
+        // A server that takes nothing in is as dead as one that says nothing.
+        match tokio::time::timeout(SILENCE_LIMIT, self.stream.send(update)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(SourceError::Silent(SILENCE_LIMIT.as_secs())),
+        }
+        self.receiver.state.send_if_modified(|state| {
+            let changed = state.confirmed != update.flushed || state.received != update.written;
+            state.received = update.written;
+            state.confirmed = update.flushed;
+            changed
+        });
+        Ok(())
+    }
+
+    /// Only what has been handed on is confirmed. With nothing undelivered that is all up to the last keepalive:
+    /// otherwise a quiet publication on a busy database would hold its WAL for ever.
+    fn status(&mut self, reply: bool) -> StatusUpdate {
+        let handed_on = *self.receiver.handed_on.borrow();
+        let nothing_open = self.assembler.is_idle() && handed_on >= self.progress.queued;
+        let reached = if nothing_open { self.kept_alive.max(handed_on) } else { handed_on };
+        self.flushed = self.flushed.max(reached);
+        let written = self.kept_alive.max(self.progress.queued).max(self.flushed);
+        StatusUpdate { written, flushed: self.flushed, clock: postgres_clock(), reply }
+    }
+}
+
+/// Microseconds since 2000-01-01 UTC.
+fn postgres_clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
