@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod change;
 pub mod claims;
+pub mod devdb;
 pub mod lsn;
 pub mod pg;
 pub mod pgoutput;

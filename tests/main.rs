@@ -1,2 +1,10 @@
-#[test]
-fn x() {}
+//! The one integration binary: its modules. `tests/support` is what they share.
+#![cfg(test)]
+
+mod architecture;
+mod clients;
+mod devdb;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod support;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod wire;

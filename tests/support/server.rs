@@ -1,0 +1,145 @@
+//! The server under test, as its own process.
+
+use super::postgres::Database;
+use serde_json::Value;
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running `walcast serve`. Killed when dropped.
+pub struct Server {
+    address: String,
+    child: Child,
+    guard: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts a server for a database, as role `walcast`, and waits until it listens. `extra` adds to its environment
+    /// or replaces what is there.
+    pub async fn start(database: &Database, extra: &[(&str, &str)]) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WALCAST_")) {
+            command.env_remove(name);
+        }
+        command
+            .arg("serve")
+            .env("DATABASE_URL", database.walcast_url())
+            .env("JWT_SECRET", super::token::SECRET)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("WALCAST_LOG_FORMAT", "json")
+            .env("WALCAST_SLOT", database.slot())
+            .env("WALCAST_JOIN_ERROR_DELAY_MS", "0")
+            .env("WALCAST_CONNECT_ERROR_DELAY_MS", "0")
+            .envs(extra.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the server's program was built");
+        let stderr = child.stderr.take().expect("stderr was asked for");
+        let guard = guard(child.id());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut heard = listen(stderr, Arc::clone(&log));
+        let mut server = Server { address: String::new(), child, guard, log };
+        let address = tokio::time::timeout(START_LIMIT, heard.wait_for(Option::is_some)).await;
+        match address {
+            Ok(Ok(address)) => server.address = address.clone().expect("waited for some"),
+            Ok(Err(_)) => panic!("the server ended instead of listening:\n{}", server.log().join("\n")),
+            Err(_) => panic!("the server does not listen after {START_LIMIT:?}:\n{}", server.log().join("\n")),
+        }
+        server
+    }
+
+    /// The host and port it listens on.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its base URL, as a client is given it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where a client's WebSocket connects.
+    pub fn websocket_url(&self, vsn: &str, token: &str) -> String {
+        format!("ws://{}/realtime/v1/websocket?apikey={token}&vsn={vsn}", self.address)
+    }
+
+    /// Its log so far, line by line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, as a service manager does, and waits for that.
+    pub async fn stop(mut self) -> ExitStatus {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill is a program").success(), "the server had ended already:\n{}", self.log().join("\n"));
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < STOP_LIMIT, "the server does not end:\n{}", self.log().join("\n"));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The guard first: after the server is waited for, its process id may be another's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Kills the server when this process is gone, which closes the guard's standard input.
+fn guard(pid: u32) -> Child {
+    Command::new("sh")
+        .args(["-c", "read -r _; kill -KILL \"$1\"", "guard", &pid.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh is a program")
+}
+
+/// Collects the log; tells the address once the server says that it listens.
+fn listen(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) -> watch::Receiver<Option<String>> {
+    let (tell, heard) = watch::channel(None);
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some(address) = address(&line) {
+                tell.send_replace(Some(address));
+            }
+            log.lock().unwrap().push(line);
+        }
+    });
+    heard
+}
+
+/// The address in the record that says that the server listens.
+fn address(line: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    // tracing's JSON keeps fields below "fields" unless they are flattened.
+    let fields = record.get("fields").unwrap_or(&record);
+    let listening = fields.get("message")? == "listening";
+    listening.then(|| fields.get("address")?.as_str().map(str::to_owned)).flatten()
+}
