@@ -55,7 +55,7 @@ impl Stage {
         if !schema.is_empty() {
             database.execute(schema).await;
         }
-        let server = Server::start(&database, &fixture::QUICK_ERRORS).await;
+        let server = Server::start(&database, &[]).await;
         Self { database, server }
     }
 
@@ -107,7 +107,6 @@ async fn restart(stage: Stage) -> Stage {
     let Stage { database, server } = stage;
     let port = server.address().rsplit(':').next().expect("a port").to_owned();
     server.stop().await;
-    let settings: Vec<(&str, &str)> = fixture::QUICK_ERRORS.into_iter().chain([("PORT", port.as_str())]).collect();
-    let server = Server::start(&database, &settings).await;
+    let server = Server::start(&database, &[("PORT", &port)]).await;
     Stage { database, server }
 }

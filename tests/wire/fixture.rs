@@ -12,10 +12,6 @@ use crate::support::token;
 
 pub use crate::support::token::{ALICE, BOB};
 
-/// Error answers are held back in production; no test needs to wait for that.
-pub const QUICK_ERRORS: [(&str, &str); 2] =
-    [("WALCAST_JOIN_ERROR_DELAY_MS", "20"), ("WALCAST_CONNECT_ERROR_DELAY_MS", "20")];
-
 /// What `tables.sql` expects to be there, beside the roles, which belong to the cluster; and the rights of the server's
 /// own role, on what is there and on what a test makes later.
 const PRELUDE: &str = r"

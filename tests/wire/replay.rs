@@ -33,11 +33,8 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
     for (table, id) in recording.first_ids() {
         database.execute(&format!(r#"alter table public."{table}" alter column id restart with {id}"#)).await;
     }
-    let mut settings = fixture::QUICK_ERRORS.to_vec();
-    if name == "idle-timeout" {
-        settings.push(("WALCAST_IDLE_TIMEOUT_MS", "1500"));
-    }
-    let server = Server::start(&database, &settings).await;
+    let settings: &[(&str, &str)] = if name == "idle-timeout" { &[("WALCAST_IDLE_TIMEOUT_MS", "1500")] } else { &[] };
+    let server = Server::start(&database, settings).await;
 
     let mut player =
         Player { address: server.address().to_owned(), sockets: HashMap::new(), ids: Ids::default(), sql_ran: false };

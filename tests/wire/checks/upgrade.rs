@@ -70,6 +70,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: |d| Box::pin(health(d)),
     },
     Check { number: 209, says: "a configured opaque key is a key", encodings: In::Both, run: |d| Box::pin(opaque(d)) },
+    Check { number: 220, says: "/health tells the state as JSON", encodings: In::V1, run: |d| Box::pin(state(d)) },
 ];
 
 pub(super) const IDLE: &[Check] = &[Check {
@@ -184,6 +185,15 @@ async fn health(door: Door) {
     for path in ["/healthcheck", "/api/ping"] {
         assert_eq!(http(&door, "HEAD", path).await, (200, String::new()), "HEAD {path}");
     }
+}
+
+async fn state(door: Door) {
+    let (status, body) = http(&door, "GET", "/health").await;
+    assert_eq!(status, 200, "{body}");
+    let state = Json::parse(&body).expect("the state is JSON");
+    assert!(!state.keys().is_empty(), "{body}");
+    assert!(!body.contains("postgres://") && !body.contains("walcast:"), "no connection string is told: {body}");
+    assert_eq!(http(&door, "HEAD", "/health").await, (200, String::new()));
 }
 
 /// One plain request on its own connection.
