@@ -138,10 +138,6 @@ fn bad_binding_alone(recording: &mut Recording) -> bool {
         "record": {"id": 1, "body": "mix", "n": null, "tags": null, "meta": null, "at": "2026-11-20T18:36:10.135123+00:00"},
     }}));
     set(&mut event, &["ids"], Json::Array(vec![id]));
-    for message in [&mut active, &mut event] {
-        message.text = format!("{} {} (a difference, not recorded)", message.event, message.payload);
-    }
-
     let statement = recording.steps.iter().position(|step| matches!(step, Step::Sql(sql) if sql.contains("'mix'")));
     let Some(statement) = statement else { return false };
     recording.steps.insert(statement + 1, Step::Receive { conn: conn.clone(), message: Box::new(event) });
@@ -205,6 +201,7 @@ fn set(message: &mut Message, path: &[&str], value: Json) {
         at = members.entry((*key).to_owned()).or_insert(Json::Null);
     }
     *at = value;
+    message.text = format!("{} {} {} (changed by a rule)", message.topic, message.event, message.payload);
 }
 
 #[test]
