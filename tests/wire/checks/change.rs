@@ -2,10 +2,11 @@
 //! to 4.4; ours on TOAST, publications and the moment a subscription begins.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Check, Door, In, all_of, body, changes, fence};
 use crate::support::json::Json;
-use crate::support::socket::Socket;
+use crate::support::socket::{Heard, PATIENCE, Socket};
 use crate::wire::fixture::ALICE;
 
 /// Big values are stored out of line and not compressed, so an UPDATE that leaves them alone does not carry them.
@@ -68,6 +69,12 @@ pub(super) const CHECKS: &[Check] = &[
         says: "nothing from before the subscription",
         encodings: In::Both,
         run: |d| Box::pin(before(d)),
+    },
+    Check {
+        number: 221,
+        says: "a client that does not read hurts no other",
+        encodings: In::Both,
+        run: |d| Box::pin(slow(d)),
     },
     Check { number: 216, says: "changes come in commit order", encodings: In::Both, run: |d| Box::pin(in_order(d)) },
 ];
@@ -296,6 +303,26 @@ async fn in_order(door: Door) {
     }
     for n in 1..=520 {
         assert_eq!(*socket.change("realtime:order").await.at("data").at("record").at("n"), json!(n));
+    }
+}
+
+/// Thirty megabytes for somebody who does not look. He gets them all when he does, or is cut off; never a part.
+async fn slow(door: Door) {
+    const ROWS: i64 = 60;
+    let (mut slow, mut quick) = (door.alice().await, door.alice().await);
+    for socket in [&mut slow, &mut quick] {
+        socket.subscribe("realtime:slow", &all_of("open_full")).await;
+    }
+    for n in 1..=ROWS {
+        door.sql(&format!("insert into public.open_full(body, n) values (repeat('x', 500000), {n})")).await;
+        assert_eq!(*quick.change("realtime:slow").await.at("data").at("record").at("n"), json!(n));
+    }
+    for n in 1..=ROWS {
+        match slow.read(Instant::now() + PATIENCE).await {
+            Heard::Message(message) => assert_eq!(*message.payload.at("data").at("record").at("n"), json!(n)),
+            Heard::Closed(_) => return,
+            other => panic!("row {n} was lost without a word: {other:?}"),
+        }
     }
 }
 
