@@ -4,8 +4,11 @@
 mod architecture;
 mod changes;
 mod demo;
+mod clients;
 mod devdb;
 mod migrate;
 mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod support;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod wire;

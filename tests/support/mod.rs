@@ -1,9 +1,10 @@
-//! What the tests share: databases, servers, tokens, waiting.
+//! What the tests share: databases, servers, sockets, tokens, JSON, waiting.
 
+pub mod json;
 pub mod postgres;
-#[expect(dead_code, reason = "the tests that start a server come with the server")]
+#[expect(dead_code, reason = "the process id is for the tests of faults, which come later")]
 pub mod server;
-#[expect(dead_code, reason = "the tests that need tokens come with the server")]
+pub mod socket;
 pub mod token;
 pub mod wait;
 
