@@ -8,7 +8,10 @@ use crate::{
     auth::Verifier,
     config::ServeConfig,
     doors::phoenix::{self, Door},
-    http::health::{self, Health},
+    http::{
+        health::{self, Health},
+        rpc::{self, Rpc},
+    },
     lsn::Lsn,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
@@ -35,8 +38,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Fragments that wait for the router; each holds at most about 1 MiB.
 const FRAGMENT_QUEUE: usize = 32;
-/// Connections that read filters and positions for new subscriptions, and serve RPC and health.
-const QUERY_CONNECTIONS: usize = 6;
+/// Connections that read filters and positions for new subscriptions, and serve health.
+const QUERY_CONNECTIONS: usize = 4;
+/// Connections that serve RPC; they keep the database's own settings.
+const RPC_CONNECTIONS: usize = 4;
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long each step of the end may take.
@@ -93,6 +98,12 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     stream.spawn("walreceiver", walreceiver.run());
 
     let verifier = Verifier::new(&config.auth);
+    let rpc = Rpc {
+        pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,
+        verifier: verifier.clone(),
+        catalog: refresh.watch(),
+        config: rpc::Config::default(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier,
@@ -111,7 +122,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         slot: config.slot.slot.as_str().into(),
         pool: query_pool,
     };
-    let routes = phoenix::routes(door).merge(health::routes(health));
+    let routes = phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health));
     let accepting = CancellationToken::new();
     doors.spawn("accept", accept(listener, routes, doors.clone(), accepting.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");

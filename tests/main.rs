@@ -3,8 +3,8 @@
 
 mod architecture;
 mod changes;
-mod demo;
 mod clients;
+mod demo;
 mod devdb;
 mod migrate;
 mod rpc;

@@ -73,7 +73,7 @@ impl Served {
         assert!(migrate(&mut superuser, true).await.unwrap().is_complete());
         let granted = ["anon", "authenticated", "service_role"].map(Arc::from).to_vec();
         let (roles, catalog) = watch::channel(Arc::new(Catalog { roles: granted, ..Catalog::default() }));
-        let pool = Target::parse(&database.walcast_url()).unwrap().pool("walcast test", 2).unwrap();
+        let pool = Target::parse(&database.walcast_url()).unwrap().pool("walcast test", 2, "").unwrap();
         let verifier = Verifier::new(&auth::Config {
             jwt_secret: SECRET.into(),
             api_keys: vec![("sb_secret_1".into(), "service_role".into())],

@@ -118,7 +118,10 @@ impl Target {
     /// `-c name=value`.
     pub fn pool(&self, application: &str, size: usize, settings: &str) -> Result<Pool, ConnectError> {
         let mut config = (*self.config).clone();
-        config.options([config.get_options().unwrap_or_default(), settings].join(" ").trim());
+        let options = [config.get_options().unwrap_or_default(), settings].join(" ");
+        if !options.trim().is_empty() {
+            config.options(options.trim());
+        }
         config.application_name(application);
         let manager =
             Manager::from_config(config, self.rustls(), ManagerConfig { recycling_method: RecyclingMethod::Fast });

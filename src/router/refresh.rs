@@ -24,16 +24,12 @@ const QUERY_LIMIT: Duration = Duration::from_secs(10);
 /// How long the router waits for a catalogue that knows a table.
 const NOW_LIMIT: Duration = Duration::from_secs(2);
 
-struct Published {
-    catalog: Arc<Catalog>,
-    /// Looks at the catalogue that have been completed.
-    looks: u64,
-}
-
 /// The reader's end. Cheap to clone.
 #[derive(Clone)]
 pub struct Refresh {
-    published: watch::Receiver<Published>,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    /// Looks at the catalogue that have been completed, whether or not it had changed.
+    looks: watch::Receiver<u64>,
     wish: Arc<Notify>,
 }
 
@@ -53,7 +49,8 @@ pub struct Refresher {
     target: Target,
     publication: String,
     client: Option<Client>,
-    published: watch::Sender<Published>,
+    catalog: watch::Sender<Arc<Catalog>>,
+    looks: watch::Sender<u64>,
     wish: Arc<Notify>,
 }
 
@@ -62,11 +59,12 @@ impl Refresher {
     pub async fn start(target: &Target, publication: &str) -> Result<(Refresh, Refresher), RefreshError> {
         let mut client = target.connect("walcast catalogue").await?;
         let catalog = Arc::new(catalog::read(&mut client, publication).await?);
-        let (sender, receiver) = watch::channel(Published { catalog, looks: 0 });
+        let (catalog, catalog_reader) = watch::channel(catalog);
+        let (looks, looks_reader) = watch::channel(0);
         let wish = Arc::new(Notify::new());
-        let refresh = Refresh { published: receiver, wish: wish.clone() };
+        let refresh = Refresh { catalog: catalog_reader, looks: looks_reader, wish: wish.clone() };
         let (target, publication) = (target.clone(), publication.to_owned());
-        Ok((refresh, Refresher { target, publication, client: Some(client), published: sender, wish }))
+        Ok((refresh, Refresher { target, publication, client: Some(client), catalog, looks, wish }))
     }
 
     /// Looks again and again until told to stop.
@@ -101,21 +99,14 @@ impl Refresher {
             None => self.target.connect("walcast catalogue").await?,
         };
         let version = catalog::version(&client, &self.publication).await?;
-        let is_current = self.published.borrow().catalog.version == version;
-        let catalog = if is_current {
-            None
-        } else {
+        let is_current = self.catalog.borrow().version == version;
+        if !is_current {
             let catalog = catalog::read(&mut client, &self.publication).await?;
             tracing::info!(tables = catalog.tables.len(), roles = catalog.roles.len(), "catalogue read");
-            Some(Arc::new(catalog))
-        };
+            self.catalog.send_replace(Arc::new(catalog));
+        }
         self.client = Some(client);
-        self.published.send_modify(|published| {
-            published.looks += 1;
-            if let Some(catalog) = catalog {
-                published.catalog = catalog;
-            }
-        });
+        self.looks.send_modify(|looks| *looks += 1);
         Ok(())
     }
 }
@@ -123,12 +114,17 @@ impl Refresher {
 impl Refresh {
     /// The last catalogue that was read.
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.published.borrow().catalog.clone()
+        self.catalog.borrow().clone()
     }
 
-    /// Waits for the next look at the catalogue, whether or not it changed.
+    /// Where every catalogue that is read is published.
+    pub fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.clone()
+    }
+
+    /// Waits for the next catalogue.
     pub async fn changed(&mut self) {
-        if self.published.changed().await.is_err() {
+        if self.catalog.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -136,11 +132,11 @@ impl Refresh {
     /// Waits, a bounded time, until the catalogue has been looked at anew from here on.
     pub async fn now(&mut self) {
         // The look that is under way may have begun too early, so the one after it counts.
-        let wanted = self.published.borrow().looks + 2;
+        let wanted = *self.looks.borrow() + 2;
         let look = async {
-            while self.published.borrow_and_update().looks < wanted {
+            while *self.looks.borrow_and_update() < wanted {
                 self.wish.notify_one();
-                if self.published.changed().await.is_err() {
+                if self.looks.changed().await.is_err() {
                     return;
                 }
             }
