@@ -205,6 +205,6 @@ mod tests {
     #[test]
     fn a_commit_time_has_milliseconds_and_z() {
         assert_eq!(super::commit_timestamp(0), "2000-01-01T00:00:00.000Z");
-        assert_eq!(super::commit_timestamp(26 * 31_557_600_000_000 + 1_234_567), "2026-01-01T12:00:01.234Z");
+        assert_eq!(super::commit_timestamp(26 * 31_557_600_000_000 + 1_234_567), "2025-12-31T12:00:01.234Z");
     }
 }
