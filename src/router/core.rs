@@ -64,9 +64,11 @@ impl RouterCore {
     }
 
     /// Puts a compiled subscription in the place of the one before, and tells its client what is new about it.
-    fn install(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
+    fn install(&mut self, key: usize, mut compiled: Compiled, is_fresh: bool) {
         self.leave(key);
         let active = &mut self.active[key];
+        // What is delivered at once must not overtake what still waits in the lane: once there, always there.
+        compiled.needs_database |= active.compiled.needs_database;
         let before = std::mem::replace(&mut active.compiled, compiled);
         let member = &active.subscription.member;
         let errors = &active.compiled.errors;
