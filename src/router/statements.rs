@@ -1,7 +1,7 @@
 //! Asks Postgres the questions of a batch: one transaction a group, rolled back, several groups at a time.
 //!
-//! An error aborts a transaction, so a group that fails is asked again row by row, and the row that fails alone is
-//! denied: a failing policy costs its own subscriber only. Statements are prepared under our own login, as a policy's
+//! An error aborts a transaction, so a group that fails is asked again in ever smaller parts, and the row that fails
+//! alone is denied: a failing policy costs its own subscriber only. Statements are prepared under our own login, as a policy's
 //! expression is parsed under its owner's, and run under the subscriber's role.
 
 use super::{
@@ -12,7 +12,7 @@ use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
 use futures_util::{StreamExt, future::join, stream};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,8 +20,9 @@ use tokio_postgres::{error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
 const ROWS_A_STATEMENT: usize = 256;
-/// Rows of a failed group that are asked alone. When all of these fail, the rest is taken to fail too: it is hidden.
-const LONE_ROWS: usize = 16;
+/// Statements that look for the rows of a failed statement that do not fail themselves: enough for any 32 rows, and for
+/// 256 with a few bad ones. What is not found is hidden.
+const STATEMENTS_AFTER_FAILURE: usize = 64;
 /// Attempts when the database cannot be reached.
 const ATTEMPTS: u32 = 4;
 /// The wait between them doubles from here.
@@ -168,15 +169,26 @@ impl Asker {
         if images.len() == 1 || is_final {
             return vec![failure; images.len()];
         }
-        let mut verdicts = Vec::with_capacity(images.len());
-        for image in images {
-            if verdicts.len() == LONE_ROWS && verdicts.iter().all(|verdict| matches!(verdict, Verdict::Failed(_))) {
-                verdicts.resize(images.len(), failure.clone());
-                break;
-            }
-            match self.ask_once(group, std::slice::from_ref(image)).await {
-                Ok(answer) => verdicts.extend(answer),
-                Err(failure) => verdicts.push(failure),
+        // Halves, then quarters, and so on: whole stretches that do not fail are found before the budget is spent.
+        let mut verdicts = vec![failure; images.len()];
+        let mut open = VecDeque::from([0..images.len()]);
+        let mut budget = STATEMENTS_AFTER_FAILURE;
+        while let Some(failed) = open.pop_front() {
+            let middle = failed.start + failed.len() / 2;
+            for half in [failed.start..middle, middle..failed.end] {
+                if budget == 0 || self.is_slow(&group.key) {
+                    return verdicts;
+                }
+                budget -= 1;
+                match self.ask_once(group, &images[half.clone()]).await {
+                    Ok(answer) => verdicts[half].clone_from_slice(&answer),
+                    Err(failure) => {
+                        verdicts[half.clone()].fill(failure);
+                        if half.len() > 1 {
+                            open.push_back(half);
+                        }
+                    }
+                }
             }
         }
         verdicts
