@@ -6,6 +6,8 @@ mod changes;
 mod clients;
 mod demo;
 mod devdb;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod line;
 mod migrate;
 mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]

@@ -102,12 +102,12 @@ impl Assembler {
                 self.change(Operation::Delete, relation, old, None, bytes)
             }
             Message::Truncate(truncate) => {
-                let mut fragment = None;
+                // One message, so at most one fragment: it is closed behind the last table.
                 for oid in truncate.relations {
                     let relation = self.relation(oid)?;
-                    fragment = self.change(Operation::Truncate, relation, None, None, 0)?;
+                    self.add(Operation::Truncate, relation, None, None, 0)?;
                 }
-                Ok(fragment)
+                Ok(self.take_full())
             }
             // Types are known from the catalogue; origins and logical messages change nothing for clients.
             Message::Type(_) | Message::Origin(_) | Message::Logical(_) => Ok(None),
@@ -152,16 +152,34 @@ impl Assembler {
         new: Option<Row>,
         bytes: usize,
     ) -> Result<Option<Fragment>, AssembleError> {
+        self.add(operation, relation, old, new, bytes)?;
+        Ok(self.take_full())
+    }
+
+    fn add(
+        &mut self,
+        operation: Operation,
+        relation: Arc<Relation>,
+        old: Option<OldRow>,
+        new: Option<Row>,
+        bytes: usize,
+    ) -> Result<(), AssembleError> {
         let open = self.open.as_mut().ok_or(AssembleError::NoTransaction("a change"))?;
         open.changes.push(Change { operation, relation, old, new, ordinal: open.ordinal });
         open.ordinal += 1;
         open.bytes += bytes;
+        Ok(())
+    }
+
+    /// The changes so far, when they are enough for a fragment.
+    fn take_full(&mut self) -> Option<Fragment> {
+        let open = self.open.as_mut()?;
         if open.changes.len() < FRAGMENT_CHANGES && open.bytes < FRAGMENT_BYTES {
-            return Ok(None);
+            return None;
         }
         open.bytes = 0;
         let changes = std::mem::take(&mut open.changes);
-        Ok(Some(fragment(&open.begin, changes)))
+        Some(fragment(&open.begin, changes))
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Fragment, AssembleError> {
@@ -298,6 +316,21 @@ mod tests {
         let ends: Vec<_> = fragments.iter().map(|fragment| (fragment.changes.len(), fragment.end_lsn)).collect();
         assert_eq!(ends, [(FRAGMENT_CHANGES, None), (1, Some(Lsn(12)))]);
         assert_eq!(fragments[1].changes[0].ordinal, FRAGMENT_CHANGES as u64);
+    }
+
+    #[test]
+    fn a_truncate_of_two_tables_that_fills_a_fragment_loses_nothing_before_it() {
+        let insert = || Message::Insert(Insert { relation: 1, new: vec![text("1"), TupleValue::Null] });
+        let mut messages = vec![begin(), table()];
+        messages.extend(std::iter::repeat_with(insert).take(FRAGMENT_CHANGES - 1));
+        messages.push(Message::Truncate(crate::pgoutput::message::Truncate {
+            cascade: false,
+            restart_identity: false,
+            relations: vec![1, 1],
+        }));
+        messages.push(commit());
+        let lengths: Vec<_> = all(messages).unwrap().iter().map(|fragment| fragment.changes.len()).collect();
+        assert_eq!(lengths, [FRAGMENT_CHANGES + 1, 0]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{ChannelBinding as Wish, Host, SslMode};
 
 /// The longest message Postgres can build (`MaxAllocSize`). A longer one is not Postgres speaking.
 const MAX_MESSAGE_BYTES: usize = 0x3FFF_FFFF;
@@ -189,8 +189,21 @@ impl Session {
             password
                 .ok_or(ReplicationError::Authentication("the server asks for a password and the database URL has none"))
         };
+        let wish = target.config.get_channel_binding();
+        let unbound = "channel_binding=require, and the server does not take part in it";
+        let mut is_bound = false;
         loop {
-            match self.message().await? {
+            let message = self.message().await?;
+            let gives_in = matches!(
+                message,
+                Message::AuthenticationOk
+                    | Message::AuthenticationCleartextPassword
+                    | Message::AuthenticationMd5Password(_)
+            );
+            if wish == Wish::Require && gives_in && !is_bound {
+                return Err(ReplicationError::Authentication(unbound));
+            }
+            match message {
                 Message::AuthenticationOk => break,
                 Message::AuthenticationCleartextPassword => self.send_password(needed()?).await?,
                 Message::AuthenticationMd5Password(body) => {
@@ -203,7 +216,13 @@ impl Session {
                     while let Some(name) = mechanisms.next().map_err(|source| self.io(source))? {
                         offered.push(name.to_owned());
                     }
-                    self.authenticate_scram(&offered, needed()?, &binding).await?;
+                    let binding = if wish == Wish::Disable { &Binding::None } else { &binding };
+                    let plus = offered.iter().any(|name| name == sasl::SCRAM_SHA_256_PLUS);
+                    is_bound = plus && matches!(binding, Binding::EndPoint(_));
+                    if wish == Wish::Require && !is_bound {
+                        return Err(ReplicationError::Authentication(unbound));
+                    }
+                    self.authenticate_scram(&offered, needed()?, binding).await?;
                 }
                 Message::ErrorResponse(body) => return Err(server_error(&body).into()),
                 _ => {
@@ -486,7 +505,11 @@ async fn open(
     }
     let server = match name {
         Some(Host::Tcp(name)) => name.clone(),
-        _ => address.to_owned(),
+        _ => match host {
+            Host::Tcp(host) => host.clone(),
+            #[cfg(unix)]
+            Host::Unix(directory) => directory.display().to_string(),
+        },
     };
     let server = rustls_pki_types::ServerName::try_from(server)
         .map_err(|error| io_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;

@@ -1,7 +1,7 @@
 //! Asks Postgres the questions of a batch: one transaction a group, rolled back, several groups at a time.
 //!
-//! An error aborts a transaction, so a group that fails is asked again row by row, and the row that fails alone is
-//! denied: a failing policy costs its own subscriber only. Statements are prepared under our own login, as a policy's
+//! An error aborts a transaction, so a group that fails is asked again in ever smaller parts, and the row that fails
+//! alone is denied: a failing policy costs its own subscriber only. Statements are prepared under our own login, as a policy's
 //! expression is parsed under its owner's, and run under the subscriber's role.
 
 use super::{
@@ -12,7 +12,7 @@ use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
 use futures_util::{StreamExt, future::join, stream};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,8 +20,9 @@ use tokio_postgres::{error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
 const ROWS_A_STATEMENT: usize = 256;
-/// Rows of a failed group that are asked alone. When all of these fail, the rest is taken to fail too: it is hidden.
-const LONE_ROWS: usize = 16;
+/// Statements that look for the rows of a failed statement that do not fail themselves: enough for any 32 rows, and for
+/// 256 with a few bad ones. What is not found is hidden.
+const STATEMENTS_AFTER_FAILURE: usize = 64;
 /// Attempts when the database cannot be reached.
 const ATTEMPTS: u32 = 4;
 /// The wait between them doubles from here.
@@ -35,14 +36,17 @@ const SLOW_PAUSE: Duration = Duration::from_secs(10);
 /// Statements and rights that are remembered at most.
 const REMEMBERED: usize = 10_000;
 
-/// A commit can arrive in the stream before a new snapshot sees it. The stream's xid has 32 bits; the epoch is that of
-/// the newest transaction, or the one before when it would lie in the future.
+/// A commit can arrive in the stream before a new snapshot sees it. The stream's xid has 32 bits; it is taken for the
+/// one that is nearest to the snapshot's end. It may lie behind that end, which is where the *completed* transactions
+/// end, and then it is not visible yet.
 const INVISIBLE: &str = "
     select count(*) from pg_catalog.unnest($1::bigint[]) as x(low),
       (select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint as newest) as s,
       lateral (select (s.newest >> 32 << 32) + x.low as guess) as g
     where not pg_catalog.pg_visible_in_snapshot(
-      (case when g.guess > s.newest then g.guess - 4294967296 else g.guess end)::text::xid8,
+      (case when g.guess > s.newest + 2147483648 and g.guess >= 4294967296 then g.guess - 4294967296
+            when g.guess < s.newest - 2147483648 then g.guess + 4294967296
+            else g.guess end)::text::xid8,
       pg_catalog.pg_current_snapshot())";
 
 const SETTINGS: &str = "select pg_catalog.set_config('role', $1, true), \
@@ -165,15 +169,27 @@ impl Asker {
         if images.len() == 1 || is_final {
             return vec![failure; images.len()];
         }
-        let mut verdicts = Vec::with_capacity(images.len());
-        for image in images {
-            if verdicts.len() == LONE_ROWS && verdicts.iter().all(|verdict| matches!(verdict, Verdict::Failed(_))) {
-                verdicts.resize(images.len(), failure.clone());
-                break;
-            }
-            match self.ask_once(group, std::slice::from_ref(image)).await {
-                Ok(answer) => verdicts.extend(answer),
-                Err(failure) => verdicts.push(failure),
+        // Halves, then quarters, and so on: whole stretches that do not fail are found before the budget is spent.
+        let mut verdicts = vec![failure; images.len()];
+        let mut open = VecDeque::new();
+        open.push_back(0..images.len());
+        let mut budget = STATEMENTS_AFTER_FAILURE;
+        while let Some(failed) = open.pop_front() {
+            let middle = failed.start + failed.len() / 2;
+            for half in [failed.start..middle, middle..failed.end] {
+                if budget == 0 || self.is_slow(&group.key) {
+                    return verdicts;
+                }
+                budget -= 1;
+                match self.ask_once(group, &images[half.clone()]).await {
+                    Ok(answer) => verdicts[half].clone_from_slice(&answer),
+                    Err(failure) => {
+                        verdicts[half.clone()].fill(failure);
+                        if half.len() > 1 {
+                            open.push_back(half);
+                        }
+                    }
+                }
             }
         }
         verdicts
@@ -185,8 +201,10 @@ impl Asker {
             return Err(Verdict::Failed(SqlState::QUERY_CANCELED.code().into()));
         }
         let mut analysis = self.analysis(&group.key.statement);
-        for attempt in 1..=2 {
-            let client = self.client().await.ok_or(Verdict::Unasked)?;
+        let mut is_lost = false;
+        let mut is_new_plan = false;
+        let mut client = self.client().await.ok_or(Verdict::Unasked)?;
+        loop {
             // The backstop for a server that is gone and does not say so.
             let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
             let transaction = self.transact(&client, group, images, analysis);
@@ -200,9 +218,15 @@ impl Asker {
                 Err(error) => error,
             };
             match error.code() {
-                // Our login may lack USAGE on a schema the expression names, or a plan that was made anew under the
-                // role may: the other of the two may have it.
-                Some(&SqlState::INSUFFICIENT_PRIVILEGE) if attempt == 1 => {
+                // A statement prepared before the catalogue changed is analysed again under the role, which may lack
+                // USAGE on a schema the expression names: it is prepared anew, on this very connection.
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) if !is_new_plan => {
+                    client.statement_cache.clear();
+                    is_new_plan = true;
+                    analysis = Analysis::UnderLogin;
+                }
+                // Or our own login lacks it: then the role may have it.
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) if analysis == Analysis::UnderLogin => {
                     client.statement_cache.clear();
                     analysis = Analysis::UnderRole;
                 }
@@ -216,13 +240,13 @@ impl Asker {
                 _ => {
                     tracing::debug!(error = %describe(&error), "database lane lost its connection");
                     drop(Object::take(client));
-                    if attempt == 2 {
+                    if std::mem::replace(&mut is_lost, true) {
                         return Err(Verdict::Unasked);
                     }
+                    client = self.client().await.ok_or(Verdict::Unasked)?;
                 }
             }
         }
-        Err(Verdict::Unasked)
     }
 
     async fn transact(
@@ -234,8 +258,7 @@ impl Asker {
     ) -> Result<Vec<Verdict>, tokio_postgres::Error> {
         let settings = client.prepare_cached(SETTINGS).await?;
         // The role stands in the text, so that no plan made for one role serves another.
-        let role = group.key.role.replace("*/", "");
-        let text = format!("/* {role} */ {}", group.key.statement);
+        let text = format!("/* {} */ {}", in_a_comment(&group.key.role), group.key.statement);
         let timeout = self.config.statement_timeout.as_millis().to_string();
         let claims = group.key.claims.as_deref().unwrap_or("");
         let role = &*group.key.role;
@@ -313,6 +336,11 @@ impl Asker {
         }
         slow.insert(key.clone(), Instant::now());
     }
+}
+
+/// A name as a comment can hold it: comments nest, so neither `/*` nor `*/` may stay.
+fn in_a_comment(name: &str) -> String {
+    name.replace('%', "%25").replace('*', "%2A")
 }
 
 /// Failures of the server or the connection, not of the expression: classes 08, 53, 57 (but a cancelled statement is

@@ -197,13 +197,10 @@ impl Connection<'_> {
     }
 
     /// Drops the changes that were delivered before the connection broke.
-    fn without_delivered(&mut self, mut fragment: Fragment) -> Fragment {
+    fn without_delivered(&self, mut fragment: Fragment) -> Fragment {
         let next = self.progress.next;
         let commit_lsn = fragment.commit_lsn;
         fragment.changes.retain(|change| Position { commit_lsn, ordinal: change.ordinal } >= next);
-        if let Some(last) = fragment.changes.last() {
-            self.progress.next = Position { commit_lsn, ordinal: last.ordinal + 1 };
-        }
         fragment
     }
 
@@ -221,6 +218,10 @@ impl Connection<'_> {
             }
         };
         let Ok(permit) = permit else { return Ok(false) };
+        // Only now: a connection that broke while the queue was full sends these changes again.
+        if let Some(last) = fragment.changes.last() {
+            self.progress.next = Position { commit_lsn: fragment.commit_lsn, ordinal: last.ordinal + 1 };
+        }
         if let Some(end) = fragment.end_lsn {
             self.progress.queued = end;
         }

@@ -27,18 +27,23 @@ impl Server {
     /// Starts a server for a database, as role `walcast`, and waits until it listens. `extra` adds to its environment
     /// or replaces what is there.
     pub async fn start(database: &Database, extra: &[(&str, &str)]) -> Server {
+        Server::start_at(&database.walcast_url(), &database.slot(), extra).await
+    }
+
+    /// The same for any connection string and slot.
+    pub async fn start_at(url: &str, slot: &str, extra: &[(&str, &str)]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WALCAST_")) {
             command.env_remove(name);
         }
         command
             .arg("serve")
-            .env("DATABASE_URL", database.walcast_url())
+            .env("DATABASE_URL", url)
             .env("JWT_SECRET", super::token::SECRET)
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
             .env("WALCAST_LOG_FORMAT", "json")
-            .env("WALCAST_SLOT", database.slot())
+            .env("WALCAST_SLOT", slot)
             .env("WALCAST_JOIN_ERROR_DELAY_MS", "0")
             .env("WALCAST_CONNECT_ERROR_DELAY_MS", "0")
             .envs(extra.iter().copied())

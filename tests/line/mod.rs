@@ -1,0 +1,9 @@
+//! The line from the slot to the socket, against real Postgres: what the stream says, how the session is opened, what
+//! goes wrong on the way, and who may see what.
+
+mod decoding;
+mod faults;
+mod lane;
+mod lane_edges;
+mod session;
+mod setup;
