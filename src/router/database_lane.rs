@@ -189,6 +189,10 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
         let change = &job.fragment.changes[work.change];
         let Some(image) = judged_image(change, &work.map) else { continue };
         for (number, candidate) in work.candidates.iter().enumerate() {
+            // Whoever left meanwhile, perhaps because there was too much to ask, must not add to it.
+            if candidate.member.is_ended() {
+                continue;
+            }
             let mut sight = |image: &Image<'_>| match &candidate.subscription.rows {
                 RowRule::All => Sight::Known(true),
                 RowRule::None => Sight::Known(false),
