@@ -116,6 +116,9 @@ impl Kind {
     }
 }
 
+/// The pause after a rate that was too high.
+const SETTLE: Duration = Duration::from_secs(2);
+
 struct Plan {
     step: Duration,
     steps: usize,
@@ -240,6 +243,8 @@ impl Case<'_> {
             ladder.note(rate, load.step(rate, self.plan.step).await);
             if self.board.broken.load(Relaxed) > 0 {
                 drop(crowd);
+                // What the server still has to do for those who were told of a gap must not count against the next.
+                tokio::time::sleep(SETTLE).await;
                 crowd = self.crowd(&server).await?;
             }
         }
