@@ -10,16 +10,25 @@ use super::{
 };
 use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
-use futures_util::{StreamExt, future::join, stream};
+use futures_util::{
+    StreamExt,
+    future::join,
+    stream::{self, FuturesOrdered},
+};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
-use tokio_postgres::{error::SqlState, types::ToSql};
+use tokio::time::{error::Elapsed, timeout};
+use tokio_postgres::{Statement, error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
 const ROWS_A_STATEMENT: usize = 256;
+/// Statements that are sent over one connection before the first is answered.
+const PAGES_A_FLIGHT: usize = 32;
+/// Attempts at sending them: it may be too early once, and a connection may have been closed meanwhile.
+const FLIGHT_ATTEMPTS: u32 = 3;
 /// Rows of a failed group that are asked alone. When all of these fail, the rest is taken to fail too: it is hidden.
 const LONE_ROWS: usize = 16;
 /// Attempts when the database cannot be reached.
@@ -42,6 +51,42 @@ const INVISIBLE: &str = "
 const SETTINGS: &str = "select pg_catalog.set_config('role', $1, true), \
                         pg_catalog.set_config('request.jwt.claims', $2, true), \
                         pg_catalog.set_config('statement_timeout', $3, true)";
+
+/// Rows of one group that go into one statement.
+struct Page<'a> {
+    /// The group's place.
+    number: usize,
+    group: &'a Group,
+    images: &'a [Arc<str>],
+}
+
+/// What came of sending several pages at once.
+enum Flight {
+    /// Each was answered, if only by an error of its own.
+    Done(Vec<Result<Vec<Verdict>, tokio_postgres::Error>>),
+    /// Not all of the changes' transactions were visible yet.
+    TooEarly,
+    /// The connection or the server failed; another try may help.
+    Broken,
+    /// Nobody could be asked.
+    Lost,
+}
+
+/// The statements of a group on one connection.
+struct Prepared {
+    settings: Statement,
+    question: Statement,
+}
+
+impl Prepared {
+    async fn of(client: &Object, group: &Group) -> Result<Prepared, tokio_postgres::Error> {
+        let settings = client.prepare_cached(SETTINGS).await?;
+        // The role stands in the text, so that no plan made for one role serves another.
+        let role = group.key.role.replace("*/", "");
+        let question = client.prepare_cached(&format!("/* {role} */ {}", group.key.statement)).await?;
+        Ok(Prepared { settings, question })
+    }
+}
 
 /// The verdicts of a batch.
 pub(super) struct Verdicts(Vec<Vec<Verdict>>);
@@ -66,32 +111,133 @@ impl Asker {
 
     /// Asks all groups; what cannot be asked is `Unasked`.
     pub(super) async fn ask(&self, questions: &Questions, transactions: BTreeSet<u32>) -> Verdicts {
-        let mut verdicts: Vec<Vec<Verdict>> =
-            questions.groups.iter().map(|group| vec![Verdict::Unasked; group.images.len()]).collect();
-        if questions.groups.is_empty() || !self.wait_until_visible(transactions).await {
-            return Verdicts(verdicts);
+        let transactions: Vec<i64> = transactions.into_iter().map(i64::from).collect();
+        let mut pages = Vec::with_capacity(questions.groups.len());
+        for (number, group) in questions.groups.iter().enumerate() {
+            pages.extend(group.images.chunks(ROWS_A_STATEMENT).map(|images| Page { number, group, images }));
         }
-        let asking: Vec<_> = questions
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(index, group)| async move { (index, self.ask_group(group).await) })
-            .collect();
-        let answers: Vec<_> = stream::iter(asking).buffer_unordered(self.config.connections.max(1)).collect().await;
-        for (index, answer) in answers {
-            verdicts[index] = answer;
+        let connections = self.config.connections.max(1);
+        let flight = pages.len().div_ceil(connections).clamp(1, PAGES_A_FLIGHT);
+        let asking: Vec<_> = pages.chunks(flight).map(|pages| self.ask_flight(pages, &transactions)).collect();
+        let answers: Vec<_> = stream::iter(asking).buffered(connections).collect().await;
+        let mut verdicts = vec![Vec::new(); questions.groups.len()];
+        for (page, answer) in pages.iter().zip(answers.into_iter().flatten()) {
+            verdicts[page.number].extend(answer);
         }
         Verdicts(verdicts)
     }
 
+    /// Asks several pages over one connection. Those that fail are asked again, row by row.
+    async fn ask_flight(&self, pages: &[Page<'_>], transactions: &[i64]) -> Vec<Vec<Verdict>> {
+        let mut unseen = transactions;
+        for _ in 0..FLIGHT_ATTEMPTS {
+            match self.fly(pages, unseen).await {
+                Flight::Done(answers) => {
+                    let mut verdicts = Vec::with_capacity(pages.len());
+                    for (page, answer) in pages.iter().zip(answers) {
+                        verdicts.push(self.settle(page, answer).await);
+                    }
+                    return verdicts;
+                }
+                Flight::TooEarly if self.wait_until_visible(transactions).await => unseen = &[],
+                Flight::Broken => {}
+                Flight::TooEarly | Flight::Lost => break,
+            }
+        }
+        pages.iter().map(|page| vec![Verdict::Unasked; page.images.len()]).collect()
+    }
+
+    /// Sends the questions of a flight at once, behind the question whether the transactions are visible: snapshots
+    /// taken later on the same connection see what that one sees. Each page is a transaction of its own, so that
+    /// neither an error nor a setting of one reaches another.
+    async fn fly(&self, pages: &[Page<'_>], transactions: &[i64]) -> Flight {
+        let Some(client) = self.client().await else { return Flight::Lost };
+        // The backstop for a server that is gone and does not say so.
+        let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
+        let asking = async {
+            // Prepared beforehand: what is sent then goes out in this order, and nothing comes between the statements of
+            // one transaction.
+            let invisible = timeout(limit, client.prepare_cached(INVISIBLE)).await?;
+            let mut statements = Vec::with_capacity(pages.len());
+            for page in pages {
+                statements.push(timeout(limit, Prepared::of(&client, page.group)).await?);
+            }
+            let check = async {
+                match transactions {
+                    [] => Ok(0),
+                    _ => client.query_one(&invisible?, &[&transactions]).await.map(|row| row.get::<_, i64>(0)),
+                }
+            };
+            let mut flying: FuturesOrdered<_> = pages
+                .iter()
+                .zip(statements)
+                .map(|(page, statement)| {
+                    let client = &client;
+                    async move { self.transact(client, &statement?, page.group, page.images).await }
+                })
+                .collect();
+            let landing = async {
+                let mut answers = Vec::with_capacity(pages.len());
+                while let Some(answer) = timeout(limit, flying.next()).await? {
+                    answers.push(answer);
+                }
+                Ok::<_, Elapsed>(answers)
+            };
+            let (check, answers) = join(timeout(limit, check), landing).await;
+            Ok::<_, Elapsed>((check?, answers?))
+        };
+        let (check, answers) = match asking.await {
+            Ok(landed) => landed,
+            Err(_) => {
+                drop(Object::take(client));
+                return Flight::Lost;
+            }
+        };
+        match check {
+            Ok(0) => {}
+            Ok(_) => return Flight::TooEarly,
+            Err(error) => {
+                tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
+                drop(Object::take(client));
+                return Flight::Broken;
+            }
+        }
+        let is_of_the_line = |error: &tokio_postgres::Error| error.code().is_none_or(is_of_the_server);
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_the_line)) {
+            drop(Object::take(client));
+            return Flight::Broken;
+        }
+        Flight::Done(answers)
+    }
+
+    /// What became of a page once its flight is over.
+    async fn settle(&self, page: &Page<'_>, answer: Result<Vec<Verdict>, tokio_postgres::Error>) -> Vec<Verdict> {
+        let failure = match answer {
+            Ok(verdicts) => return verdicts,
+            Err(error) => error.code().cloned(),
+        };
+        let failure = match failure {
+            // May be due to an old analysis: asking alone clears it.
+            Some(SqlState::INSUFFICIENT_PRIVILEGE) | None => match self.ask_once(page.group, page.images).await {
+                Ok(verdicts) => return verdicts,
+                Err(failure) => failure,
+            },
+            Some(code) => Verdict::Failed(code.code().into()),
+        };
+        self.ask_rows(page.group, page.images, failure).await
+    }
+
     /// Waits until lookups of a policy would see what the changes' own transactions wrote.
-    async fn wait_until_visible(&self, transactions: BTreeSet<u32>) -> bool {
-        let transactions: Vec<i64> = transactions.into_iter().map(i64::from).collect();
+    async fn wait_until_visible(&self, transactions: &[i64]) -> bool {
         let wait = async {
             let mut pause = Duration::from_millis(1);
             loop {
                 let client = self.client().await?;
-                let invisible: i64 = match client.query_one(INVISIBLE, &[&transactions]).await {
+                let asked = async {
+                    let statement = client.prepare_cached(INVISIBLE).await?;
+                    client.query_one(&statement, &[&transactions]).await
+                };
+                let invisible: i64 = match asked.await {
                     Ok(row) => row.get(0),
                     Err(error) => {
                         tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
@@ -106,7 +252,7 @@ impl Asker {
                 pause = (pause * 2).min(Duration::from_millis(100));
             }
         };
-        let seen = tokio::time::timeout(VISIBLE_LIMIT, wait).await;
+        let seen = timeout(VISIBLE_LIMIT, wait).await;
         if seen.is_err() {
             tracing::warn!(limit = ?VISIBLE_LIMIT, "a transaction whose commit arrived does not become visible");
         }
@@ -128,20 +274,8 @@ impl Asker {
         None
     }
 
-    async fn ask_group(&self, group: &Group) -> Vec<Verdict> {
-        let mut verdicts = Vec::with_capacity(group.images.len());
-        for images in group.images.chunks(ROWS_A_STATEMENT) {
-            verdicts.extend(self.ask_rows(group, images).await);
-        }
-        verdicts
-    }
-
-    async fn ask_rows(&self, group: &Group, images: &[Arc<str>]) -> Vec<Verdict> {
-        let first = self.ask_once(group, images).await;
-        let failure = match first {
-            Ok(verdicts) => return verdicts,
-            Err(failure) => failure,
-        };
+    /// Asks row by row, after asking together has failed.
+    async fn ask_rows(&self, group: &Group, images: &[Arc<str>], failure: Verdict) -> Vec<Verdict> {
         if images.len() == 1 || matches!(failure, Verdict::Unasked) {
             return vec![failure; images.len()];
         }
@@ -165,7 +299,11 @@ impl Asker {
             let client = self.client().await.ok_or(Verdict::Unasked)?;
             // The backstop for a server that is gone and does not say so.
             let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
-            let Ok(outcome) = tokio::time::timeout(limit, self.transact(&client, group, images)).await else {
+            let asking = async {
+                let prepared = Prepared::of(&client, group).await?;
+                self.transact(&client, &prepared, group, images).await
+            };
+            let Ok(outcome) = timeout(limit, asking).await else {
                 drop(Object::take(client));
                 return Err(Verdict::Unasked);
             };
@@ -203,24 +341,21 @@ impl Asker {
     async fn transact(
         &self,
         client: &Object,
+        prepared: &Prepared,
         group: &Group,
         images: &[Arc<str>],
     ) -> Result<Vec<Verdict>, tokio_postgres::Error> {
-        let settings = client.prepare_cached(SETTINGS).await?;
-        // The role stands in the text, so that no plan made for one role serves another.
-        let role = group.key.role.replace("*/", "");
-        let statement = client.prepare_cached(&format!("/* {role} */ {}", group.key.statement)).await?;
-        let timeout = self.config.statement_timeout.as_millis().to_string();
+        let statement_timeout = self.config.statement_timeout.as_millis().to_string();
         let claims = group.key.claims.as_deref().unwrap_or("");
         let role = &*group.key.role;
-        let setting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout];
+        let setting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &statement_timeout];
         let images: Vec<&str> = images.iter().map(|image| &**image).collect();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&images];
         parameters.extend(group.key.parameters.iter().map(|value| value as &(dyn ToSql + Sync)));
         // All four go out at once: polled in this order, they are sent in this order, and cost one round trip.
         let ((begun, set), (answer, ended)) = join(
-            join(client.batch_execute("begin read only"), client.query(&settings, &setting)),
-            join(client.query(&statement, &parameters), client.batch_execute("rollback")),
+            join(client.batch_execute("begin read only"), client.query(&prepared.settings, &setting)),
+            join(client.query(&prepared.question, &parameters), client.batch_execute("rollback")),
         )
         .await;
         ended?;
