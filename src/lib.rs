@@ -8,6 +8,7 @@ pub mod change;
 pub mod claims;
 pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod devdb;
 pub mod doors;
 pub mod http;

@@ -56,6 +56,7 @@ const RULES: &[Rule] = &[
     edge("metrics", &[]),
     // Assembly.
     edge("config", ANYTHING),
+    edge("dev", ANYTHING),
     edge("tap", ANYTHING),
     edge("check", ANYTHING),
     edge("serve", ANYTHING),
@@ -65,7 +66,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// Modules of the assembly, which nobody below may use.
-const ASSEMBLY: &[&str] = &["config", "tap", "check", "serve", "cli", "main"];
+const ASSEMBLY: &[&str] = &["config", "dev", "tap", "check", "serve", "cli", "main"];
 
 /// What pure code does not say.
 const IMPURE: &[&str] = &[

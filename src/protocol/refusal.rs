@@ -19,11 +19,13 @@ pub const PRIVATE_NOT_BOOLEAN: &str = "InvalidJoinPayload: `private` must be tru
 pub const TOO_MANY_BINDINGS: &str = "InvalidJoinPayload: too many `postgres_changes` bindings";
 /// The subscription is active.
 pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
+/// The server ends; the socket is closed behind it.
+pub const DISCONNECT: &str = "Server requested disconnect";
 /// The database cannot be asked at the moment; the subscription is tried again.
 pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the database cannot be reached, retrying";
 /// Changes could not be delivered, so the client's picture has a gap.
 pub const CHANGES_SKIPPED: &str =
-    "Changes were skipped because row level security could not be evaluated fast enough. Fetch your data again";
+    "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
 
 /// The reply to a join whose payload is not an object.
 pub fn payload_not_an_object(inspected: &str) -> String {

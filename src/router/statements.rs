@@ -6,7 +6,7 @@
 
 use super::{
     database_lane::Config,
-    questions::{Group, Question, Questions, Verdict},
+    questions::{Group, GroupKey, Question, Questions, Verdict},
 };
 use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
@@ -16,12 +16,12 @@ use futures_util::{
     stream::{self, FuturesOrdered},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
-use tokio::time::{error::Elapsed, timeout};
-use tokio_postgres::{Statement, error::SqlState, types::ToSql};
+use tokio::time::timeout;
+use tokio_postgres::{error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
 const ROWS_A_STATEMENT: usize = 256;
@@ -37,6 +37,12 @@ const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How long a transaction whose commit has arrived may stay invisible to new snapshots before its rows are hidden.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A subscriber whose policy ran into the time limit is not asked about for this long, so that he cannot hold up the
+/// others again and again. His rows are hidden meanwhile.
+const SLOW_PAUSE: Duration = Duration::from_secs(10);
+/// Statements and rights that are remembered at most.
+const REMEMBERED: usize = 10_000;
 
 /// A commit can arrive in the stream before a new snapshot sees it. The stream's xid has 32 bits; the epoch is that of
 /// the newest transaction, or the one before when it would lie in the future.
@@ -60,32 +66,19 @@ struct Page<'a> {
     images: &'a [Arc<str>],
 }
 
+/// What a page's transaction said; none when it was not sent with the others.
+type PageAnswer = Option<Result<Vec<Verdict>, tokio_postgres::Error>>;
+
 /// What came of sending several pages at once.
 enum Flight {
     /// Each was answered, if only by an error of its own.
-    Done(Vec<Result<Vec<Verdict>, tokio_postgres::Error>>),
+    Done(Vec<PageAnswer>),
     /// Not all of the changes' transactions were visible yet.
     TooEarly,
     /// The connection or the server failed; another try may help.
     Broken,
     /// Nobody could be asked.
     Lost,
-}
-
-/// The statements of a group on one connection.
-struct Prepared {
-    settings: Statement,
-    question: Statement,
-}
-
-impl Prepared {
-    async fn of(client: &Object, group: &Group) -> Result<Prepared, tokio_postgres::Error> {
-        let settings = client.prepare_cached(SETTINGS).await?;
-        // The role stands in the text, so that no plan made for one role serves another.
-        let role = group.key.role.replace("*/", "");
-        let question = client.prepare_cached(&format!("/* {role} */ {}", group.key.statement)).await?;
-        Ok(Prepared { settings, question })
-    }
 }
 
 /// The verdicts of a batch.
@@ -98,15 +91,28 @@ impl Verdicts {
     }
 }
 
+/// Under which role a statement is analysed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Analysis {
+    /// Our own login, as a policy is analysed under its owner's: names need no rights of the subscriber.
+    UnderLogin,
+    /// The subscriber's role, where our login lacks a right to name something.
+    UnderRole,
+}
+
 /// Asks.
 pub(super) struct Asker {
     pool: Pool,
     config: Config,
+    /// Statements our login cannot analyse.
+    under_role: Mutex<HashSet<Arc<str>>>,
+    /// Rights under which a statement ran into the time limit, and when.
+    slow: Mutex<HashMap<GroupKey, Instant>>,
 }
 
 impl Asker {
     pub(super) fn new(pool: Pool, config: Config) -> Asker {
-        Asker { pool, config }
+        Asker { pool, config, under_role: Mutex::default(), slow: Mutex::default() }
     }
 
     /// Asks all groups; what cannot be asked is `Unasked`.
@@ -152,77 +158,91 @@ impl Asker {
     /// neither an error nor a setting of one reaches another.
     async fn fly(&self, pages: &[Page<'_>], transactions: &[i64]) -> Flight {
         let Some(client) = self.client().await else { return Flight::Lost };
-        // The backstop for a server that is gone and does not say so.
-        let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
+        let limit = self.transaction_limit();
+        let check = async {
+            match transactions {
+                [] => Ok(0),
+                _ => count_invisible(&client, transactions).await,
+            }
+        };
+        // What is in the statement cache is sent without waiting: in this order, and nothing comes between the
+        // statements of one transaction.
+        let prepare = async {
+            client.prepare_cached(INVISIBLE).await?;
+            client.prepare_cached(SETTINGS).await?;
+            for page in pages.iter().filter(|page| self.may_fly(page.group)) {
+                // A refusal comes again, and is dealt with, when the page is asked.
+                let _ = client.prepare_cached(&text(page.group)).await;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
         let asking = async {
-            // Prepared beforehand: what is sent then goes out in this order, and nothing comes between the statements of
-            // one transaction.
-            let invisible = timeout(limit, client.prepare_cached(INVISIBLE)).await?;
-            let mut statements = Vec::with_capacity(pages.len());
-            for page in pages {
-                statements.push(timeout(limit, Prepared::of(&client, page.group)).await?);
-            }
-            let check = async {
-                match transactions {
-                    [] => Ok(0),
-                    _ => client.query_one(&invisible?, &[&transactions]).await.map(|row| row.get::<_, i64>(0)),
+            let mut flying: FuturesOrdered<_> = pages.iter().map(|page| self.fly_one(&client, page)).collect();
+            let mut answers = Vec::with_capacity(pages.len());
+            while let Ok(answer) = timeout(limit, flying.next()).await {
+                match answer {
+                    Some(answer) => answers.push(answer),
+                    None => break,
                 }
-            };
-            let mut flying: FuturesOrdered<_> = pages
-                .iter()
-                .zip(statements)
-                .map(|(page, statement)| {
-                    let client = &client;
-                    async move { self.transact(client, &statement?, page.group, page.images).await }
-                })
-                .collect();
-            let landing = async {
-                let mut answers = Vec::with_capacity(pages.len());
-                while let Some(answer) = timeout(limit, flying.next()).await? {
-                    answers.push(answer);
-                }
-                Ok::<_, Elapsed>(answers)
-            };
-            let (check, answers) = join(timeout(limit, check), landing).await;
-            Ok::<_, Elapsed>((check?, answers?))
-        };
-        let (check, answers) = match asking.await {
-            Ok(landed) => landed,
-            Err(_) => {
-                drop(Object::take(client));
-                return Flight::Lost;
             }
+            answers
         };
-        match check {
-            Ok(0) => {}
-            Ok(_) => return Flight::TooEarly,
-            Err(error) => {
-                tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
+        let flown = async {
+            timeout(limit, prepare).await.map_err(|_| Flight::Lost)?.map_err(|_| Flight::Broken)?;
+            let (check, answers) = join(timeout(limit, check), asking).await;
+            if let Some(page) = pages.get(answers.len()) {
+                self.note_slow(&page.group.key);
+                return Err(Flight::Lost);
+            }
+            match check {
+                Ok(Ok(0)) => {}
+                Ok(Ok(_)) => return Ok(Flight::TooEarly),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
+                    return Err(Flight::Broken);
+                }
+                Err(_) => return Err(Flight::Lost),
+            }
+            let fault =
+                |answer: &PageAnswer| answer.as_ref().is_some_and(|answer| answer.as_ref().is_err_and(is_fault));
+            if answers.iter().any(fault) { Err(Flight::Broken) } else { Ok(Flight::Done(answers)) }
+        };
+        match flown.await {
+            Ok(flight) => flight,
+            // Whatever is under way on the connection must not meet the next transaction.
+            Err(flight) => {
                 drop(Object::take(client));
-                return Flight::Broken;
+                flight
             }
         }
-        let is_of_the_line = |error: &tokio_postgres::Error| error.code().is_none_or(is_of_the_server);
-        if answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_the_line)) {
-            drop(Object::take(client));
-            return Flight::Broken;
+    }
+
+    async fn fly_one(&self, client: &Object, page: &Page<'_>) -> PageAnswer {
+        if !self.may_fly(page.group) {
+            return None;
         }
-        Flight::Done(answers)
+        Some(self.transact(client, page.group, page.images, Analysis::UnderLogin).await)
+    }
+
+    /// Slow policies, and those that take more than one round trip, are asked alone.
+    fn may_fly(&self, group: &Group) -> bool {
+        self.analysis(&group.key.statement) == Analysis::UnderLogin && !self.is_slow(&group.key)
     }
 
     /// What became of a page once its flight is over.
-    async fn settle(&self, page: &Page<'_>, answer: Result<Vec<Verdict>, tokio_postgres::Error>) -> Vec<Verdict> {
-        let failure = match answer {
-            Ok(verdicts) => return verdicts,
-            Err(error) => error.code().cloned(),
+    async fn settle(&self, page: &Page<'_>, answer: PageAnswer) -> Vec<Verdict> {
+        let code = match answer {
+            Some(Ok(verdicts)) => return verdicts,
+            Some(Err(error)) => error.code().cloned(),
+            None => None,
         };
-        let failure = match failure {
-            // May be due to an old analysis: asking alone clears it.
-            Some(SqlState::INSUFFICIENT_PRIVILEGE) | None => match self.ask_once(page.group, page.images).await {
+        let failure = match code {
+            // The role may have the right that our login lacks: asking alone tries that.
+            None | Some(SqlState::INSUFFICIENT_PRIVILEGE) => match self.ask_once(page.group, page.images).await {
                 Ok(verdicts) => return verdicts,
                 Err(failure) => failure,
             },
-            Some(code) => Verdict::Failed(code.code().into()),
+            Some(code) => self.failed(page.group, &code),
         };
         self.ask_rows(page.group, page.images, failure).await
     }
@@ -233,12 +253,8 @@ impl Asker {
             let mut pause = Duration::from_millis(1);
             loop {
                 let client = self.client().await?;
-                let asked = async {
-                    let statement = client.prepare_cached(INVISIBLE).await?;
-                    client.query_one(&statement, &[&transactions]).await
-                };
-                let invisible: i64 = match asked.await {
-                    Ok(row) => row.get(0),
+                let invisible = match count_invisible(&client, transactions).await {
+                    Ok(invisible) => invisible,
                     Err(error) => {
                         tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
                         return None;
@@ -276,7 +292,8 @@ impl Asker {
 
     /// Asks row by row, after asking together has failed.
     async fn ask_rows(&self, group: &Group, images: &[Arc<str>], failure: Verdict) -> Vec<Verdict> {
-        if images.len() == 1 || matches!(failure, Verdict::Unasked) {
+        let is_final = matches!(failure, Verdict::Unasked) || self.is_slow(&group.key);
+        if images.len() == 1 || is_final {
             return vec![failure; images.len()];
         }
         let mut verdicts = Vec::with_capacity(images.len());
@@ -295,16 +312,16 @@ impl Asker {
 
     /// One transaction; the error is what became of all its rows.
     async fn ask_once(&self, group: &Group, images: &[Arc<str>]) -> Result<Vec<Verdict>, Verdict> {
+        if self.is_slow(&group.key) {
+            return Err(Verdict::Failed(SqlState::QUERY_CANCELED.code().into()));
+        }
+        let mut analysis = self.analysis(&group.key.statement);
         for attempt in 1..=2 {
             let client = self.client().await.ok_or(Verdict::Unasked)?;
-            // The backstop for a server that is gone and does not say so.
-            let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
-            let asking = async {
-                let prepared = Prepared::of(&client, group).await?;
-                self.transact(&client, &prepared, group, images).await
-            };
-            let Ok(outcome) = timeout(limit, asking).await else {
+            let transaction = self.transact(&client, group, images, analysis);
+            let Ok(outcome) = timeout(self.transaction_limit(), transaction).await else {
                 drop(Object::take(client));
+                self.note_slow(&group.key);
                 return Err(Verdict::Unasked);
             };
             let error = match outcome {
@@ -312,21 +329,14 @@ impl Asker {
                 Err(error) => error,
             };
             match error.code() {
-                // A statement that was analysed again under the role may lack what its first analysis had.
+                // Our login may lack USAGE on a schema the expression names, or a plan that was made anew under the
+                // role may: the other of the two may have it.
                 Some(&SqlState::INSUFFICIENT_PRIVILEGE) if attempt == 1 => {
                     client.statement_cache.clear();
+                    analysis = Analysis::UnderRole;
                 }
-                Some(code) if is_of_the_server(code) => {
-                    drop(Object::take(client));
-                    if attempt == 2 {
-                        return Err(Verdict::Unasked);
-                    }
-                }
-                Some(code) => {
-                    tracing::debug!(sqlstate = code.code(), table = group.table.1, "policy failed on a row image");
-                    return Err(Verdict::Failed(code.code().into()));
-                }
-                None => {
+                Some(code) if !is_of_the_server(code) => return Err(self.failed(group, code)),
+                _ => {
                     tracing::debug!(error = %describe(&error), "database lane lost its connection");
                     drop(Object::take(client));
                     if attempt == 2 {
@@ -341,10 +351,12 @@ impl Asker {
     async fn transact(
         &self,
         client: &Object,
-        prepared: &Prepared,
         group: &Group,
         images: &[Arc<str>],
+        analysis: Analysis,
     ) -> Result<Vec<Verdict>, tokio_postgres::Error> {
+        let settings = client.prepare_cached(SETTINGS).await?;
+        let text = text(group);
         let statement_timeout = self.config.statement_timeout.as_millis().to_string();
         let claims = group.key.claims.as_deref().unwrap_or("");
         let role = &*group.key.role;
@@ -352,12 +364,29 @@ impl Asker {
         let images: Vec<&str> = images.iter().map(|image| &**image).collect();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&images];
         parameters.extend(group.key.parameters.iter().map(|value| value as &(dyn ToSql + Sync)));
-        // All four go out at once: polled in this order, they are sent in this order, and cost one round trip.
-        let ((begun, set), (answer, ended)) = join(
-            join(client.batch_execute("begin read only"), client.query(&prepared.settings, &setting)),
-            join(client.query(&prepared.question, &parameters), client.batch_execute("rollback")),
-        )
-        .await;
+        let begin = join(client.batch_execute("begin read only"), client.query(&settings, &setting));
+        let (begun, set, answer, ended) = match analysis {
+            Analysis::UnderLogin => {
+                let statement = client.prepare_cached(&text).await?;
+                // All four go out at once: polled in this order, they are sent in this order, for one round trip.
+                let end = join(client.query(&statement, &parameters), client.batch_execute("rollback"));
+                let ((begun, set), (answer, ended)) = join(begin, end).await;
+                (begun, set, answer, ended)
+            }
+            Analysis::UnderRole => {
+                let (begun, set) = begin.await;
+                let answer = match client.prepare_cached(&text).await {
+                    Ok(statement) => client.query(&statement, &parameters).await,
+                    Err(error) => Err(error),
+                };
+                let ended = client.batch_execute("rollback").await;
+                if answer.is_ok() {
+                    self.note_under_role(&group.key.statement);
+                }
+                (begun, set, answer, ended)
+            }
+        };
+        // An answer counts only if the role was taken before it was given.
         ended?;
         begun?;
         set?;
@@ -372,6 +401,68 @@ impl Asker {
         };
         Ok((1..).take(images.len()).map(verdict).collect())
     }
+
+    /// The expression's own failure.
+    fn failed(&self, group: &Group, code: &SqlState) -> Verdict {
+        tracing::debug!(sqlstate = code.code(), table = group.table.1, "policy failed on a row image");
+        if *code == SqlState::QUERY_CANCELED {
+            self.note_slow(&group.key);
+        }
+        Verdict::Failed(code.code().into())
+    }
+
+    /// The backstop for a server that is gone and does not say so.
+    fn transaction_limit(&self) -> Duration {
+        self.config.statement_timeout * 2 + Duration::from_secs(1)
+    }
+
+    fn analysis(&self, statement: &Arc<str>) -> Analysis {
+        let known = self.under_role.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(statement) { Analysis::UnderRole } else { Analysis::UnderLogin }
+    }
+
+    fn note_under_role(&self, statement: &Arc<str>) {
+        let mut known = self.under_role.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(statement.clone());
+    }
+
+    fn is_slow(&self, key: &GroupKey) -> bool {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        match slow.get(key) {
+            Some(since) if since.elapsed() < SLOW_PAUSE => true,
+            Some(_) => {
+                slow.remove(key);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn note_slow(&self, key: &GroupKey) {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        if slow.len() >= REMEMBERED {
+            slow.retain(|_, since| since.elapsed() < SLOW_PAUSE);
+        }
+        slow.insert(key.clone(), Instant::now());
+    }
+}
+
+/// A group's statement. The role stands in the text, so that no plan made for one role serves another.
+fn text(group: &Group) -> String {
+    format!("/* {} */ {}", group.key.role.replace("*/", ""), group.key.statement)
+}
+
+async fn count_invisible(client: &Object, transactions: &[i64]) -> Result<i64, tokio_postgres::Error> {
+    let statement = client.prepare_cached(INVISIBLE).await?;
+    Ok(client.query_one(&statement, &[&transactions]).await?.get(0))
+}
+
+/// Whether the server or the connection failed, and not the expression.
+fn is_fault(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(is_of_the_server)
 }
 
 /// Failures of the server or the connection, not of the expression: classes 08, 53, 57 (but a cancelled statement is
