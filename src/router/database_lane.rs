@@ -9,7 +9,7 @@ use super::{
     core::{Config as RouterConfig, announce_gap, is_bare_key_delete, judged_image, messages, position},
     image::Image,
     lane_job::{Candidate, LaneJob, LaneWork},
-    questions::{Question, Questions, Verdict},
+    questions::{AskedRow, Question, Questions, Verdict},
     render::{Extent, Rendering},
     statements::{Asker, Verdicts},
     subscription::TableBinding,
@@ -188,19 +188,27 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
     for (at, work) in job.work.iter().enumerate() {
         let change = &job.fragment.changes[work.change];
         let Some(image) = judged_image(change, &work.map) else { continue };
+        let row = questions.row(work, types, &image);
+        let old_row = match (&change.operation, &change.old) {
+            (Operation::Update, Some(old)) if old.whole => {
+                Some(questions.row(work, types, &Image::new(&old.row, &work.map)))
+            }
+            _ => None,
+        };
         for (number, candidate) in work.candidates.iter().enumerate() {
-            let mut sight = |image: &Image<'_>| match &candidate.subscription.rows {
+            // Whoever left meanwhile, perhaps because there was too much to ask, must not add to it.
+            if candidate.member.is_ended() {
+                continue;
+            }
+            let mut sight = |row: &AskedRow| match &candidate.subscription.rows {
                 RowRule::All => Sight::Known(true),
                 RowRule::None => Sight::Known(false),
                 RowRule::Database(policy) => {
-                    questions.may_see(work, types, candidate, policy, image).map_or(Sight::Absent, Sight::Asked)
+                    questions.may_see(work, types, candidate, policy, row).map_or(Sight::Absent, Sight::Asked)
                 }
             };
-            let is = sight(&image);
-            let was = match (&change.operation, &change.old) {
-                (Operation::Update, Some(old)) if old.whole => sight(&Image::new(&old.row, &work.map)),
-                _ => Sight::Absent,
-            };
+            let is = sight(&row);
+            let was = old_row.as_ref().map_or(Sight::Absent, &mut sight);
             let filters = candidate.bindings.iter().map(|binding| {
                 let consulted = binding.fault.is_none() || change.operation == Operation::Delete;
                 match binding.filter.database_sql(2).filter(|_| consulted) {
@@ -208,7 +216,7 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
                     Some(filter) => {
                         let reads: Vec<_> = binding.filter.database_columns().collect();
                         questions
-                            .matches(work, types, &candidate.claims.role, filter, &reads, &image)
+                            .matches(work, types, &candidate.claims.role, filter, &reads, &row)
                             .map_or(Sight::Absent, Sight::Asked)
                     }
                 }

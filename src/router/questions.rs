@@ -59,37 +59,52 @@ pub(super) struct Group {
     /// Schema and name of the table, for messages.
     pub(super) table: (String, String),
     pub(super) images: Vec<Arc<str>>,
-    rows: HashMap<Arc<str>, usize>,
+    /// By the image's place in `Questions::images`.
+    rows: HashMap<usize, usize>,
 }
 
-/// The questions of a batch.
+/// The questions of a batch. Lives no longer than the jobs it is gathered from: statements are known by the addresses
+/// of their table and policy.
 #[derive(Default)]
 pub(super) struct Questions {
     pub(super) groups: Vec<Group>,
     by_key: HashMap<GroupKey, usize>,
+    images: HashMap<Arc<str>, usize>,
+    statements: HashMap<(usize, usize), Arc<str>>,
 }
 
 impl Questions {
+    /// Makes a row image ready to be asked about, by any number of subscribers.
+    pub(super) fn row(&mut self, work: &LaneWork, types: &TypeRegistry, image: &Image<'_>) -> AskedRow {
+        let RowImage { json, present } = RowImage::of(&work.table, types, image);
+        let next = self.images.len();
+        let number = *self.images.entry(json.clone()).or_insert(next);
+        AskedRow { number, json, present }
+    }
+
     /// Asks whether the policy lets the subscriber see the row; none when the image lacks what the policy reads.
     pub(super) fn may_see(
         &mut self,
         work: &LaneWork,
         types: &TypeRegistry,
         candidate: &Candidate,
-        policy: &RowPolicy,
-        image: &Image<'_>,
+        policy: &Arc<RowPolicy>,
+        row: &AskedRow,
     ) -> Option<Question> {
-        let row = RowImage::of(&work.table, types, image);
         if !row.has(&work.table, policy.reads.as_deref()) {
             return None;
         }
+        let statement = self
+            .statements
+            .entry((Arc::as_ptr(&work.table).addr(), Arc::as_ptr(policy).addr()))
+            .or_insert_with(|| statement(&work.table, types, &policy.expression).into());
         let key = GroupKey {
             role: candidate.claims.role.clone(),
             claims: Some(candidate.claims.json.clone()),
-            statement: statement(&work.table, types, &policy.expression).into(),
+            statement: statement.clone(),
             parameters: Vec::new(),
         };
-        Some(self.ask(key, &work.table, row.json))
+        Some(self.ask(key, &work.table, row))
     }
 
     /// Asks whether the database's part of a filter holds; none when the image lacks what it reads.
@@ -100,30 +115,51 @@ impl Questions {
         role: &Arc<str>,
         filter: (String, Vec<String>),
         reads: &[ColumnIndex],
-        image: &Image<'_>,
+        row: &AskedRow,
     ) -> Option<Question> {
-        let row = RowImage::of(&work.table, types, image);
         if !row.has(&work.table, Some(reads)) {
             return None;
         }
         let (expression, parameters) = filter;
         let statement = statement(&work.table, types, &expression).into();
         let key = GroupKey { role: role.clone(), claims: None, statement, parameters };
-        Some(self.ask(key, &work.table, row.json))
+        Some(self.ask(key, &work.table, row))
     }
 
-    fn ask(&mut self, key: GroupKey, table: &Table, image: Arc<str>) -> Question {
-        let group = *self.by_key.entry(key.clone()).or_insert_with(|| {
-            let table = (table.schema.clone(), table.name.clone());
-            self.groups.push(Group { key, table, images: Vec::new(), rows: HashMap::new() });
-            self.groups.len() - 1
-        });
+    fn ask(&mut self, key: GroupKey, table: &Table, asked: &AskedRow) -> Question {
+        let group = match self.by_key.get(&key) {
+            Some(&group) => group,
+            None => {
+                let table = (table.schema.clone(), table.name.clone());
+                self.by_key.insert(key.clone(), self.groups.len());
+                self.groups.push(Group { key, table, images: Vec::new(), rows: HashMap::new() });
+                self.groups.len() - 1
+            }
+        };
         let Group { images, rows, .. } = &mut self.groups[group];
-        let row = *rows.entry(image.clone()).or_insert_with(|| {
-            images.push(image);
+        let row = *rows.entry(asked.number).or_insert_with(|| {
+            images.push(asked.json.clone());
             images.len() - 1
         });
         Question { group, row }
+    }
+}
+
+/// A row image that is asked about.
+pub(super) struct AskedRow {
+    /// Its place among the images of the batch: equal images have the same.
+    number: usize,
+    json: Arc<str>,
+    present: HashSet<ColumnIndex>,
+}
+
+impl AskedRow {
+    /// Whether the image has every column that is read; none means that any may be.
+    fn has(&self, table: &Table, reads: Option<&[ColumnIndex]>) -> bool {
+        match reads {
+            Some(reads) => reads.iter().all(|index| self.present.contains(index)),
+            None => (0..table.columns.len()).all(|index| self.present.contains(&index)),
+        }
     }
 }
 
@@ -164,14 +200,6 @@ impl RowImage {
         }
         let json = serde_json::to_string(&object).unwrap_or_else(|_| Value::Object(Map::new()).to_string());
         RowImage { json: json.into(), present }
-    }
-
-    /// Whether the image has every column that is read; none means that any may be.
-    fn has(&self, table: &Table, reads: Option<&[ColumnIndex]>) -> bool {
-        match reads {
-            Some(reads) => reads.iter().all(|index| self.present.contains(index)),
-            None => (0..table.columns.len()).all(|index| self.present.contains(&index)),
-        }
     }
 }
 

@@ -10,12 +10,17 @@ use super::{
 };
 use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
-use futures_util::{StreamExt, future::join, stream};
+use futures_util::{
+    StreamExt,
+    future::join,
+    stream::{self, FuturesOrdered},
+};
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 use tokio_postgres::{error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
@@ -23,6 +28,10 @@ const ROWS_A_STATEMENT: usize = 256;
 /// Statements that look for the rows of a failed statement that do not fail themselves: enough for any 32 rows, and for
 /// 256 with a few bad ones. What is not found is hidden.
 const STATEMENTS_AFTER_FAILURE: usize = 64;
+/// Statements that are sent over one connection before the first is answered.
+const PAGES_A_FLIGHT: usize = 32;
+/// Attempts at sending them: it may be too early once, and a connection may have been closed meanwhile.
+const FLIGHT_ATTEMPTS: u32 = 3;
 /// Attempts when the database cannot be reached.
 const ATTEMPTS: u32 = 4;
 /// The wait between them doubles from here.
@@ -52,6 +61,29 @@ const INVISIBLE: &str = "
 const SETTINGS: &str = "select pg_catalog.set_config('role', $1, true), \
                         pg_catalog.set_config('request.jwt.claims', $2, true), \
                         pg_catalog.set_config('statement_timeout', $3, true)";
+
+/// Rows of one group that go into one statement.
+struct Page<'a> {
+    /// The group's place.
+    number: usize,
+    group: &'a Group,
+    images: &'a [Arc<str>],
+}
+
+/// What a page's transaction said; none when it was not sent with the others.
+type PageAnswer = Option<Result<Vec<Verdict>, tokio_postgres::Error>>;
+
+/// What came of sending several pages at once.
+enum Flight {
+    /// Each was answered, if only by an error of its own.
+    Done(Vec<PageAnswer>),
+    /// Not all of the changes' transactions were visible yet.
+    TooEarly,
+    /// The connection or the server failed; another try may help.
+    Broken,
+    /// Nobody could be asked.
+    Lost,
+}
 
 /// The verdicts of a batch.
 pub(super) struct Verdicts(Vec<Vec<Verdict>>);
@@ -89,33 +121,144 @@ impl Asker {
 
     /// Asks all groups; what cannot be asked is `Unasked`.
     pub(super) async fn ask(&self, questions: &Questions, transactions: BTreeSet<u32>) -> Verdicts {
-        let mut verdicts: Vec<Vec<Verdict>> =
-            questions.groups.iter().map(|group| vec![Verdict::Unasked; group.images.len()]).collect();
-        if questions.groups.is_empty() || !self.wait_until_visible(transactions).await {
-            return Verdicts(verdicts);
+        let transactions: Vec<i64> = transactions.into_iter().map(i64::from).collect();
+        let mut pages = Vec::with_capacity(questions.groups.len());
+        for (number, group) in questions.groups.iter().enumerate() {
+            pages.extend(group.images.chunks(ROWS_A_STATEMENT).map(|images| Page { number, group, images }));
         }
-        let asking: Vec<_> = questions
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(index, group)| async move { (index, self.ask_group(group).await) })
-            .collect();
-        let answers: Vec<_> = stream::iter(asking).buffer_unordered(self.config.connections.max(1)).collect().await;
-        for (index, answer) in answers {
-            verdicts[index] = answer;
+        let connections = self.config.connections.max(1);
+        let flight = pages.len().div_ceil(connections).clamp(1, PAGES_A_FLIGHT);
+        let asking: Vec<_> = pages.chunks(flight).map(|pages| self.ask_flight(pages, &transactions)).collect();
+        let answers: Vec<_> = stream::iter(asking).buffered(connections).collect().await;
+        let mut verdicts = vec![Vec::new(); questions.groups.len()];
+        for (page, answer) in pages.iter().zip(answers.into_iter().flatten()) {
+            verdicts[page.number].extend(answer);
         }
         Verdicts(verdicts)
     }
 
+    /// Asks several pages over one connection. Those that fail are asked again, row by row.
+    async fn ask_flight(&self, pages: &[Page<'_>], transactions: &[i64]) -> Vec<Vec<Verdict>> {
+        let mut unseen = transactions;
+        for _ in 0..FLIGHT_ATTEMPTS {
+            match self.fly(pages, unseen).await {
+                Flight::Done(answers) => {
+                    let mut verdicts = Vec::with_capacity(pages.len());
+                    for (page, answer) in pages.iter().zip(answers) {
+                        verdicts.push(self.settle(page, answer).await);
+                    }
+                    return verdicts;
+                }
+                Flight::TooEarly if self.wait_until_visible(transactions).await => unseen = &[],
+                Flight::Broken => {}
+                Flight::TooEarly | Flight::Lost => break,
+            }
+        }
+        pages.iter().map(|page| vec![Verdict::Unasked; page.images.len()]).collect()
+    }
+
+    /// Sends the questions of a flight at once, behind the question whether the transactions are visible: snapshots
+    /// taken later on the same connection see what that one sees. Each page is a transaction of its own, so that
+    /// neither an error nor a setting of one reaches another.
+    async fn fly(&self, pages: &[Page<'_>], transactions: &[i64]) -> Flight {
+        let Some(client) = self.client().await else { return Flight::Lost };
+        let limit = self.transaction_limit();
+        let check = async {
+            match transactions {
+                [] => Ok(0),
+                _ => count_invisible(&client, transactions).await,
+            }
+        };
+        // What is in the statement cache is sent without waiting: in this order, and nothing comes between the
+        // statements of one transaction.
+        let prepare = async {
+            client.prepare_cached(INVISIBLE).await?;
+            client.prepare_cached(SETTINGS).await?;
+            for page in pages.iter().filter(|page| self.may_fly(page.group)) {
+                // A refusal comes again, and is dealt with, when the page is asked.
+                let _ = client.prepare_cached(&text(page.group)).await;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
+        let asking = async {
+            let mut flying: FuturesOrdered<_> = pages.iter().map(|page| self.fly_one(&client, page)).collect();
+            let mut answers = Vec::with_capacity(pages.len());
+            while let Ok(answer) = timeout(limit, flying.next()).await {
+                match answer {
+                    Some(answer) => answers.push(answer),
+                    None => break,
+                }
+            }
+            answers
+        };
+        let flown = async {
+            timeout(limit, prepare).await.map_err(|_| Flight::Lost)?.map_err(|_| Flight::Broken)?;
+            let (check, answers) = join(timeout(limit, check), asking).await;
+            if let Some(page) = pages.get(answers.len()) {
+                self.note_slow(&page.group.key);
+                return Err(Flight::Lost);
+            }
+            match check {
+                Ok(Ok(0)) => {}
+                Ok(Ok(_)) => return Ok(Flight::TooEarly),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
+                    return Err(Flight::Broken);
+                }
+                Err(_) => return Err(Flight::Lost),
+            }
+            let fault =
+                |answer: &PageAnswer| answer.as_ref().is_some_and(|answer| answer.as_ref().is_err_and(is_fault));
+            if answers.iter().any(fault) { Err(Flight::Broken) } else { Ok(Flight::Done(answers)) }
+        };
+        match flown.await {
+            Ok(flight) => flight,
+            // Whatever is under way on the connection must not meet the next transaction.
+            Err(flight) => {
+                drop(Object::take(client));
+                flight
+            }
+        }
+    }
+
+    async fn fly_one(&self, client: &Object, page: &Page<'_>) -> PageAnswer {
+        if !self.may_fly(page.group) {
+            return None;
+        }
+        Some(self.transact(client, page.group, page.images, Analysis::UnderLogin).await)
+    }
+
+    /// Slow policies, and those that take more than one round trip, are asked alone.
+    fn may_fly(&self, group: &Group) -> bool {
+        self.analysis(&group.key.statement) == Analysis::UnderLogin && !self.is_slow(&group.key)
+    }
+
+    /// What became of a page once its flight is over.
+    async fn settle(&self, page: &Page<'_>, answer: PageAnswer) -> Vec<Verdict> {
+        let code = match answer {
+            Some(Ok(verdicts)) => return verdicts,
+            Some(Err(error)) => error.code().cloned(),
+            None => None,
+        };
+        let failure = match code {
+            // The role may have the right that our login lacks: asking alone tries that.
+            None | Some(SqlState::INSUFFICIENT_PRIVILEGE) => match self.ask_once(page.group, page.images).await {
+                Ok(verdicts) => return verdicts,
+                Err(failure) => failure,
+            },
+            Some(code) => self.failed(page.group, &code),
+        };
+        self.ask_rows(page.group, page.images, failure).await
+    }
+
     /// Waits until lookups of a policy would see what the changes' own transactions wrote.
-    async fn wait_until_visible(&self, transactions: BTreeSet<u32>) -> bool {
-        let transactions: Vec<i64> = transactions.into_iter().map(i64::from).collect();
+    async fn wait_until_visible(&self, transactions: &[i64]) -> bool {
         let wait = async {
             let mut pause = Duration::from_millis(1);
             loop {
                 let client = self.client().await?;
-                let invisible: i64 = match client.query_one(INVISIBLE, &[&transactions]).await {
-                    Ok(row) => row.get(0),
+                let invisible = match count_invisible(&client, transactions).await {
+                    Ok(invisible) => invisible,
                     Err(error) => {
                         tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
                         return None;
@@ -129,7 +272,7 @@ impl Asker {
                 pause = (pause * 2).min(Duration::from_millis(100));
             }
         };
-        let seen = tokio::time::timeout(VISIBLE_LIMIT, wait).await;
+        let seen = timeout(VISIBLE_LIMIT, wait).await;
         if seen.is_err() {
             tracing::warn!(limit = ?VISIBLE_LIMIT, "a transaction whose commit arrived does not become visible");
         }
@@ -151,20 +294,8 @@ impl Asker {
         None
     }
 
-    async fn ask_group(&self, group: &Group) -> Vec<Verdict> {
-        let mut verdicts = Vec::with_capacity(group.images.len());
-        for images in group.images.chunks(ROWS_A_STATEMENT) {
-            verdicts.extend(self.ask_rows(group, images).await);
-        }
-        verdicts
-    }
-
-    async fn ask_rows(&self, group: &Group, images: &[Arc<str>]) -> Vec<Verdict> {
-        let first = self.ask_once(group, images).await;
-        let failure = match first {
-            Ok(verdicts) => return verdicts,
-            Err(failure) => failure,
-        };
+    /// Asks row by row, after asking together has failed.
+    async fn ask_rows(&self, group: &Group, images: &[Arc<str>], failure: Verdict) -> Vec<Verdict> {
         let is_final = matches!(failure, Verdict::Unasked) || self.is_slow(&group.key);
         if images.len() == 1 || is_final {
             return vec![failure; images.len()];
@@ -205,10 +336,8 @@ impl Asker {
         let mut is_new_plan = false;
         let mut client = self.client().await.ok_or(Verdict::Unasked)?;
         loop {
-            // The backstop for a server that is gone and does not say so.
-            let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
             let transaction = self.transact(&client, group, images, analysis);
-            let Ok(outcome) = tokio::time::timeout(limit, transaction).await else {
+            let Ok(outcome) = timeout(self.transaction_limit(), transaction).await else {
                 drop(Object::take(client));
                 self.note_slow(&group.key);
                 return Err(Verdict::Unasked);
@@ -230,13 +359,7 @@ impl Asker {
                     client.statement_cache.clear();
                     analysis = Analysis::UnderRole;
                 }
-                Some(code) if !is_of_the_server(code) => {
-                    tracing::debug!(sqlstate = code.code(), table = group.table.1, "policy failed on a row image");
-                    if *code == SqlState::QUERY_CANCELED {
-                        self.note_slow(&group.key);
-                    }
-                    return Err(Verdict::Failed(code.code().into()));
-                }
+                Some(code) if !is_of_the_server(code) => return Err(self.failed(group, code)),
                 _ => {
                     tracing::debug!(error = %describe(&error), "database lane lost its connection");
                     drop(Object::take(client));
@@ -257,12 +380,11 @@ impl Asker {
         analysis: Analysis,
     ) -> Result<Vec<Verdict>, tokio_postgres::Error> {
         let settings = client.prepare_cached(SETTINGS).await?;
-        // The role stands in the text, so that no plan made for one role serves another.
-        let text = format!("/* {} */ {}", in_a_comment(&group.key.role), group.key.statement);
-        let timeout = self.config.statement_timeout.as_millis().to_string();
+        let text = text(group);
+        let statement_timeout = self.config.statement_timeout.as_millis().to_string();
         let claims = group.key.claims.as_deref().unwrap_or("");
         let role = &*group.key.role;
-        let setting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout];
+        let setting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &statement_timeout];
         let images: Vec<&str> = images.iter().map(|image| &**image).collect();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&images];
         parameters.extend(group.key.parameters.iter().map(|value| value as &(dyn ToSql + Sync)));
@@ -304,6 +426,20 @@ impl Asker {
         Ok((1..).take(images.len()).map(verdict).collect())
     }
 
+    /// The expression's own failure.
+    fn failed(&self, group: &Group, code: &SqlState) -> Verdict {
+        tracing::debug!(sqlstate = code.code(), table = group.table.1, "policy failed on a row image");
+        if *code == SqlState::QUERY_CANCELED {
+            self.note_slow(&group.key);
+        }
+        Verdict::Failed(code.code().into())
+    }
+
+    /// The backstop for a server that is gone and does not say so.
+    fn transaction_limit(&self) -> Duration {
+        self.config.statement_timeout * 2 + Duration::from_secs(1)
+    }
+
     fn analysis(&self, statement: &Arc<str>) -> Analysis {
         let known = self.under_role.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(statement) { Analysis::UnderRole } else { Analysis::UnderLogin }
@@ -341,6 +477,21 @@ impl Asker {
 /// A name as a comment can hold it: comments nest, so neither `/*` nor `*/` may stay.
 fn in_a_comment(name: &str) -> String {
     name.replace('%', "%25").replace('*', "%2A")
+}
+
+/// A group's statement. The role stands in the text, so that no plan made for one role serves another.
+fn text(group: &Group) -> String {
+    format!("/* {} */ {}", in_a_comment(&group.key.role), group.key.statement)
+}
+
+async fn count_invisible(client: &Object, transactions: &[i64]) -> Result<i64, tokio_postgres::Error> {
+    let statement = client.prepare_cached(INVISIBLE).await?;
+    Ok(client.query_one(&statement, &[&transactions]).await?.get(0))
+}
+
+/// Whether the server or the connection failed, and not the expression.
+fn is_fault(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(is_of_the_server)
 }
 
 /// Failures of the server or the connection, not of the expression: classes 08, 53, 57 (but a cancelled statement is

@@ -1,0 +1,425 @@
+//! The benchmark of the whole line: how long a committed change takes to its subscribers, and how many changes a
+//! second the line sustains, for 1, 100 and 1,000 subscribers. A command, not a test; see `RESULTS.md` beside it.
+//!
+//! It starts a Postgres of its own and the server as a process, measures, prints a table in Markdown and ends.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
+
+mod board;
+mod clients;
+mod reference;
+#[expect(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests, which use more of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod writer;
+
+use board::{Board, Histogram};
+use clients::{Crowd, Subscriber, person};
+use reference::Reference;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use support::{
+    postgres::{Database, Postgres, binaries, default_major},
+    server::Server,
+    token,
+};
+
+/// Everything the cases need; `auth.uid()` as Supabase has it.
+const TABLES: &str = "
+    create schema auth;
+    create function auth.uid() returns uuid language sql stable as
+      $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
+    create schema bench;
+    create function bench.person(bigint) returns uuid language sql immutable as
+      $$ select ('00000000-0000-4000-8000-' || lpad($1::text, 12, '0'))::uuid $$;
+    create table bench.open (id bigint primary key, room bigint, body text);
+    create table bench.owned (id bigint primary key, owner uuid, body text);
+    create table bench.shared (id bigint primary key, readers uuid[], body text);
+    alter table bench.owned enable row level security;
+    alter table bench.shared enable row level security;
+    create policy owner on bench.owned for select using ((select auth.uid()) = owner);
+    create policy reader on bench.shared for select using ((select auth.uid()) = any (readers));
+    grant usage on schema auth, bench to anon, authenticated, walcast;
+    grant select on all tables in schema bench to anon, authenticated, walcast;
+    create publication supabase_realtime for table bench.open, bench.owned, bench.shared;
+";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    All,
+    Filtered,
+    Owner,
+    Readers,
+}
+
+const KINDS: [Kind; 4] = [Kind::All, Kind::Filtered, Kind::Owner, Kind::Readers];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::All => "no RLS, every subscriber gets every change",
+            Kind::Filtered => "no RLS, one equality filter each, one recipient",
+            Kind::Owner => "RLS by owner, one recipient",
+            Kind::Readers => "RLS by list of readers, 10 recipients",
+        }
+    }
+
+    fn short(self) -> &'static str {
+        match self {
+            Kind::All => "all",
+            Kind::Filtered => "filtered",
+            Kind::Owner => "owner",
+            Kind::Readers => "readers",
+        }
+    }
+
+    fn recipients(self, subscribers: usize) -> usize {
+        match self {
+            Kind::All => subscribers,
+            Kind::Filtered | Kind::Owner => 1,
+            Kind::Readers => subscribers.min(10),
+        }
+    }
+
+    fn insert(self, subscribers: usize) -> String {
+        // The multiplier spreads consecutive changes over the subscribers.
+        let whose = format!("(id * 7919) % {subscribers}");
+        let (table, value) = match self {
+            Kind::All | Kind::Filtered => ("open", whose),
+            Kind::Owner => ("owned", format!("bench.person({whose})")),
+            Kind::Readers => {
+                let last = self.recipients(subscribers) - 1;
+                let reader = format!("bench.person(({whose} + n) % {subscribers})");
+                ("shared", format!("(select array_agg({reader}) from generate_series(0, {last}) n)"))
+            }
+        };
+        format!(
+            "insert into bench.{table} select id, {value}, '<change ' || id || '>' || repeat('x', 100) \
+                 from unnest($1::bigint[]) as id"
+        )
+    }
+
+    fn subscriber(self, number: usize) -> Subscriber {
+        let (table, filter, token) = match self {
+            Kind::All => ("open", None, token::anon()),
+            Kind::Filtered => ("open", Some(format!("room=eq.{number}")), token::anon()),
+            Kind::Owner => ("owned", None, token::user(&person(number))),
+            Kind::Readers => ("shared", None, token::user(&person(number))),
+        };
+        Subscriber { token, table, filter }
+    }
+}
+
+/// The pause after a rate that was too high.
+const SETTLE: Duration = Duration::from_secs(2);
+
+struct Plan {
+    step: Duration,
+    steps: usize,
+    latency: Duration,
+    counts: Vec<usize>,
+    kinds: Vec<Kind>,
+    idle: usize,
+}
+
+fn plan() -> Plan {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let mut counts: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let mut kinds: Vec<Kind> =
+        KINDS.into_iter().filter(|kind| arguments.iter().any(|name| name == kind.short())).collect();
+    for argument in &arguments {
+        let known = argument == "--quick"
+            || argument.parse::<usize>().is_ok_and(|count| count > 0)
+            || KINDS.iter().any(|kind| kind.short() == argument);
+        if !known {
+            eprintln!(
+                "usage: cargo bench --profile bench-fast --bench line -- [--quick] [all] [filtered] [owner] [readers] [SUBSCRIBERS]..."
+            );
+            std::process::exit(2);
+        }
+    }
+    let idle = if counts.is_empty() && kinds.is_empty() { 2000 } else { 0 };
+    if counts.is_empty() {
+        counts = vec![1, 100, 1000];
+    }
+    if kinds.is_empty() {
+        kinds = KINDS.to_vec();
+    }
+    let (step, steps, latency) = if quick { (0.7, 4, 1.0) } else { (1.5, 7, 4.0) };
+    Plan { step: Duration::from_secs_f64(step), steps, latency: Duration::from_secs_f64(latency), counts, kinds, idle }
+}
+
+fn main() {
+    let plan = plan();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(run(plan));
+}
+
+async fn run(plan: Plan) {
+    let started = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let binaries = binaries(default_major()).await;
+    let program = reference::program(&binaries.bin_dir);
+    if program.is_none() {
+        println!("pg_recvlogical is not installed (Debian: postgresql-client-15): its figures are missing.\n");
+    }
+    let database = Postgres::default().database().await;
+    database.execute(TABLES).await;
+    let board = Arc::new(Board::new());
+    println!("{cores} cores, PostgreSQL {}; server, database and clients share them.\n", binaries.version);
+    println!(
+        "| case | subscribers | sustained changes/s | messages/s | at changes/s | p50 ms | p99 ms | pg_recvlogical p50 ms | p99 ms | server CPU s | RSS MiB |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    for kind in &plan.kinds {
+        for &subscribers in &plan.counts {
+            let case = Case {
+                kind: *kind,
+                subscribers,
+                database: &database,
+                board: &board,
+                plan: &plan,
+                program: program.as_ref(),
+            };
+            match case.run().await {
+                Ok(row) => println!("{row}"),
+                Err(why) => println!("| {} | {subscribers} | failed: {why} |", kind.name()),
+            }
+        }
+    }
+    if let Some(program) = &program {
+        alone(&plan, &database, &board, program).await;
+    }
+    if plan.idle > 0 {
+        println!("\n{}", idle(&plan, &database, &board).await);
+    }
+    println!("\nThe run took {:.0} s.", started.elapsed().as_secs_f64());
+}
+
+struct Case<'a> {
+    kind: Kind,
+    subscribers: usize,
+    database: &'a Database,
+    board: &'a Arc<Board>,
+    plan: &'a Plan,
+    program: Option<&'a PathBuf>,
+}
+
+impl Case<'_> {
+    async fn crowd(&self, server: &Server) -> Result<Crowd, String> {
+        let subscribers = (0..self.subscribers).map(|number| self.kind.subscriber(number)).collect();
+        let crowd = Crowd::join(server.address(), subscribers, self.board).await;
+        self.board.broken.store(0, Relaxed);
+        crowd
+    }
+
+    async fn run(&self) -> Result<String, String> {
+        let server = Server::start(self.database, &[("WALCAST_IDLE_TIMEOUT_MS", "600000")]).await;
+        let mut crowd = self.crowd(&server).await?;
+        let load = Load {
+            database: self.database,
+            board: self.board,
+            insert: self.kind.insert(self.subscribers),
+            recipients: self.kind.recipients(self.subscribers),
+        };
+        // The first changes pay for what is made on demand: plans, connections, caches.
+        load.step(5, Duration::from_secs(1)).await;
+        let mut ladder = Ladder::new(if self.kind == Kind::Owner || self.kind == Kind::Readers {
+            4000 / self.subscribers.clamp(4, 200)
+        } else {
+            50_000 / self.subscribers.clamp(10, 500)
+        });
+        let before = cpu_seconds(server.pid());
+        for _ in 0..self.plan.steps {
+            let Some(rate) = ladder.next() else { break };
+            ladder.note(rate, load.step(rate, self.plan.step).await);
+            if self.board.broken.load(Relaxed) > 0 {
+                drop(crowd);
+                // What the server still has to do for those who were told of a gap must not count against the next.
+                tokio::time::sleep(SETTLE).await;
+                crowd = self.crowd(&server).await?;
+            }
+        }
+        let sustained = ladder.passed.unwrap_or(0);
+        let rate = (sustained / 2).clamp(1, 100);
+        let reference = match self.program {
+            Some(program) => Some(Reference::start(program, self.database, self.board, false).await),
+            None => None,
+        };
+        let passed = load.step(rate, self.plan.latency).await;
+        let [first, second] = &self.board.halves;
+        let ours = |share| milliseconds(Histogram::quantile(&[first, second], share));
+        let (p50, p99) = (ours(0.5), ours(0.99));
+        let theirs = |share| {
+            reference
+                .as_ref()
+                .map_or("-".to_owned(), |reference| milliseconds(Histogram::quantile(&[reference.latencies()], share)))
+        };
+        let (their_p50, their_p99) = (theirs(0.5), theirs(0.99));
+        if let Some(reference) = reference {
+            reference.stop().await;
+        }
+        let note = if passed { "" } else { " (not all arrived in time)" };
+        let (cpu, rss) = (cpu_seconds(server.pid()) - before, resident_mib(server.pid()));
+        drop(crowd);
+        let status = server.stop().await;
+        if !status.success() {
+            return Err(format!("the server ended with {status}"));
+        }
+        Ok(format!(
+            "| {} | {} | {sustained} | {} | {rate}{note} | {p50} | {p99} | {their_p50} | {their_p99} | {cpu:.1} | {rss:.0} |",
+            self.kind.name(),
+            self.subscribers,
+            sustained * load.recipients
+        ))
+    }
+}
+
+/// Rates to try: four times as many as long as that works, then what lies between.
+struct Ladder {
+    start: usize,
+    passed: Option<usize>,
+    failed: Option<usize>,
+}
+
+impl Ladder {
+    fn new(start: usize) -> Ladder {
+        Ladder { start: start.max(1), passed: None, failed: None }
+    }
+
+    fn next(&self) -> Option<usize> {
+        let rate = match (self.passed, self.failed) {
+            (None, None) => self.start,
+            (Some(passed), None) => passed * 3,
+            (None, Some(failed)) => failed / 3,
+            (Some(passed), Some(failed)) => (passed * failed).isqrt(),
+        };
+        let is_new = rate > 0 && Some(rate) != self.passed && self.failed.is_none_or(|failed| rate * 100 < failed * 95);
+        is_new.then_some(rate)
+    }
+
+    fn note(&mut self, rate: usize, passed: bool) {
+        if passed { self.passed = Some(rate) } else { self.failed = Some(rate) }
+    }
+}
+
+/// Makes changes and waits until they have arrived.
+struct Load<'a> {
+    database: &'a Database,
+    board: &'a Arc<Board>,
+    insert: String,
+    recipients: usize,
+}
+
+impl Load<'_> {
+    /// Whether the rate is sustained: written in time, all arrived soon after, nobody lost, and the second half not
+    /// slower than the first.
+    async fn step(&self, rate: usize, duration: Duration) -> bool {
+        let changes = ((rate as f64 * duration.as_secs_f64()) as usize).max(2);
+        self.board.begin(changes);
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = writer::write(&self.database.url, &self.insert, rate, changes, self.board, &stop);
+        let start = Instant::now();
+        let limit = duration.max(Duration::from_secs_f64(changes as f64 / rate as f64)).mul_f64(1.1)
+            + Duration::from_millis(500);
+        while !writer.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if start.elapsed() > limit || self.board.broken.load(Relaxed) > 0 {
+                stop.store(true, Relaxed);
+            }
+        }
+        let written = writer.join().expect("the writer ends in order");
+        let in_time = written.changes == changes && written.took < limit;
+        let wanted = written.changes * self.recipients;
+        let end = Instant::now();
+        let mut drained = None;
+        while drained.is_none() && end.elapsed() < Duration::from_secs(8) && self.board.broken.load(Relaxed) == 0 {
+            if self.board.arrived.load(Relaxed) >= wanted {
+                drained = Some(end.elapsed());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let [first, second] =
+            self.board.halves.each_ref().map(|half| Histogram::quantile(&[half], 0.99).unwrap_or_default());
+        let steady = second <= first.mul_f64(1.5) + Duration::from_millis(20);
+        let passed = in_time
+            && steady
+            && drained.is_some_and(|drained| drained < Duration::from_millis(1000))
+            && self.board.broken.load(Relaxed) == 0;
+        if std::env::var_os("BENCH_VERBOSE").is_some() {
+            eprintln!(
+                "  rate {rate}: written {} in {:?}, drained {drained:?}, p99 {first:?} {second:?}, arrived {} of {wanted}, broken {} -> {passed}",
+                written.changes,
+                written.took,
+                self.board.arrived.load(Relaxed),
+                self.board.broken.load(Relaxed)
+            );
+        }
+        passed
+    }
+}
+
+/// What `pg_recvlogical` sustains with nothing else running.
+async fn alone(plan: &Plan, database: &Database, board: &Arc<Board>, program: &std::path::Path) {
+    let reference = Reference::start(program, database, board, true).await;
+    board.broken.store(0, Relaxed);
+    let load = Load { database, board, insert: Kind::All.insert(1), recipients: 1 };
+    let mut ladder = Ladder::new(10_000);
+    for _ in 0..plan.steps {
+        let Some(rate) = ladder.next() else { break };
+        ladder.note(rate, load.step(rate, plan.step).await);
+    }
+    let sustained = ladder.passed.unwrap_or(0);
+    println!("| pg_recvlogical alone | 1 | {sustained} | {sustained} | | | | | | | |");
+    reference.stop().await;
+}
+
+/// What connections cost that are joined and hear nothing.
+async fn idle(plan: &Plan, database: &Database, board: &Arc<Board>) -> String {
+    let server = Server::start(database, &[("WALCAST_IDLE_TIMEOUT_MS", "600000")]).await;
+    let before = resident_mib(server.pid());
+    let subscribers = (0..plan.idle).map(|number| Kind::Filtered.subscriber(number)).collect();
+    let crowd = match Crowd::join(server.address(), subscribers, board).await {
+        Ok(crowd) => crowd,
+        Err(why) => return format!("Idle connections: {why}."),
+    };
+    let after = resident_mib(server.pid());
+    let cpu = cpu_seconds(server.pid());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle_cpu = (cpu_seconds(server.pid()) - cpu) / 2.0;
+    drop(crowd);
+    server.stop().await;
+    format!(
+        "{} idle joined connections: {before:.0} MiB before, {after:.0} MiB after, {:.1} KiB each; the idle server uses {:.1} % of a core.",
+        plan.idle,
+        (after - before) * 1024.0 / plan.idle as f64,
+        idle_cpu * 100.0
+    )
+}
+
+fn milliseconds(duration: Option<Duration>) -> String {
+    duration.map_or("-".to_owned(), |duration| format!("{:.1}", duration.as_secs_f64() * 1000.0))
+}
+
+/// CPU time of a process, user and system; the kernel counts it in hundredths of a second.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field, a name in parentheses, may hold spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn resident_mib(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
