@@ -1,8 +1,9 @@
 //! The commands and their flags.
 
 use crate::{
+    check,
     config::{Settings, check_environment},
-    serve, telemetry,
+    serve, tap, telemetry, token,
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +21,12 @@ pub struct Cli {
 enum Command {
     /// Serve clients from an existing database
     Serve(Box<Settings>),
+    /// Say whether a database can be served from, and what to do about it
+    Check(check::Arguments),
+    /// Print the changes of a database as they are committed
+    Tap(tap::Arguments),
+    /// Print a signed token, for development
+    Token(token::Arguments),
 }
 
 /// Parses the command line, runs the command, and says how the process ends.
@@ -39,11 +46,17 @@ pub fn run() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(settings) => serve_until_signal(*settings).await,
+            Command::Check(arguments) => check::run(arguments).await,
+            Command::Tap(arguments) => tap::run(arguments).await,
+            Command::Token(arguments) => token::run(&arguments),
         }
-    })
+    });
+    // A write to a stdout that nobody reads would keep an ordinary end of the runtime waiting for ever.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve_until_signal(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -53,6 +66,7 @@ async fn serve_until_signal(settings: Settings) -> anyhow::Result<ExitCode> {
     let config = settings.serve()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
     let running = serve::start(config).await?;
     tokio::select! {
         _ = terminate.recv() => {}
