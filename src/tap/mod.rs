@@ -228,7 +228,10 @@ impl Printer {
     /// Writes what is wanted of a fragment; false when the limit is reached.
     async fn print(&mut self, fragment: &Fragment) -> std::io::Result<bool> {
         let mut lines = Vec::new();
-        for change in fragment.changes.iter().filter(|change| self.choice.wants(change)) {
+        for change in &fragment.changes {
+            if !self.choice.wants(change) {
+                continue;
+            }
             self.learn(&change.relation).await;
             let catalog = self.refresh.catalog();
             line::push(&mut lines, self.form, fragment, change, &catalog);
