@@ -4,6 +4,7 @@
 mod architecture;
 mod changes;
 mod clients;
+mod commands;
 mod demo;
 mod devdb;
 mod migrate;

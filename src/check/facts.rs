@@ -101,8 +101,8 @@ pub(super) struct Policy {
 
 /// A connection, or why there is none and what to do.
 pub(super) async fn connect(target: &Target) -> Result<Client, CheckError> {
-    target.connect("walcast check").await.map_err(|source| {
-        let code = match &source {
+    target.connect("walcast check").await.map_err(|error| {
+        let code = match &error {
             ConnectError::Connect { source, .. } => source.code(),
             _ => None,
         };
@@ -114,7 +114,7 @@ pub(super) async fn connect(target: &Target) -> Result<Client, CheckError> {
             Some(&SqlState::TOO_MANY_CONNECTIONS) => "raise max_connections or close other sessions",
             _ => "check that Postgres runs there and that DATABASE_URL (--database-url) is right",
         };
-        CheckError::Connect { source, fix }
+        CheckError::Connect { error, fix }
     })
 }
 

@@ -28,10 +28,10 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// No connection. The cause is part of the text, so that the fix can end the sentence.
-    #[error("{}; {fix}", crate::pg::connect::describe(source))]
+    #[error("{}; {fix}", crate::pg::connect::describe(error))]
     Connect {
         /// Why not.
-        source: ConnectError,
+        error: ConnectError,
         /// What to do.
         fix: &'static str,
     },
