@@ -291,7 +291,8 @@ async fn slots_and_senders_are_counted_and_a_slot_of_ours_is_looked_at() {
     run("select pg_create_physical_replication_slot('walcast')").await;
     let findings = Findings::of(&url, &[]);
     assert_eq!((findings.status("slot"), findings.status("replication_slots")), ("error", "warning"));
-    run("select pg_drop_replication_slot('walcast'); create database elsewhere").await;
+    run("select pg_drop_replication_slot('walcast')").await;
+    run("create database elsewhere").await;
     let elsewhere = connect(&cluster.url("elsewhere")).await;
     let make = "select pg_create_logical_replication_slot('walcast', 'pgoutput')";
     elsewhere.batch_execute(make).await.unwrap();

@@ -156,17 +156,14 @@ async fn a_tap_whose_reader_sleeps_holds_little_and_can_be_ended() {
                 from pg_stat_replication where application_name = 'walcast tap' and pid in (
                 select active_pid from pg_replication_slots where database = current_database())";
     let client = database.connect().await;
-    let mut last = String::new();
-    let mut still = 0;
-    until(SOON, || {
-        let row = futures(&client, sent);
-        let (last, still) = (&mut last, &mut still);
-        async move {
-            let (now, behind) = row.await;
-            *still = if now == *last && behind { *still + 1 } else { 0 };
-            *last = now;
-            *still > 50
-        }
+    let seen = std::cell::RefCell::new((String::new(), 0));
+    until(SOON, || async {
+        let row = client.query_one(sent, &[]).await.unwrap();
+        let (now, is_behind): (String, bool) = (row.get(0), row.get(1));
+        let mut seen = seen.borrow_mut();
+        let times = if now == seen.0 && is_behind { seen.1 + 1 } else { 0 };
+        *seen = (now, times);
+        times > 50
     })
     .await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
@@ -183,11 +180,6 @@ async fn a_tap_whose_reader_sleeps_holds_little_and_can_be_ended() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     drop(kept);
     leaves_no_slot(&database).await;
-}
-
-async fn futures(client: &tokio_postgres::Client, sql: &str) -> (String, bool) {
-    let row = client.query_one(sql, &[]).await.unwrap();
-    (row.get(0), row.get(1))
 }
 
 #[tokio::test]
