@@ -37,13 +37,21 @@ select pg_catalog.jsonb_build_object(
     select coalesce(pg_catalog.jsonb_agg(distinct p.proname), '[]') from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'auth' and p.proname in ('uid', 'jwt', 'role', 'email') and p.pronargs = 0),
-  -- A policy's text is parsed under our login, so it must be let into the schemas that the text names.
+  -- A policy's text is analysed under our login, else under the role of a token: one of them must be let into the
+  -- schemas that the text names. These are closed to our login, and to these roles too.
   'closed_schemas', (
     select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-      'name', n.nspname, 'quoted', pg_catalog.quote_ident(n.nspname)) order by n.nspname), '[]')
-    from pg_catalog.pg_namespace n
-    where not pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-      and n.nspname not like 'pg\_temp\_%' and n.nspname not like 'pg\_toast%')
+      'name', closed.nspname, 'quoted', pg_catalog.quote_ident(closed.nspname), 'roles', closed.roles)
+      order by closed.nspname), '[]')
+    from (
+      select n.nspname, pg_catalog.jsonb_agg(r.rolname order by r.rolname) as roles
+      from pg_catalog.pg_namespace n
+      cross join pg_catalog.pg_roles r
+      where not pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+        and not pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
+        and r.rolname in ('anon', 'authenticated')
+        and n.nspname not like 'pg\_temp\_%' and n.nspname not like 'pg\_toast%'
+      group by n.nspname) closed)
 ) as facts
 from pg_catalog.pg_roles me
 where me.rolname = current_user

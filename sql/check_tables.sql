@@ -45,6 +45,12 @@ select pg_catalog.jsonb_build_object(
     select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
       'for_select', pol.polcmd in ('r', '*'),
       'using', pg_catalog.pg_get_expr(pol.polqual, pol.polrelid),
+      'roles', (
+        select coalesce(pg_catalog.jsonb_agg(r.rolname), '[]') from pg_catalog.pg_roles r
+        where r.rolname in ('anon', 'authenticated')
+          and exists (select from pg_catalog.unnest(pol.polroles) named
+                      -- 0 is PUBLIC; a named role counts for those who inherit it.
+                      where case when named = 0 then true else pg_catalog.pg_has_role(r.oid, named, 'USAGE') end)),
       'reads_beyond_key', pg_catalog.pg_get_expr(pol.polqual, pol.polrelid) like '%.*%' or exists (
         select from pg_catalog.pg_depend dep
         where dep.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass and dep.objid = pol.oid

@@ -3,10 +3,13 @@
 use crate::{
     check,
     config::{Settings, check_environment},
+    dev::{self, DevArgs},
+    pg::{Target, migrate},
     serve, tap, telemetry, token,
 };
-use clap::{CommandFactory, Parser, Subcommand};
-use std::process::ExitCode;
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::{fmt::Display, io::Write, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Streams Postgres row changes to Supabase clients, live.
@@ -19,14 +22,31 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start a development Postgres with demo tables, and serve clients from it
+    Dev(DevArgs),
     /// Serve clients from an existing database
     Serve(Box<Settings>),
+    /// Set up a database to serve from, as far as the role may, and print the rest
+    Migrate(MigrateArgs),
     /// Say whether a database can be served from, and what to do about it
     Check(check::Arguments),
     /// Print the changes of a database as they are committed
     Tap(tap::Arguments),
     /// Print a signed token, for development
     Token(token::Arguments),
+}
+
+#[derive(Args)]
+struct MigrateArgs {
+    /// Database to set up: postgresql://user:password@host:5432/database
+    #[arg(long, env = "MIGRATE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    migrate_database_url: Option<String>,
+    /// Used when there is no other URL
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Also make the demo tables with their policies and example data
+    #[arg(long)]
+    demo: bool,
 }
 
 /// Parses the command line, runs the command, and says how the process ends.
@@ -48,7 +68,9 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
+            Command::Dev(arguments) => dev_until_signal(&arguments).await,
             Command::Serve(settings) => serve_until_signal(*settings).await,
+            Command::Migrate(arguments) => run_migrations(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await,
             Command::Token(arguments) => token::run(&arguments),
@@ -66,14 +88,59 @@ async fn serve_until_signal(settings: Settings) -> anyhow::Result<ExitCode> {
     let config = settings.serve()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
-    let running = serve::start(config).await?;
+    let start = async {
+        check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
+        serve::start(config).await
+    };
+    let running = tokio::select! {
+        running = start => running?,
+        // Nothing was taken on that would have to be ended in order.
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn dev_until_signal(arguments: &DevArgs) -> anyhow::Result<ExitCode> {
+    telemetry::start(telemetry::LogFormat::Text, "warn").map_err(anyhow::Error::msg)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut running = tokio::select! {
+        running = dev::start(arguments) => running?,
+        // What was started until now ends with the process.
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    say(running.banner());
+    let failure = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        failure = running.failed() => Some(failure),
+    };
+    say("Stopping.");
+    running.stop().await?;
+    failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+async fn run_migrations(arguments: MigrateArgs) -> anyhow::Result<ExitCode> {
+    let url = arguments.migrate_database_url.or(arguments.database_url).context(
+        "no database URL; set MIGRATE_DATABASE_URL or DATABASE_URL, for example \
+         postgresql://postgres:password@127.0.0.1:5432/postgres",
+    )?;
+    let mut client = Target::parse(&url)?.connect("walcast migrate").await?;
+    let report = migrate::migrate(&mut client, arguments.demo).await?;
+    say(&report);
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes to stdout. A reader that is gone is no error of ours.
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Every `WALCAST_*` variable some command knows.

@@ -9,6 +9,7 @@ pub mod check;
 pub mod claims;
 pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod devdb;
 pub mod doors;
 pub mod http;

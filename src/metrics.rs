@@ -32,7 +32,9 @@ pub struct Metrics {
     pub hidden_absent: Counter,
     /// Rows hidden because the policy or filter failed on them.
     pub hidden_error: Counter,
-    /// Subscriptions told that changes were skipped, because the lane was full or the database gone.
+    /// Subscriptions that fell behind, because their client or the database lane did not keep up.
+    pub lags: Counter,
+    /// Subscriptions told that changes are lost to them, because the backlog was too short or the database gone.
     pub gaps: Counter,
     /// Frames of clients that could not be understood.
     pub malformed_frames: Counter,
@@ -49,6 +51,7 @@ impl Metrics {
             ("lane_questions_total", self.lane_questions.get()),
             ("hidden_absent_total", self.hidden_absent.get()),
             ("hidden_error_total", self.hidden_error.get()),
+            ("lags_total", self.lags.get()),
             ("gaps_total", self.gaps.get()),
             ("malformed_frames_total", self.malformed_frames.get()),
             ("slow_clients_total", self.slow_clients.get()),

@@ -56,6 +56,7 @@ const RULES: &[Rule] = &[
     edge("metrics", &[]),
     // Assembly.
     edge("config", ANYTHING),
+    edge("dev", ANYTHING),
     edge("tap", ANYTHING),
     edge("check", ANYTHING),
     edge("token", ANYTHING),
@@ -66,7 +67,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// Modules of the assembly, which nobody below may use.
-const ASSEMBLY: &[&str] = &["config", "tap", "check", "token", "serve", "cli", "main"];
+const ASSEMBLY: &[&str] = &["config", "dev", "tap", "check", "token", "serve", "cli", "main"];
 
 /// What pure code does not say.
 const IMPURE: &[&str] = &[

@@ -63,11 +63,12 @@ pub(super) struct Slot {
     pub(super) kept_bytes: Option<i64>,
 }
 
-/// A schema that our login has no USAGE on.
+/// A schema that neither our login nor some of the roles of tokens have USAGE on.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClosedSchema {
     pub(super) name: String,
     pub(super) quoted: String,
+    pub(super) roles: Vec<String>,
 }
 
 /// A published table.
@@ -96,6 +97,8 @@ pub(super) struct Table {
 pub(super) struct Policy {
     pub(super) for_select: bool,
     pub(super) using: Option<String>,
+    /// Which of anon and authenticated it holds for.
+    pub(super) roles: Vec<String>,
     pub(super) reads_beyond_key: bool,
 }
 

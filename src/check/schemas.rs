@@ -1,10 +1,9 @@
 //! Which schemas a policy's text names. Pure.
 
-/// The schemas of `schemas` that an expression names, as in `auth.uid()`: an identifier before a dot, outside of string
-/// literals. The text was printed with an empty search path, so every function and table carries its schema.
-pub(super) fn named<'a>(expression: &str, schemas: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let qualifiers = qualifiers(expression);
-    schemas.filter(|schema| qualifiers.iter().any(|found| found == schema)).collect()
+/// Whether an expression names a schema, as in `auth.uid()`: an identifier before a dot, outside of string literals.
+/// The text was printed with an empty search path, so every function and table carries its schema.
+pub(super) fn names(expression: &str, schema: &str) -> bool {
+    qualifiers(expression).iter().any(|found| found == schema)
 }
 
 /// Every identifier that a dot follows, and that follows none itself.
@@ -71,11 +70,13 @@ fn skip_escaped_literal(characters: &mut impl Iterator<Item = char>) {
 
 #[cfg(test)]
 mod tests {
-    use super::named;
+    use super::names;
 
     #[test]
     fn a_schema_counts_where_it_qualifies_a_name_and_nowhere_else() {
-        let of = |expression| named(expression, ["auth", "App x", "public", "t"].into_iter());
+        let of = |expression| -> Vec<&str> {
+            ["auth", "App x", "public", "t"].into_iter().filter(|schema| names(expression, schema)).collect()
+        };
         assert_eq!(of("(( SELECT auth.uid() AS uid) = owner_id)"), ["auth"]);
         assert_eq!(of(r#""App x".may(id) AND auth.role() = 'x'"#), ["auth", "App x"]);
         assert_eq!(of("note = 'auth.uid()'::text"), [""; 0]);

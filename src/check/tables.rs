@@ -2,8 +2,8 @@
 
 use super::{
     Finding,
-    facts::{Publication, Server, Table},
-    schemas,
+    facts::{ClosedSchema, Publication, Server, Table},
+    schemas::names,
 };
 
 /// Everything that concerns the published tables, table by table.
@@ -159,20 +159,22 @@ fn schema_usage(server: &Server, table: &Table) -> Vec<Finding> {
     if !table.row_security {
         return Vec::new();
     }
-    let closed = || server.closed_schemas.iter().map(|schema| schema.name.as_str());
-    let expressions =
-        table.policies.iter().filter(|policy| policy.for_select).filter_map(|policy| policy.using.as_ref());
-    let mut named: Vec<&str> = expressions.flat_map(|expression| schemas::named(expression, closed())).collect();
-    named.sort_unstable();
-    named.dedup();
-    let schemas = server.closed_schemas.iter().filter(|schema| named.contains(&schema.name.as_str()));
-    let finding = |schema: &super::facts::ClosedSchema| {
+    let policies = || table.policies.iter().filter(|policy| policy.for_select);
+    // A policy that holds for none of the roles a schema is closed to is evaluated without trouble.
+    let is_named = |schema: &&ClosedSchema| {
+        let concerned = policies().filter(|policy| policy.roles.iter().any(|role| schema.roles.contains(role)));
+        concerned.filter_map(|policy| policy.using.as_deref()).any(|using| names(using, &schema.name))
+    };
+    let finding = |schema: &ClosedSchema| {
         let meaning = format!(
-            "a policy names schema {}, which {} may not look into: the policy cannot be evaluated, so it shows no row",
-            schema.name, server.login
+            "a policy names schema {}, which neither {} nor {} may look into: it cannot be evaluated, so it shows them \
+             no row",
+            schema.name,
+            server.login,
+            schema.roles.join(" and ")
         );
         let fix = format!("grant usage on schema {} to {};", schema.quoted, server.login);
         Finding::warning("schema_usage", &table.name, meaning).with_fix(fix)
     };
-    schemas.map(finding).collect()
+    server.closed_schemas.iter().filter(is_named).map(finding).collect()
 }

@@ -118,10 +118,13 @@ pub struct Settings {
     /// Channels of one socket [default: 100]
     #[arg(long, env = "WALCAST_MAX_CHANNELS_PER_CLIENT", value_name = "COUNT")]
     pub max_channels_per_client: Option<usize>,
-    /// Frames that may wait for one client [default: 16384]
+    /// Bytes of the last changes kept for clients that lag [default: 67108864]
+    #[arg(long, env = "WALCAST_BACKLOG_BYTES", value_name = "BYTES")]
+    pub backlog_bytes: Option<usize>,
+    /// Frames that may wait for one client [default: 4096]
     #[arg(long, env = "WALCAST_OUTBOX_FRAMES", value_name = "COUNT")]
     pub outbox_frames: Option<usize>,
-    /// Bytes that may wait for one client [default: 8388608]
+    /// Bytes that may wait for one client [default: 1048576]
     #[arg(long, env = "WALCAST_OUTBOX_BYTES", value_name = "BYTES")]
     pub outbox_bytes: Option<usize>,
     /// Log format: text or json [default: text]
@@ -154,7 +157,7 @@ impl Settings {
             Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
         };
         fill!(self, file: database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
-            max_record_bytes lane_connections lane_statement_timeout_ms idle_timeout_ms write_timeout_ms
+            max_record_bytes backlog_bytes lane_connections lane_statement_timeout_ms idle_timeout_ms write_timeout_ms
             connect_error_delay_ms join_error_delay_ms max_frame_bytes max_connections max_channels_per_client
             outbox_frames outbox_bytes log_format log_level);
         Ok(self)

@@ -109,7 +109,11 @@ impl Settings {
                 temporary: false,
                 application: "walcast".to_owned(),
             },
-            router: router::Config { strict_deletes, max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024) },
+            router: router::Config {
+                strict_deletes,
+                max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
+                backlog_bytes: self.backlog_bytes.unwrap_or(64 * 1024 * 1024),
+            },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
                 statement_timeout: milliseconds(self.lane_statement_timeout_ms, 2000),
@@ -120,8 +124,8 @@ impl Settings {
                 write_timeout: milliseconds(self.write_timeout_ms, 20_000),
                 max_frame_bytes: self.max_frame_bytes.unwrap_or(5_000_000),
                 max_connections: self.max_connections.unwrap_or(16_384),
-                outbox_frames: self.outbox_frames.unwrap_or(16_384),
-                outbox_bytes: self.outbox_bytes.unwrap_or(8 * 1024 * 1024),
+                outbox_frames: self.outbox_frames.unwrap_or(4096),
+                outbox_bytes: self.outbox_bytes.unwrap_or(1024 * 1024),
                 session: Arc::new(session::Config {
                     max_channels: self.max_channels_per_client.unwrap_or(100),
                     max_bindings: 1000,

@@ -1,9 +1,17 @@
 //! `Member`: one connection's membership in one channel, as long as its join lasts.
+//!
+//! **Lagging is a state, not a fault.** A change that finds the outbox full is skipped, its position is noted here, and
+//! what follows is skipped, too, until the router has served the member again from there. Changes on their way from
+//! before that moment carry an older generation, so they cannot overtake.
 
-use super::Outbox;
-use crate::protocol::{Codec, Event, Frame};
+use super::{Offer, Outbox};
+use crate::{
+    change::position::Position,
+    protocol::{Codec, Event, Frame},
+};
 use serde_json::Value;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Notify;
 
 /// How row changes are worded for a channel (protocol reference, sections 4.1 and 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +22,29 @@ pub enum MessageForm {
     Legacy,
 }
 
+/// Tells deliveries from before a lag from those after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation(u64);
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the outbox.
+    Queued,
+    /// It was skipped, and the member lags: it has to be offered again.
+    Lagging,
+    /// It is too late: the membership has ended, or the change is of an older generation and will come again.
+    Dropped,
+}
+
+#[derive(Default)]
+struct State {
+    ended: bool,
+    generation: Generation,
+    /// The first change that was skipped.
+    lag: Option<Position>,
+}
+
 /// A membership. What is delivered through it stops the moment it is ended, wherever the delivery comes from.
 pub struct Member {
     topic: Arc<str>,
@@ -22,7 +53,9 @@ pub struct Member {
     form: MessageForm,
     outbox: Outbox,
     // The lock makes "ended" and "delivered" exclude each other: nothing follows the `phx_close` of a join.
-    ended: Mutex<bool>,
+    state: Mutex<State>,
+    /// Whom to wake when the member begins to lag.
+    on_lag: OnceLock<Arc<Notify>>,
 }
 
 impl Member {
@@ -34,7 +67,7 @@ impl Member {
         form: MessageForm,
         outbox: Outbox,
     ) -> Arc<Member> {
-        Arc::new(Member { topic, join_ref, codec, form, outbox, ended: Mutex::new(false) })
+        Arc::new(Member { topic, join_ref, codec, form, outbox, state: Mutex::default(), on_lag: OnceLock::new() })
     }
 
     /// The whole topic, `realtime:` included.
@@ -52,10 +85,69 @@ impl Member {
         self.form
     }
 
-    /// Queues a frame, unless the membership has ended; false when it has.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a frame that has no log, unless the membership has ended; false when it has.
     pub fn deliver(&self, frame: Frame) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        !*ended && self.outbox.push(frame)
+        let state = self.state();
+        !state.ended && self.outbox.push(frame)
+    }
+
+    /// Queues the messages of one change, all or none.
+    pub fn deliver_change(&self, generation: Generation, position: Position, frames: Vec<Frame>) -> Delivery {
+        let mut state = self.state();
+        if state.ended || state.generation != generation || state.lag.is_some() {
+            return Delivery::Dropped;
+        }
+        match self.outbox.offer(frames) {
+            Offer::Queued => Delivery::Queued,
+            Offer::Closed => Delivery::Dropped,
+            Offer::Full => {
+                self.begin_lag(&mut state, position);
+                Delivery::Lagging
+            }
+        }
+    }
+
+    /// Notes that a change could not even be judged for lack of room elsewhere: the member lags from there.
+    pub fn lag_from(&self, generation: Generation, position: Position) {
+        let mut state = self.state();
+        if !state.ended && state.generation == generation && state.lag.is_none() {
+            self.begin_lag(&mut state, position);
+        }
+    }
+
+    fn begin_lag(&self, state: &mut State, position: Position) {
+        state.lag = Some(position);
+        if let Some(waker) = self.on_lag.get() {
+            waker.notify_one();
+        }
+    }
+
+    /// Whom to wake when the member begins to lag; the first to ask counts.
+    pub fn wake_on_lag(&self, waker: Arc<Notify>) {
+        // There is one router, so nobody else has asked before.
+        let _ = self.on_lag.set(waker);
+    }
+
+    /// The first change that was skipped, while the member lags.
+    pub fn lag(&self) -> Option<Position> {
+        self.state().lag
+    }
+
+    /// Ends the lag: deliveries of the new generation count from here on, older ones are dropped.
+    pub fn resume(&self) -> Generation {
+        let mut state = self.state();
+        state.lag = None;
+        state.generation = Generation(state.generation.0 + 1);
+        state.generation
+    }
+
+    /// Whether the outbox has room for a good deal more.
+    pub fn has_drained(&self) -> bool {
+        self.outbox.has_drained()
     }
 
     /// Queues a `system` message of this join.
@@ -72,21 +164,21 @@ impl Member {
             event: "phx_error",
             payload: "{}",
         });
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*ended {
+        let mut state = self.state();
+        if !state.ended {
             self.outbox.push(frame);
-            *ended = true;
+            state.ended = true;
         }
     }
 
     /// Ends it: no frame is queued through it after this returns.
     pub fn end(&self) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.state().ended = true;
     }
 
     /// Whether it has ended, or its connection is gone.
     pub fn is_ended(&self) -> bool {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) || self.outbox.is_closed()
+        self.state().ended || self.outbox.is_closed()
     }
 }
 

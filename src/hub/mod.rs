@@ -5,5 +5,5 @@ mod member;
 mod outbox;
 
 pub(crate) use member::system_frame;
-pub use member::{Member, MessageForm};
-pub use outbox::{Outbox, OutboxReceiver, outbox};
+pub use member::{Delivery, Generation, Member, MessageForm};
+pub use outbox::{Offer, Outbox, OutboxReceiver, outbox};

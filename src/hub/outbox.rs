@@ -1,4 +1,8 @@
-//! The bounded queue towards one connection. Nobody waits for it: what does not fit closes it.
+//! The bounded queue towards one connection. Nobody waits for it.
+//!
+//! Row changes that find no room are not lost: the log has them, so whoever offers them is told and offers them again
+//! later. What has no log (replies, system messages) goes into a reserve behind the limit, and when even that is full
+//! the connection is closed as slow.
 //!
 //! A closed outbox is the truth that a client is gone: everything that still holds the sending end learns it from the
 //! next push, and no cleanup depends on anybody saying goodbye.
@@ -11,11 +15,28 @@ use std::sync::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// Places behind the limit, for what has no log.
+const RESERVE_FRAMES: usize = 1024;
+/// Bytes behind the limit, for what has no log.
+const RESERVE_BYTES: usize = 1024 * 1024;
+
 struct Shared {
     queued_bytes: AtomicUsize,
     limit_bytes: usize,
+    limit_frames: usize,
     closed: CancellationToken,
     reason: OnceLock<Disconnect>,
+}
+
+/// What became of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is in the queue.
+    Queued,
+    /// There is no room at the moment.
+    Full,
+    /// The connection is gone.
+    Closed,
 }
 
 /// The sending end. Cheap to clone.
@@ -33,10 +54,12 @@ pub struct OutboxReceiver {
 
 /// A queue that holds at most so many frames and bytes. A single frame may be larger than the limit of bytes.
 pub fn outbox(limit_frames: usize, limit_bytes: usize) -> (Outbox, OutboxReceiver) {
-    let (sender, receiver) = mpsc::channel(limit_frames.max(1));
+    let limit_frames = limit_frames.max(1);
+    let (sender, receiver) = mpsc::channel(limit_frames + RESERVE_FRAMES);
     let shared = Arc::new(Shared {
         queued_bytes: AtomicUsize::new(0),
         limit_bytes,
+        limit_frames,
         closed: CancellationToken::new(),
         reason: OnceLock::new(),
     });
@@ -44,18 +67,51 @@ pub fn outbox(limit_frames: usize, limit_bytes: usize) -> (Outbox, OutboxReceive
 }
 
 impl Outbox {
-    /// Queues a frame; false when the connection is gone, or is now, because it does not keep up.
+    /// Queues a frame that has no log; false when the connection is gone, or is now, because it does not keep up.
     pub fn push(&self, frame: Frame) -> bool {
         if self.shared.closed.is_cancelled() {
             return false;
         }
         let length = frame.len();
         let queued = self.shared.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if (queued > 0 && queued + length > self.shared.limit_bytes) || self.frames.try_send(frame).is_err() {
+        let limit = self.shared.limit_bytes.saturating_add(RESERVE_BYTES);
+        if (queued > 0 && queued + length > limit) || self.frames.try_send(frame).is_err() {
             self.close(Disconnect::Slow);
             return false;
         }
         true
+    }
+
+    /// Queues frames that can be offered again, all of them or none.
+    pub fn offer(&self, frames: Vec<Frame>) -> Offer {
+        if self.is_closed() {
+            return Offer::Closed;
+        }
+        let bytes: usize = frames.iter().map(Frame::len).sum();
+        let queued_frames = self.queued_frames();
+        let queued_bytes = self.shared.queued_bytes.load(Ordering::Relaxed);
+        let fits =
+            queued_frames + frames.len() <= self.shared.limit_frames && queued_bytes + bytes <= self.shared.limit_bytes;
+        // One change over the limit goes through an empty queue: it would never fit otherwise.
+        if !fits && queued_frames > 0 {
+            return Offer::Full;
+        }
+        for frame in frames {
+            if !self.push(frame) {
+                return Offer::Closed;
+            }
+        }
+        Offer::Queued
+    }
+
+    /// Whether the queue has drained to a quarter, so that it is worth while to go on.
+    pub fn has_drained(&self) -> bool {
+        self.queued_frames() <= self.shared.limit_frames / 4
+            && self.shared.queued_bytes.load(Ordering::Relaxed) <= self.shared.limit_bytes / 4
+    }
+
+    fn queued_frames(&self) -> usize {
+        self.frames.max_capacity() - self.frames.capacity()
     }
 
     /// Ends the connection. The first reason counts.
@@ -107,14 +163,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_closes_the_outbox_as_slow() {
-        for (frames, bytes) in [(2, 1000), (100, 25)] {
-            let (sender, _receiver) = outbox(frames, bytes);
-            assert!(sender.push(frame(10)) && sender.push(frame(10)));
-            assert!(!sender.push(frame(10)));
-            assert_eq!(sender.closed().await, Some(Disconnect::Slow));
-            assert!(!sender.push(frame(1)), "a closed outbox takes nothing");
+    async fn changes_that_do_not_fit_are_turned_down_and_fit_again_when_the_queue_has_drained() {
+        for (frames, bytes) in [(4, 1000), (100, 40)] {
+            let (sender, mut receiver) = outbox(frames, bytes);
+            for _ in 0..4 {
+                assert_eq!(sender.offer(vec![frame(10)]), Offer::Queued);
+            }
+            assert_eq!(sender.offer(vec![frame(10)]), Offer::Full);
+            assert!(!sender.has_drained());
+            let mut taken = Vec::new();
+            assert_eq!(receiver.receive(&mut taken, 3).await, 3);
+            assert!(sender.has_drained());
+            assert_eq!(sender.offer(vec![frame(10), frame(10), frame(10)]), Offer::Queued);
+            assert_eq!(sender.offer(vec![frame(10)]), Offer::Full, "all or none");
+            assert!(!sender.is_closed());
         }
+    }
+
+    #[tokio::test]
+    async fn what_has_no_log_uses_the_reserve_and_then_closes_the_outbox_as_slow() {
+        let (sender, _receiver) = outbox(1, 10);
+        assert_eq!(sender.offer(vec![frame(10)]), Offer::Queued);
+        for _ in 0..RESERVE_FRAMES {
+            assert!(sender.push(frame(1)));
+        }
+        assert!(!sender.push(frame(1)));
+        assert_eq!(sender.closed().await, Some(Disconnect::Slow));
+        assert!(!sender.push(frame(1)), "a closed outbox takes nothing");
+        assert_eq!(sender.offer(vec![frame(1)]), Offer::Closed);
     }
 
     #[tokio::test]
@@ -122,7 +198,7 @@ mod tests {
         let (sender, mut receiver) = outbox(10, 20);
         let mut taken = Vec::new();
         for _ in 0..5 {
-            assert!(sender.push(frame(10)) && sender.push(frame(10)));
+            assert_eq!(sender.offer(vec![frame(10), frame(10)]), Offer::Queued);
             assert_eq!(receiver.receive(&mut taken, 16).await, 2);
         }
         assert_eq!(taken.len(), 10);
@@ -131,9 +207,10 @@ mod tests {
     #[tokio::test]
     async fn one_frame_over_the_limit_goes_through_an_empty_outbox() {
         let (sender, mut receiver) = outbox(10, 20);
-        assert!(sender.push(frame(50)));
+        assert_eq!(sender.offer(vec![frame(50)]), Offer::Queued);
+        assert_eq!(sender.offer(vec![frame(1)]), Offer::Full);
         assert_eq!(receiver.receive_ready().map(|frame| frame.len()), Some(50));
-        assert!(sender.push(frame(5)));
+        assert_eq!(sender.offer(vec![frame(5)]), Offer::Queued);
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
 pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the database cannot be reached, retrying";
 /// Changes could not be delivered, so the client's picture has a gap.
 pub const CHANGES_SKIPPED: &str =
-    "Changes were skipped because row level security could not be evaluated fast enough. Fetch your data again";
+    "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
 
 /// The reply to a join whose payload is not an object.
 pub fn payload_not_an_object(inspected: &str) -> String {

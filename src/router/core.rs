@@ -1,6 +1,11 @@
 //! `RouterCore`: fragments in, deliveries out; the subscriptions and their index. Pure: it waits for nothing.
+//!
+//! A subscription whose member lags is *behind*: it gets nothing live, is served from the backlog in slices when its
+//! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
+//! the client is told.
 
 use super::{
+    backlog::Backlog,
     image::{Image, column_map},
     index::SubscriptionIndex,
     lane_job::{Candidate, LaneJob, LaneWork},
@@ -8,14 +13,19 @@ use super::{
     subscription::{Compiled, Subscription, TableBinding, TableSubscription, compile},
 };
 use crate::{
-    change::{Change, Fragment, Operation, relation::Relation},
+    change::{Change, Fragment, Operation, position::Position, relation::Relation},
     claims::Claims,
+    hub::{Delivery, Generation, Member},
     metrics::Metrics,
-    policy::catalog::{Catalog, RowRule},
-    protocol::refusal,
+    policy::catalog::{Catalog, RowRule, Table},
+    protocol::{Frame, refusal},
 };
 use slab::Slab;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+use tokio::sync::Notify;
 
 /// What the operator may choose about deliveries.
 #[derive(Clone, Debug)]
@@ -24,11 +34,21 @@ pub struct Config {
     pub strict_deletes: bool,
     /// A change whose images take more bytes than this is sent as an error with its small values only.
     pub max_record_bytes: usize,
+    /// Bytes of the last changes that are kept for those who lag.
+    pub backlog_bytes: usize,
 }
+
+/// Changes that are looked at for those behind before live ones get their turn again.
+const CATCH_UP_CHANGES: usize = 4096;
+/// Of these, for one subscription.
+const SLICE_CHANGES: usize = 512;
 
 struct Active {
     subscription: Subscription,
     compiled: Compiled,
+    generation: Generation,
+    /// The first change it has not been offered, while it is served from the backlog.
+    behind: Option<Position>,
 }
 
 pub(super) struct RouterCore {
@@ -37,11 +57,35 @@ pub(super) struct RouterCore {
     catalog: Arc<Catalog>,
     active: Slab<Active>,
     index: SubscriptionIndex,
+    backlog: Backlog,
+    /// The subscriptions that are behind, whose turn it is first.
+    behind: VecDeque<usize>,
+    /// Woken by members that begin to lag.
+    lagging: Arc<Notify>,
 }
 
 impl RouterCore {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>, catalog: Arc<Catalog>) -> RouterCore {
-        RouterCore { config, metrics, catalog, active: Slab::new(), index: SubscriptionIndex::default() }
+        RouterCore {
+            backlog: Backlog::new(config.backlog_bytes),
+            config,
+            metrics,
+            catalog,
+            active: Slab::new(),
+            index: SubscriptionIndex::default(),
+            behind: VecDeque::new(),
+            lagging: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Woken when a member begins to lag.
+    pub(super) fn lagging(&self) -> Arc<Notify> {
+        self.lagging.clone()
+    }
+
+    /// Whether anybody is behind.
+    pub(super) fn has_behind(&self) -> bool {
+        !self.behind.is_empty()
     }
 
     pub(super) fn catalog(&self) -> &Arc<Catalog> {
@@ -58,15 +102,23 @@ impl RouterCore {
             }
             subscription.member.deliver(reply);
         }
-        let key = self.active.insert(Active { subscription, compiled: Compiled::default() });
+        subscription.member.wake_on_lag(self.lagging.clone());
+        let key = self.active.insert(Active {
+            subscription,
+            compiled: Compiled::default(),
+            generation: Generation::default(),
+            behind: None,
+        });
         self.install(key, compiled, true);
         Ok(key)
     }
 
     /// Puts a compiled subscription in the place of the one before, and tells its client what is new about it.
-    fn install(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
+    fn install(&mut self, key: usize, mut compiled: Compiled, is_fresh: bool) {
         self.leave(key);
         let active = &mut self.active[key];
+        // Once in the database lane, always there: what is on its way in it must not be overtaken.
+        compiled.needs_database |= active.compiled.needs_database;
         let before = std::mem::replace(&mut active.compiled, compiled);
         let member = &active.subscription.member;
         let errors = &active.compiled.errors;
@@ -141,77 +193,244 @@ impl RouterCore {
 
     /// Delivers a fragment to those whose rights the process knows; the rest is work for the database lane.
     pub(super) fn route(&mut self, fragment: &Arc<Fragment>) -> Option<LaneJob> {
-        let mut maps: HashMap<*const Relation, Arc<[Option<usize>]>> = HashMap::new();
+        let mut maps = ColumnMaps::default();
         let mut work = Vec::new();
+        let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
+        self.backlog.push(fragment.clone());
         for (at, change) in fragment.changes.iter().enumerate() {
-            let relation = &change.relation;
-            if change.operation == Operation::Truncate || !self.index.has(relation.oid) {
+            if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;
             }
-            let Some(table) = self.catalog.tables.get(&relation.oid).cloned() else { continue };
-            let map: Arc<[Option<usize>]> =
-                maps.entry(Arc::as_ptr(relation)).or_insert_with(|| column_map(&table, relation).into()).clone();
-            let candidates = self.route_change(fragment, change, &map);
+            let Some(table) = self.catalog.tables.get(&change.relation.oid).cloned() else { continue };
+            let map = maps.of(&table, &change.relation);
+            let candidates = self.route_change(fragment, change, &map, &mut lagging);
             if !candidates.is_empty() {
                 work.push(LaneWork { change: at, table, map, candidates });
             }
         }
-        let fragment = fragment.clone();
-        (!work.is_empty()).then(|| LaneJob { fragment, catalog: self.catalog.clone(), work })
+        for (key, position) in lagging {
+            self.fall_behind(key, position);
+        }
+        self.job(fragment, work)
     }
 
-    fn route_change(&self, fragment: &Fragment, change: &Change, map: &Arc<[Option<usize>]>) -> Vec<Candidate> {
+    fn job(&self, fragment: &Arc<Fragment>, work: Vec<LaneWork>) -> Option<LaneJob> {
+        let (fragment, catalog) = (fragment.clone(), self.catalog.clone());
+        (!work.is_empty()).then_some(LaneJob { fragment, catalog, work })
+    }
+
+    fn route_change(
+        &self,
+        fragment: &Fragment,
+        change: &Change,
+        map: &Arc<[Option<usize>]>,
+        lagging: &mut Vec<(usize, Position)>,
+    ) -> Vec<Candidate> {
         let Some(table) = self.catalog.tables.get(&change.relation.oid) else { return Vec::new() };
         let Some(image) = judged_image(change, map) else { return Vec::new() };
         let entries = self.index.candidates(table.oid, |column| image.get(column));
-        let mut rendering =
-            Rendering::new(change, table, map, &self.catalog.types, fragment.commit_time, self.config.max_record_bytes);
+        let mut rendering = self.rendering(fragment, change, table, map);
         let mut lane = Vec::new();
         for group in entries.chunk_by(|a, b| a.subscription == b.subscription) {
-            let Some(active) = self.active.get(group[0].subscription) else { continue };
-            if fragment.commit_lsn < active.subscription.start {
-                continue;
-            }
+            let key = group[0].subscription;
+            let Some(active) = self.active.get(key).filter(|active| active.behind.is_none()) else { continue };
             let Some(subscription) = active.compiled.tables.get(&table.oid) else { continue };
-            let matching: Vec<Arc<TableBinding>> = group
-                .iter()
-                .filter_map(|entry| subscription.bindings.get(entry.binding))
-                .filter(|binding| matches(binding, change.operation, &image))
-                .cloned()
-                .collect();
-            if matching.is_empty() {
-                continue;
-            }
-            if active.compiled.needs_database {
-                lane.push(Candidate {
-                    member: active.subscription.member.clone(),
-                    claims: active.subscription.claims.clone(),
-                    subscription: subscription.clone(),
-                    bindings: matching,
-                });
-            } else {
-                self.deliver(&mut rendering, active, subscription, change, &matching);
+            let bindings = group.iter().filter_map(|entry| subscription.bindings.get(entry.binding));
+            match self.offer(&mut rendering, active, subscription, fragment, change, &image, bindings) {
+                Offered::Done => {}
+                Offered::Lane(candidate) => lane.push(candidate),
+                Offered::Lagging => lagging.push((key, position(fragment, change))),
             }
         }
         lane
     }
 
-    fn deliver(
+    fn rendering<'a>(
+        &'a self,
+        fragment: &Fragment,
+        change: &'a Change,
+        table: &'a Table,
+        map: &'a [Option<usize>],
+    ) -> Rendering<'a> {
+        let limit = self.config.max_record_bytes;
+        Rendering::new(change, table, map, &self.catalog.types, fragment.commit_time, limit)
+    }
+
+    /// Offers a change to one subscription, for those of these bindings that match.
+    #[expect(clippy::too_many_arguments, reason = "one change, one subscription, and what is known of both")]
+    fn offer<'b>(
         &self,
         rendering: &mut Rendering<'_>,
         active: &Active,
-        subscription: &TableSubscription,
+        subscription: &Arc<TableSubscription>,
+        fragment: &Fragment,
         change: &Change,
-        bindings: &[Arc<TableBinding>],
-    ) {
+        image: &Image<'_>,
+        bindings: impl Iterator<Item = &'b Arc<TableBinding>>,
+    ) -> Offered {
+        if fragment.commit_lsn < active.subscription.start {
+            return Offered::Done;
+        }
+        let matching: Vec<_> = bindings.filter(|binding| matches(binding, change.operation, image)).cloned().collect();
+        if matching.is_empty() {
+            return Offered::Done;
+        }
+        let member = &active.subscription.member;
+        if active.compiled.needs_database {
+            return Offered::Lane(Candidate {
+                member: member.clone(),
+                generation: active.generation,
+                claims: active.subscription.claims.clone(),
+                subscription: subscription.clone(),
+                bindings: matching,
+            });
+        }
         let extent = match &subscription.rows {
             RowRule::All => Extent::WholeOld,
             // Nobody of this role sees a row; a bare key is told to every subscriber unless that is switched off.
             RowRule::None if is_bare_key_delete(change) && !self.config.strict_deletes => Extent::KeyOnly,
-            RowRule::None | RowRule::Database(_) => return,
+            RowRule::None | RowRule::Database(_) => return Offered::Done,
         };
-        deliver_bindings(rendering, &active.subscription.member, change.operation, bindings, extent, &self.metrics);
+        let frames = messages(rendering, member, change.operation, &matching, extent);
+        let count = frames.len();
+        match member.deliver_change(active.generation, position(fragment, change), frames) {
+            Delivery::Queued => self.metrics.deliveries.add(count),
+            Delivery::Lagging => return Offered::Lagging,
+            Delivery::Dropped => {}
+        }
+        Offered::Done
+    }
+
+    fn fall_behind(&mut self, key: usize, position: Position) {
+        if let Some(active) = self.active.get_mut(key) {
+            if active.behind.is_none() {
+                self.metrics.lags.add(1);
+                self.behind.push_back(key);
+            }
+            active.behind = Some(active.behind.map_or(position, |behind| behind.min(position)));
+        }
+    }
+
+    /// Finds the members that began to lag where the router did not see it: in the database lane.
+    pub(super) fn notice_lagging(&mut self) {
+        let lags = self.active.iter().filter(|(_, active)| active.behind.is_none());
+        let lags: Vec<_> = lags.filter_map(|(key, active)| Some((key, active.subscription.member.lag()?))).collect();
+        for (key, position) in lags {
+            self.fall_behind(key, position);
+        }
+    }
+
+    /// Serves those who are behind from the backlog, a bounded slice of it; the rest is work for the database lane.
+    pub(super) fn catch_up(&mut self) -> Vec<LaneJob> {
+        let mut jobs = Vec::new();
+        let mut budget = CATCH_UP_CHANGES;
+        for _ in 0..self.behind.len() {
+            let Some(key) = self.behind.pop_front() else { break };
+            if budget == 0 {
+                self.behind.push_front(key);
+                break;
+            }
+            if self.serve_slice(key, &mut budget, &mut jobs) {
+                self.behind.push_back(key);
+            }
+        }
+        jobs
+    }
+
+    /// Serves one subscription; whether it is still behind.
+    fn serve_slice(&mut self, key: usize, budget: &mut usize, jobs: &mut Vec<LaneJob>) -> bool {
+        let Some(active) = self.active.get_mut(key) else { return false };
+        let member = active.subscription.member.clone();
+        if member.is_ended() {
+            return false;
+        }
+        if !member.has_drained() {
+            return true;
+        }
+        let Some(mut from) = active.behind else { return false };
+        if let Some(lag) = member.lag() {
+            from = from.min(lag);
+            active.generation = member.resume();
+        }
+        active.behind = None;
+        let active = &self.active[key];
+        let Some(fragments) = self.backlog.from(from) else {
+            announce_gap(&member, &self.metrics);
+            return false;
+        };
+        let mut maps = ColumnMaps::default();
+        let mut left = SLICE_CHANGES.min(*budget);
+        let mut stopped = None;
+        'fragments: for fragment in fragments {
+            let mut work = Vec::new();
+            for (at, change) in fragment.changes.iter().enumerate() {
+                let position = position(fragment, change);
+                if position < from {
+                    continue;
+                }
+                if left == 0 {
+                    stopped = Some(position);
+                    jobs.extend(self.job(fragment, work));
+                    break 'fragments;
+                }
+                left -= 1;
+                *budget -= 1;
+                let Some(subscription) = active.compiled.tables.get(&change.relation.oid) else { continue };
+                let table = &subscription.table;
+                let map = maps.of(table, &change.relation);
+                let Some(image) = judged_image(change, &map) else { continue };
+                let mut rendering = self.rendering(fragment, change, table, &map);
+                let bindings = subscription.bindings.iter();
+                match self.offer(&mut rendering, active, subscription, fragment, change, &image, bindings) {
+                    Offered::Done => {}
+                    Offered::Lane(candidate) => {
+                        let (table, map, candidates) = (table.clone(), map.clone(), vec![candidate]);
+                        work.push(LaneWork { change: at, table, map, candidates });
+                    }
+                    Offered::Lagging => {
+                        stopped = Some(position);
+                        break 'fragments;
+                    }
+                }
+            }
+            jobs.extend(self.job(fragment, work));
+        }
+        self.active[key].behind = stopped;
+        stopped.is_some()
+    }
+}
+
+/// What became of an offer.
+enum Offered {
+    /// It is delivered, or not for him.
+    Done,
+    /// The database decides.
+    Lane(Candidate),
+    /// There was no room.
+    Lagging,
+}
+
+/// Where relations have the columns of their tables, found once a fragment.
+#[derive(Default)]
+struct ColumnMaps(HashMap<*const Relation, Arc<[Option<usize>]>>);
+
+impl ColumnMaps {
+    fn of(&mut self, table: &Table, relation: &Arc<Relation>) -> Arc<[Option<usize>]> {
+        self.0.entry(Arc::as_ptr(relation)).or_insert_with(|| column_map(table, relation).into()).clone()
+    }
+}
+
+/// Where a change stands.
+pub(super) fn position(fragment: &Fragment, change: &Change) -> Position {
+    Position { commit_lsn: fragment.commit_lsn, ordinal: change.ordinal }
+}
+
+/// Changes are lost to a client: he hears it, and joins again.
+pub(super) fn announce_gap(member: &Member, metrics: &Metrics) {
+    if member.deliver_system("postgres_changes", false, refusal::CHANGES_SKIPPED) {
+        member.fail();
+        metrics.gaps.add(1);
     }
 }
 
@@ -240,19 +459,19 @@ fn matches(binding: &TableBinding, operation: Operation, image: &Image<'_>) -> b
 }
 
 /// One message a column set, with the ids of all bindings that share it.
-pub(super) fn deliver_bindings(
+pub(super) fn messages(
     rendering: &mut Rendering<'_>,
-    member: &crate::hub::Member,
+    member: &Member,
     operation: Operation,
     bindings: &[Arc<TableBinding>],
     extent: Extent,
-    metrics: &Metrics,
-) {
+) -> Vec<Frame> {
     let extent_of = |binding: &TableBinding| match binding.fault {
         Some(fault) if operation != Operation::Delete => Extent::Fault(fault),
         _ => extent,
     };
     let mut done: Vec<&Arc<TableBinding>> = Vec::new();
+    let mut frames = Vec::new();
     for binding in bindings {
         if done.iter().any(|other| other.columns == binding.columns) {
             continue;
@@ -260,8 +479,7 @@ pub(super) fn deliver_bindings(
         let same = bindings.iter().filter(|other| other.columns == binding.columns);
         let ids = same.map(|other| other.id).collect();
         done.push(binding);
-        if rendering.deliver(member, &binding.columns, extent_of(binding), ids) {
-            metrics.deliveries.add(1);
-        }
+        frames.push(rendering.message(member, &binding.columns, extent_of(binding), ids));
     }
+    frames
 }

@@ -3,10 +3,10 @@
 //!
 //! One task takes jobs in order, asks each question of a batch once, and delivers in the order of the jobs, so every
 //! subscriber's order holds. The router never waits for it: a job that finds no room is turned down, and its
-//! subscribers are told that they have a gap. Any doubt hides the row, and is counted.
+//! subscribers lag from there. Any doubt hides the row, and is counted.
 
 use super::{
-    core::{Config as RouterConfig, deliver_bindings, is_bare_key_delete, judged_image},
+    core::{Config as RouterConfig, announce_gap, is_bare_key_delete, judged_image, messages, position},
     image::Image,
     lane_job::{Candidate, LaneJob, LaneWork},
     questions::{Question, Questions, Verdict},
@@ -14,7 +14,7 @@ use super::{
     statements::{Asker, Verdicts},
     subscription::TableBinding,
 };
-use crate::{change::Operation, metrics::Metrics, policy::catalog::RowRule, protocol::refusal};
+use crate::{change::Operation, hub::Delivery, metrics::Metrics, policy::catalog::RowRule, protocol::refusal};
 use deadpool_postgres::Pool;
 use std::{
     collections::HashSet,
@@ -44,7 +44,6 @@ pub struct Config {
 pub(super) struct Lane {
     jobs: mpsc::Sender<(LaneJob, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
 }
 
 /// The task's end.
@@ -61,36 +60,32 @@ pub(super) fn lane(pool: Pool, config: &Config, router: RouterConfig, metrics: A
     let (sender, receiver) = mpsc::channel(QUEUE_JOBS);
     let room = Arc::new(Semaphore::new(QUEUE_KIBIBYTES));
     let asker = Asker::new(pool, config.clone());
-    let task = LaneTask { jobs: receiver, asker, router, metrics: metrics.clone(), told: Mutex::default() };
-    (Lane { jobs: sender, room, metrics }, task)
+    let task = LaneTask { jobs: receiver, asker, router, metrics, told: Mutex::default() };
+    (Lane { jobs: sender, room }, task)
 }
 
 impl Lane {
-    /// Takes a job, or tells its subscribers that they have a gap.
+    /// Takes a job, or lets its subscribers lag.
     pub(super) fn offer(&self, job: LaneJob) {
         let wanted = u32::try_from((job.bytes() / 1024 + 1).min(QUEUE_KIBIBYTES)).unwrap_or(u32::MAX);
         match self.room.clone().try_acquire_many_owned(wanted) {
             Ok(permit) => {
                 if let Err(refused) = self.jobs.try_send((job, permit)) {
-                    self.refuse(&refused.into_inner().0);
+                    refuse(&refused.into_inner().0);
                 }
             }
-            Err(_) => self.refuse(&job),
-        }
-    }
-
-    fn refuse(&self, job: &LaneJob) {
-        for candidate in job.work.iter().flat_map(|work| &work.candidates) {
-            announce_gap(candidate, &self.metrics);
+            Err(_) => refuse(&job),
         }
     }
 }
 
-/// Changes cannot be delivered: the client hears it, and joins again.
-fn announce_gap(candidate: &Candidate, metrics: &Metrics) {
-    if candidate.member.deliver_system("postgres_changes", false, refusal::CHANGES_SKIPPED) {
-        candidate.member.fail();
-        metrics.gaps.add(1);
+/// No room: whoever the job is for is served from the backlog later.
+fn refuse(job: &LaneJob) {
+    for work in &job.work {
+        let position = position(&job.fragment, &job.fragment.changes[work.change]);
+        for candidate in &work.candidates {
+            candidate.member.lag_from(candidate.generation, position);
+        }
     }
 }
 
@@ -157,10 +152,15 @@ impl LaneTask {
                 let extent = judge.extent(work, case, job);
                 let bindings = extent.map(|_| judge.bindings(candidate, case)).unwrap_or_default();
                 if judge.unasked {
-                    announce_gap(candidate, &self.metrics);
+                    announce_gap(&candidate.member, &self.metrics);
                 } else if let Some(extent) = extent.filter(|_| !bindings.is_empty()) {
                     let member = &candidate.member;
-                    deliver_bindings(&mut rendering, member, change.operation, &bindings, extent, &self.metrics);
+                    let frames = messages(&mut rendering, member, change.operation, &bindings, extent);
+                    let count = frames.len();
+                    let at = position(&job.fragment, change);
+                    if member.deliver_change(candidate.generation, at, frames) == Delivery::Queued {
+                        self.metrics.deliveries.add(count);
+                    }
                 }
             }
         }

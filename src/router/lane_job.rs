@@ -1,10 +1,13 @@
 //! What the router hands to the database lane: changes and who may get them, if Postgres says yes. Plain values.
 
-use super::subscription::{TableBinding, TableSubscription};
+use super::{
+    backlog::size,
+    subscription::{TableBinding, TableSubscription},
+};
 use crate::{
     change::Fragment,
     claims::Claims,
-    hub::Member,
+    hub::{Generation, Member},
     policy::catalog::{Catalog, Table},
 };
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub(super) struct LaneWork {
 /// A subscriber who gets the change if he may see the row and the rest of his filter holds.
 pub(super) struct Candidate {
     pub(super) member: Arc<Member>,
+    /// Since when he has been served without a lag.
+    pub(super) generation: Generation,
     pub(super) claims: Claims,
     pub(super) subscription: Arc<TableSubscription>,
     /// Those of his bindings that match as far as the process can tell.
@@ -43,16 +48,6 @@ pub(super) struct Candidate {
 impl LaneJob {
     /// About how many bytes the job keeps alive.
     pub(super) fn bytes(&self) -> usize {
-        let values =
-            self.fragment.changes.iter().flat_map(|change| {
-                change.new.iter().chain(change.old.as_ref().map(|old| &old.row)).flat_map(|row| &row.0)
-            });
-        let values: usize = values
-            .map(|datum| match datum {
-                crate::change::Datum::Text(text) => text.len(),
-                _ => 0,
-            })
-            .sum();
-        values + 256 * self.work.iter().map(|work| work.candidates.len()).sum::<usize>()
+        size(&self.fragment) + 256 * self.work.iter().map(|work| work.candidates.len()).sum::<usize>()
     }
 }

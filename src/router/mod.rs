@@ -10,6 +10,7 @@
 //! Bodies are rendered in `render`, filters and rights compiled in `subscription`, candidates found in `index`. What
 //! the process cannot decide is gathered in `questions` and asked in `statements`.
 
+mod backlog;
 mod core;
 mod database_lane;
 mod image;

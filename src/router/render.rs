@@ -71,8 +71,14 @@ impl<'a> Rendering<'a> {
         Rendering { change, table, types, old, new, commit_time, is_too_large, bodies: Vec::new() }
     }
 
-    /// Queues the change to a member, for these of its bindings.
-    pub(super) fn deliver(&mut self, member: &Member, columns: &Arc<ColumnSet>, extent: Extent, ids: Vec<u32>) -> bool {
+    /// The message about the change for a member, for these of its bindings.
+    pub(super) fn message(
+        &mut self,
+        member: &Member,
+        columns: &Arc<ColumnSet>,
+        extent: Extent,
+        ids: Vec<u32>,
+    ) -> Frame {
         let at = self.bodies.iter().position(|(set, known, _)| {
             *known == extent && (Arc::ptr_eq(set, columns) || (matches!(extent, Extent::Fault(_)) || set == columns))
         });
@@ -84,10 +90,10 @@ impl<'a> Rendering<'a> {
         let operation = self.change.operation;
         let Body { json, frames } = &mut self.bodies[at].2;
         let key = (member.topic().clone(), member.codec().name(), member.form(), ids);
-        let frame = frames
+        frames
             .entry(key)
-            .or_insert_with_key(|(topic, _, form, ids)| frame(member, topic, *form, ids, operation, json));
-        member.deliver(frame.clone())
+            .or_insert_with_key(|(topic, _, form, ids)| frame(member, topic, *form, ids, operation, json))
+            .clone()
     }
 
     fn body(&self, columns: &ColumnSet, extent: Extent) -> String {

@@ -6,15 +6,15 @@
 
 use super::{
     database_lane::Config,
-    questions::{Group, Question, Questions, Verdict},
+    questions::{Group, GroupKey, Question, Questions, Verdict},
 };
 use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
 use futures_util::{StreamExt, future::join, stream};
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio_postgres::{error::SqlState, types::ToSql};
 
@@ -28,6 +28,12 @@ const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How long a transaction whose commit has arrived may stay invisible to new snapshots before its rows are hidden.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A subscriber whose policy ran into the time limit is not asked about for this long, so that he cannot hold up the
+/// others again and again. His rows are hidden meanwhile.
+const SLOW_PAUSE: Duration = Duration::from_secs(10);
+/// Statements and rights that are remembered at most.
+const REMEMBERED: usize = 10_000;
 
 /// A commit can arrive in the stream before a new snapshot sees it. The stream's xid has 32 bits; the epoch is that of
 /// the newest transaction, or the one before when it would lie in the future.
@@ -53,15 +59,28 @@ impl Verdicts {
     }
 }
 
+/// Under which role a statement is analysed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Analysis {
+    /// Our own login, as a policy is analysed under its owner's: names need no rights of the subscriber.
+    UnderLogin,
+    /// The subscriber's role, where our login lacks a right to name something.
+    UnderRole,
+}
+
 /// Asks.
 pub(super) struct Asker {
     pool: Pool,
     config: Config,
+    /// Statements our login cannot analyse.
+    under_role: Mutex<HashSet<Arc<str>>>,
+    /// Rights under which a statement ran into the time limit, and when.
+    slow: Mutex<HashMap<GroupKey, Instant>>,
 }
 
 impl Asker {
     pub(super) fn new(pool: Pool, config: Config) -> Asker {
-        Asker { pool, config }
+        Asker { pool, config, under_role: Mutex::default(), slow: Mutex::default() }
     }
 
     /// Asks all groups; what cannot be asked is `Unasked`.
@@ -142,7 +161,8 @@ impl Asker {
             Ok(verdicts) => return verdicts,
             Err(failure) => failure,
         };
-        if images.len() == 1 || matches!(failure, Verdict::Unasked) {
+        let is_final = matches!(failure, Verdict::Unasked) || self.is_slow(&group.key);
+        if images.len() == 1 || is_final {
             return vec![failure; images.len()];
         }
         let mut verdicts = Vec::with_capacity(images.len());
@@ -161,12 +181,18 @@ impl Asker {
 
     /// One transaction; the error is what became of all its rows.
     async fn ask_once(&self, group: &Group, images: &[Arc<str>]) -> Result<Vec<Verdict>, Verdict> {
+        if self.is_slow(&group.key) {
+            return Err(Verdict::Failed(SqlState::QUERY_CANCELED.code().into()));
+        }
+        let mut analysis = self.analysis(&group.key.statement);
         for attempt in 1..=2 {
             let client = self.client().await.ok_or(Verdict::Unasked)?;
             // The backstop for a server that is gone and does not say so.
             let limit = self.config.statement_timeout * 2 + Duration::from_secs(1);
-            let Ok(outcome) = tokio::time::timeout(limit, self.transact(&client, group, images)).await else {
+            let transaction = self.transact(&client, group, images, analysis);
+            let Ok(outcome) = tokio::time::timeout(limit, transaction).await else {
                 drop(Object::take(client));
+                self.note_slow(&group.key);
                 return Err(Verdict::Unasked);
             };
             let error = match outcome {
@@ -174,21 +200,20 @@ impl Asker {
                 Err(error) => error,
             };
             match error.code() {
-                // A statement that was analysed again under the role may lack what its first analysis had.
+                // Our login may lack USAGE on a schema the expression names, or a plan that was made anew under the
+                // role may: the other of the two may have it.
                 Some(&SqlState::INSUFFICIENT_PRIVILEGE) if attempt == 1 => {
                     client.statement_cache.clear();
+                    analysis = Analysis::UnderRole;
                 }
-                Some(code) if is_of_the_server(code) => {
-                    drop(Object::take(client));
-                    if attempt == 2 {
-                        return Err(Verdict::Unasked);
-                    }
-                }
-                Some(code) => {
+                Some(code) if !is_of_the_server(code) => {
                     tracing::debug!(sqlstate = code.code(), table = group.table.1, "policy failed on a row image");
+                    if *code == SqlState::QUERY_CANCELED {
+                        self.note_slow(&group.key);
+                    }
                     return Err(Verdict::Failed(code.code().into()));
                 }
-                None => {
+                _ => {
                     tracing::debug!(error = %describe(&error), "database lane lost its connection");
                     drop(Object::take(client));
                     if attempt == 2 {
@@ -205,11 +230,12 @@ impl Asker {
         client: &Object,
         group: &Group,
         images: &[Arc<str>],
+        analysis: Analysis,
     ) -> Result<Vec<Verdict>, tokio_postgres::Error> {
         let settings = client.prepare_cached(SETTINGS).await?;
         // The role stands in the text, so that no plan made for one role serves another.
         let role = group.key.role.replace("*/", "");
-        let statement = client.prepare_cached(&format!("/* {role} */ {}", group.key.statement)).await?;
+        let text = format!("/* {role} */ {}", group.key.statement);
         let timeout = self.config.statement_timeout.as_millis().to_string();
         let claims = group.key.claims.as_deref().unwrap_or("");
         let role = &*group.key.role;
@@ -217,12 +243,29 @@ impl Asker {
         let images: Vec<&str> = images.iter().map(|image| &**image).collect();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&images];
         parameters.extend(group.key.parameters.iter().map(|value| value as &(dyn ToSql + Sync)));
-        // All four go out at once: polled in this order, they are sent in this order, and cost one round trip.
-        let ((begun, set), (answer, ended)) = join(
-            join(client.batch_execute("begin read only"), client.query(&settings, &setting)),
-            join(client.query(&statement, &parameters), client.batch_execute("rollback")),
-        )
-        .await;
+        let begin = join(client.batch_execute("begin read only"), client.query(&settings, &setting));
+        let (begun, set, answer, ended) = match analysis {
+            Analysis::UnderLogin => {
+                let statement = client.prepare_cached(&text).await?;
+                // All four go out at once: polled in this order, they are sent in this order, for one round trip.
+                let end = join(client.query(&statement, &parameters), client.batch_execute("rollback"));
+                let ((begun, set), (answer, ended)) = join(begin, end).await;
+                (begun, set, answer, ended)
+            }
+            Analysis::UnderRole => {
+                let (begun, set) = begin.await;
+                let answer = match client.prepare_cached(&text).await {
+                    Ok(statement) => client.query(&statement, &parameters).await,
+                    Err(error) => Err(error),
+                };
+                let ended = client.batch_execute("rollback").await;
+                if answer.is_ok() {
+                    self.note_under_role(&group.key.statement);
+                }
+                (begun, set, answer, ended)
+            }
+        };
+        // An answer counts only if the role was taken before it was given.
         ended?;
         begun?;
         set?;
@@ -236,6 +279,39 @@ impl Asker {
             _ => Verdict::No,
         };
         Ok((1..).take(images.len()).map(verdict).collect())
+    }
+
+    fn analysis(&self, statement: &Arc<str>) -> Analysis {
+        let known = self.under_role.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(statement) { Analysis::UnderRole } else { Analysis::UnderLogin }
+    }
+
+    fn note_under_role(&self, statement: &Arc<str>) {
+        let mut known = self.under_role.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(statement.clone());
+    }
+
+    fn is_slow(&self, key: &GroupKey) -> bool {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        match slow.get(key) {
+            Some(since) if since.elapsed() < SLOW_PAUSE => true,
+            Some(_) => {
+                slow.remove(key);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn note_slow(&self, key: &GroupKey) {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        if slow.len() >= REMEMBERED {
+            slow.retain(|_, since| since.elapsed() < SLOW_PAUSE);
+        }
+        slow.insert(key.clone(), Instant::now());
     }
 }
 

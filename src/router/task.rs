@@ -22,6 +22,9 @@ use tokio::{
 
 /// How often subscriptions of connections that ended without a word are taken out.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often those who are behind are served: often enough to keep a fast client busy, seldom enough that live changes
+/// get the greater share.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 /// Relations the catalogue was asked about and does not agree with: asked once each time the stream describes one.
 const KNOWN_DISAGREEMENTS: usize = 1024;
 
@@ -63,6 +66,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut disagreements: Vec<Arc<Relation>> = Vec::new();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let lagging = core.lagging();
+    let mut catch_up = interval(CATCH_UP_INTERVAL);
+    catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut between_transactions = true;
     loop {
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and
@@ -80,6 +86,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             _ = sweep.tick() => {
                 core.sweep();
                 parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+            }
+            () = lagging.notified() => core.notice_lagging(),
+            _ = catch_up.tick(), if core.has_behind() => {
+                for job in core.catch_up() {
+                    lane.offer(job);
+                }
             }
             fragment = parts.fragments.recv() => {
                 let Some(fragment) = fragment else { return };

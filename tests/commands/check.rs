@@ -122,12 +122,19 @@ async fn a_login_without_rights_is_an_error_until_the_offered_sql_was_run() {
         mended(&database, &url, "error", "claimable_roles", &quoted).await;
         assert_eq!(Findings::of(&url, &[]).status("role"), "ok");
 
-        // NOINHERIT: what the roles may look into, the login may not.
+        // NOINHERIT: the login may not look into schema auth, but the roles may, and one of both is enough.
         database
             .execute(
                 "create table notes (id uuid primary key); alter table notes enable row level security;
                  create policy mine on notes using (id = (select auth.uid()));
                  alter publication supabase_realtime add table notes; revoke select on notes from public",
+            )
+            .await;
+        assert!(Findings::of(&url, &[]).find("schema_usage", "public.notes").is_none());
+        database
+            .execute(
+                "create schema private; create function private.me() returns uuid return auth.uid();
+                 create policy ours on notes to anon using (id = private.me())",
             )
             .await;
         mended(&database, &url, "warning", "schema_usage", "public.notes").await;

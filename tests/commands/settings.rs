@@ -46,10 +46,10 @@ fn help_shows_no_secret_of_any_command() {
         ("API_JWT_SECRET", marker),
         ("WALCAST_API_KEYS", marker),
     ];
-    for command in COMMANDS.iter().chain(&["help"]) {
+    for command in COMMANDS.iter().chain(&["dev", "migrate"]) {
         for flag in ["--help", "-h"] {
             let output = output(&[command, flag], &environment);
-            assert!(!stdout(&output).is_empty() || *command == "help", "{command}");
+            assert!(stdout(&output).contains("Usage: walcast"), "{command}");
             assert!(!(stdout(&output) + &stderr(&output)).contains(marker), "{command} {flag}");
         }
     }

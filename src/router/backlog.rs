@@ -1,0 +1,131 @@
+//! `Backlog`: the last fragments in memory, so that those who lag can be served again. Pure.
+
+use crate::change::{Datum, Fragment, position::Position};
+use std::{collections::VecDeque, sync::Arc};
+
+struct Entry {
+    fragment: Arc<Fragment>,
+    bytes: usize,
+}
+
+/// The newest fragments, up to a bound of bytes.
+pub(super) struct Backlog {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    limit_bytes: usize,
+    /// Everything before this position is gone.
+    start: Position,
+}
+
+impl Backlog {
+    pub(super) fn new(limit_bytes: usize) -> Backlog {
+        Backlog { entries: VecDeque::new(), bytes: 0, limit_bytes, start: Position::default() }
+    }
+
+    /// Adds the newest fragment; the oldest ones make room. The newest is always kept.
+    pub(super) fn push(&mut self, fragment: Arc<Fragment>) {
+        if fragment.changes.is_empty() {
+            return;
+        }
+        let bytes = size(&fragment);
+        self.bytes += bytes;
+        self.entries.push_back(Entry { fragment, bytes });
+        while self.bytes > self.limit_bytes && self.entries.len() > 1 {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.bytes;
+            self.start = end(&oldest.fragment);
+        }
+    }
+
+    /// The fragments that hold changes from `position` on, or none when some of these are gone.
+    pub(super) fn from(&self, position: Position) -> Option<impl Iterator<Item = &Arc<Fragment>>> {
+        let fragments = self.entries.iter().map(|entry| &entry.fragment);
+        (position >= self.start).then(|| fragments.skip_while(move |fragment| end(fragment) <= position))
+    }
+}
+
+/// The position behind the last change of a fragment.
+fn end(fragment: &Fragment) -> Position {
+    let last = fragment.changes.last().map_or(0, |change| change.ordinal + 1);
+    Position { commit_lsn: fragment.commit_lsn, ordinal: last }
+}
+
+/// About how many bytes a fragment keeps alive.
+pub(super) fn size(fragment: &Fragment) -> usize {
+    let rows =
+        fragment.changes.iter().flat_map(|change| change.new.iter().chain(change.old.as_ref().map(|old| &old.row)));
+    let values = rows.flat_map(|row| &row.0).map(|datum| match datum {
+        Datum::Text(text) => text.len() + 32,
+        Datum::Null | Datum::Absent => 32,
+    });
+    values.sum::<usize>() + 128 * fragment.changes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        change::{
+            Change, Operation,
+            relation::{Relation, ReplicaIdentity},
+        },
+        lsn::Lsn,
+    };
+
+    fn fragment(lsn: u64, ordinals: std::ops::Range<u64>) -> Arc<Fragment> {
+        let relation = Arc::new(Relation {
+            oid: 1,
+            schema: "s".to_owned(),
+            name: "t".to_owned(),
+            replica_identity: ReplicaIdentity::Default,
+            columns: Vec::new(),
+        });
+        let change = |ordinal| Change {
+            operation: Operation::Insert,
+            relation: relation.clone(),
+            old: None,
+            new: None,
+            ordinal,
+        };
+        let changes = ordinals.map(change).collect();
+        Arc::new(Fragment { xid: 1, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn: None })
+    }
+
+    fn position(lsn: u64, ordinal: u64) -> Position {
+        Position { commit_lsn: Lsn(lsn), ordinal }
+    }
+
+    fn found(backlog: &Backlog, from: Position) -> Option<Vec<u64>> {
+        Some(backlog.from(from)?.map(|fragment| fragment.commit_lsn.0).collect())
+    }
+
+    #[test]
+    fn a_lagging_reader_finds_what_it_missed_and_nothing_before_it() {
+        let mut backlog = Backlog::new(1 << 20);
+        for (lsn, ordinals) in [(1, 0..2), (2, 0..2), (2, 2..4), (3, 0..1)] {
+            backlog.push(fragment(lsn, ordinals));
+        }
+        assert_eq!(found(&backlog, position(1, 1)), Some(vec![1, 2, 2, 3]));
+        assert_eq!(found(&backlog, position(2, 2)), Some(vec![2, 3]));
+        assert_eq!(found(&backlog, position(3, 1)), Some(vec![]));
+    }
+
+    #[test]
+    fn what_was_dropped_for_room_cannot_be_read_from_any_more() {
+        let mut backlog = Backlog::new(128 * 3);
+        for lsn in 1..=3 {
+            backlog.push(fragment(lsn, 0..1));
+        }
+        assert_eq!(found(&backlog, position(1, 0)), Some(vec![1, 2, 3]));
+        backlog.push(fragment(4, 0..1));
+        assert_eq!(found(&backlog, position(1, 0)), None, "a part is never served");
+        assert_eq!(found(&backlog, position(2, 0)), Some(vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn the_newest_fragment_stays_however_large_it_is() {
+        let mut backlog = Backlog::new(1);
+        backlog.push(fragment(1, 0..9));
+        assert_eq!(found(&backlog, position(1, 3)), Some(vec![1]));
+    }
+}
