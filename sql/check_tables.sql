@@ -51,7 +51,7 @@ select pg_catalog.jsonb_build_object(
           and exists (select from pg_catalog.unnest(pol.polroles) named
                       -- 0 is PUBLIC; a named role counts for those who inherit it.
                       where case when named = 0 then true else pg_catalog.pg_has_role(r.oid, named, 'USAGE') end)),
-      'reads_beyond_key', pg_catalog.pg_get_expr(pol.polqual, pol.polrelid) like '%.*%' or exists (
+      'reads_beyond_key', coalesce(pg_catalog.pg_get_expr(pol.polqual, pol.polrelid) like '%.*%', false) or exists (
         select from pg_catalog.pg_depend dep
         where dep.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass and dep.objid = pol.oid
           and dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and dep.refobjid = c.oid

@@ -216,3 +216,40 @@ fn auth_functions(server: &Server) -> Finding {
 fn statements(sql: &str) -> String {
     sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Status, Server, findings};
+    use serde_json::json;
+
+    fn server(version_number: i32, in_recovery: bool) -> Server {
+        serde_json::from_value(json!({
+            "version": "x", "version_number": version_number, "wal_level": "logical", "in_recovery": in_recovery,
+            "max_replication_slots": 10, "max_wal_senders": 10, "max_slot_wal_keep_size": "1GB", "used_slots": 0,
+            "used_senders": 0, "login": "walcast", "may_replicate": true, "is_superuser": false,
+            "publication_name": "p", "publication": null, "slot_literal": "'walcast'", "slot": null,
+            "existing_roles": [], "has_auth_schema": false, "auth_functions": [], "closed_schemas": []
+        }))
+        .unwrap()
+    }
+
+    fn status(server: &Server, id: &str) -> Option<Status> {
+        findings(server).into_iter().find(|finding| finding.id == id).map(|finding| finding.status)
+    }
+
+    #[test]
+    fn a_server_too_old_is_an_error_and_one_too_new_a_warning() {
+        for (number, expected) in
+            [(130_022, Status::Error), (140_000, Status::Ok), (180_004, Status::Ok), (190_000, Status::Warning)]
+        {
+            assert_eq!(status(&server(number, false), "server_version"), Some(expected), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_standby_decodes_from_16_on() {
+        assert_eq!(status(&server(150_000, true), "standby"), Some(Status::Error));
+        assert_eq!(status(&server(160_000, true), "standby"), Some(Status::Warning));
+        assert_eq!(status(&server(160_000, false), "standby"), None);
+    }
+}

@@ -15,7 +15,7 @@ pub(super) fn findings(server: &Server, publication: &Publication, tables: &[Tab
         );
         return vec![Finding::warning("publication_tables", name, meaning)];
     }
-    let mut findings = vec![Finding::ok("publication_tables", name, format!("publishes {} tables", tables.len()))];
+    let mut findings = vec![Finding::ok("publication_tables", name, format!("published tables: {}", tables.len()))];
     for table in tables {
         findings.push(state(table));
         findings.extend(primary_key(table));
@@ -39,11 +39,13 @@ fn state(table: &Table) -> Finding {
     };
     let security = if table.row_security { "on" } else { "off" };
     let policies = table.policies.len();
-    let readers = if table.readers.is_empty() { "neither".to_owned() } else { table.readers.join(" and ") };
-    let meaning = format!(
-        "{key}, replica identity {identity}, row level security {security}, {policies} policies, readable by {readers} \
-         (of anon and authenticated)"
-    );
+    let readers = if table.readers.is_empty() {
+        "neither anon nor authenticated may read it".to_owned()
+    } else {
+        format!("{} may read it", table.readers.join(" and "))
+    };
+    let meaning =
+        format!("{key}, replica identity {identity}, row level security {security}, policies: {policies}, {readers}");
     Finding::ok("table", &table.name, meaning)
 }
 

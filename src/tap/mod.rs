@@ -165,7 +165,7 @@ fn announce(publication: &str, choice: &Choice, catalog: &Catalog) {
     if tables.is_empty() {
         tell(&format!("warning: publication \"{publication}\" has no table"));
     }
-    tell(&format!("listening to publication \"{publication}\" ({} tables); Ctrl-C ends it", tables.len()));
+    tell(&format!("listening to publication \"{publication}\" (tables: {}); Ctrl-C ends it", tables.len()));
 }
 
 /// A line on stderr. That nobody reads it is no reason to end.

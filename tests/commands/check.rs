@@ -221,7 +221,7 @@ async fn what_row_level_security_does_not_cover_is_warned_of() {
             .execute(
                 "create table open (id int primary key); grant select on open to anon;
                  create table closed (id int primary key); revoke all on closed from public;
-                 create table idle (id int primary key); create policy p on idle using (true);
+                 create table idle (id int primary key); create policy p on idle using (true); create policy q on idle for insert with check (true);
                  create table silent (id int primary key); alter table silent enable row level security;
                  create table keyed (id int primary key, owner uuid); alter table keyed enable row level security;
                  create policy p on keyed using (owner = (select auth.uid()));
