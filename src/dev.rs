@@ -209,8 +209,11 @@ mkdir -p walcast-try && cd walcast-try && npm install --silent @supabase/supabas
 cat > listen.mjs <<'JS'
 import {{ createClient }} from '@supabase/supabase-js'
 import ws from 'ws'
-const supabase = createClient('{url}', '{anon}', {{ realtime: {{ transport: ws }} }})
-await supabase.realtime.setAuth('{bob}')
+const supabase = createClient('{url}', '{anon}', {{
+  realtime: {{ transport: ws }},
+  accessToken: async () => '{bob}',
+}})
+await supabase.realtime.setAuth()
 supabase
   .channel('messages')
   .on('postgres_changes', {{ event: 'INSERT', schema: 'public', table: 'messages' }},

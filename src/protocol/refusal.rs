@@ -19,6 +19,8 @@ pub const PRIVATE_NOT_BOOLEAN: &str = "InvalidJoinPayload: `private` must be tru
 pub const TOO_MANY_BINDINGS: &str = "InvalidJoinPayload: too many `postgres_changes` bindings";
 /// The subscription is active.
 pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
+/// The server ends; the socket is closed behind it.
+pub const DISCONNECT: &str = "Server requested disconnect";
 /// The database cannot be asked at the moment; the subscription is tried again.
 pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the database cannot be reached, retrying";
 /// Changes could not be delivered, so the client's picture has a gap.

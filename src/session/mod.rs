@@ -141,10 +141,9 @@ impl Session {
 
     /// The frames that announce the end of the server to every channel.
     pub fn announce_stop(&self) -> Vec<Frame> {
+        // Strict clients want all four keys of a system message, so `channel` is there, too.
         let announce = |(topic, channel): (&String, &Channel)| {
-            let payload = r#"{"extension":"system","status":"ok","message":"Server requested disconnect"}"#;
-            let reference = &Value::Null;
-            self.codec.event(&Event { join_ref: &channel.join_ref, reference, topic, event: "system", payload })
+            system_frame(self.codec, topic, &channel.join_ref, "system", true, refusal::DISCONNECT)
         };
         self.channels.iter().map(announce).collect()
     }

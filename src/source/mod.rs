@@ -14,6 +14,8 @@ use crate::lsn::Lsn;
 pub struct SourceState {
     /// Whether the stream runs.
     pub streaming: bool,
+    /// Whether it has run: from then on the slot keeps what commits, whatever happens to the connection.
+    pub has_slot: bool,
     /// Received up to here.
     pub received: Lsn,
     /// Told the server up to here.

@@ -131,6 +131,7 @@ impl Walreceiver {
         tracing::info!(slot = self.config.slot, publication = self.config.publication, "replication started");
         self.state.send_modify(|state| {
             state.streaming = true;
+            state.has_slot = true;
             state.problem = None;
         });
         let mut connection = Connection {

@@ -11,8 +11,11 @@ import { createClient } from '@supabase/supabase-js'
 const say = (event) => process.stdout.write(JSON.stringify(event) + '\n')
 const { WALCAST_URL, WALCAST_KEY, WALCAST_VSN } = process.env
 
+// The library asks this callback again at every join and heartbeat, and takes its answer for the truth: a token that
+// was only handed to setAuth would be replaced by it. So an application keeps both in step, and so does this one.
+let token = WALCAST_KEY
 const client = createClient(WALCAST_URL, WALCAST_KEY, {
-  auth: { persistSession: false, autoRefreshToken: false },
+  accessToken: async () => token,
   ...(WALCAST_VSN ? { realtime: { vsn: WALCAST_VSN } } : {}),
 })
 const channels = new Map()
@@ -27,8 +30,9 @@ const commands = {
     channel.subscribe((status, error) => say({ channel: name, status, error: error?.message }))
     channels.set(name, channel)
   },
-  async setAuth({ token }) {
-    await client.realtime.setAuth(token)
+  async setAuth({ token: next }) {
+    token = next
+    await client.realtime.setAuth(next)
     say({ done: 'setAuth' })
   },
   async remove({ channel }) {
