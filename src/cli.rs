@@ -1,10 +1,11 @@
 //! The commands and their flags.
 
 use crate::{
+    check,
     config::{Settings, check_environment},
     dev::{self, DevArgs},
     pg::{Target, migrate},
-    serve, telemetry,
+    serve, tap, telemetry, token,
 };
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -27,6 +28,12 @@ enum Command {
     Serve(Box<Settings>),
     /// Set up a database to serve from, as far as the role may, and print the rest
     Migrate(MigrateArgs),
+    /// Say whether a database can be served from, and what to do about it
+    Check(check::Arguments),
+    /// Print the changes of a database as they are committed
+    Tap(tap::Arguments),
+    /// Print a signed token, for development
+    Token(token::Arguments),
 }
 
 #[derive(Args)]
@@ -59,13 +66,19 @@ pub fn run() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match cli.command {
             Command::Dev(arguments) => dev_until_signal(&arguments).await,
             Command::Serve(settings) => serve_until_signal(*settings).await,
             Command::Migrate(arguments) => run_migrations(arguments).await,
+            Command::Check(arguments) => check::run(arguments).await,
+            Command::Tap(arguments) => tap::run(arguments).await,
+            Command::Token(arguments) => token::run(&arguments),
         }
-    })
+    });
+    // A write to a stdout that nobody reads would keep an ordinary end of the runtime waiting for ever.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve_until_signal(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -75,7 +88,16 @@ async fn serve_until_signal(settings: Settings) -> anyhow::Result<ExitCode> {
     let config = settings.serve()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = serve::start(config).await?;
+    let start = async {
+        check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
+        serve::start(config).await
+    };
+    let running = tokio::select! {
+        running = start => running?,
+        // Nothing was taken on that would have to be ended in order.
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod change;
+pub mod check;
 pub mod claims;
 pub mod cli;
 pub mod config;
@@ -24,4 +25,6 @@ pub mod serve;
 pub mod session;
 pub mod shutdown;
 pub mod source;
+pub mod tap;
 pub mod telemetry;
+pub mod token;

@@ -4,6 +4,7 @@
 mod architecture;
 mod changes;
 mod clients;
+mod commands;
 mod demo;
 mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]

@@ -28,6 +28,7 @@ pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};
+pub(crate) use render::commit_timestamp;
 pub use subscription::{CastKey, CastValues, Subscription};
 pub use task::{Parts, RouterState};
 

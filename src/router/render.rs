@@ -199,8 +199,8 @@ fn size(image: &Image<'_>, table: &Table) -> usize {
         .sum()
 }
 
-/// UTC with milliseconds and `Z`.
-fn commit_timestamp(microseconds: i64) -> String {
+/// The time of a commit as clients see it: UTC with milliseconds and `Z`.
+pub(crate) fn commit_timestamp(microseconds: i64) -> String {
     let unix = microseconds.saturating_add(POSTGRES_EPOCH_MICROSECONDS);
     let time = Timestamp::from_microsecond(unix).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC);
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()

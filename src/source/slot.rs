@@ -6,6 +6,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
+        connect::describe,
         replication::{ReplicationError, ReplicationStream, Session},
     },
 };
@@ -53,6 +54,14 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The error with its causes and, when that is known, what to do about it, in one line.
+    pub fn with_hint(&self, config: &Config) -> String {
+        match self.hint(config) {
+            Some(hint) => format!("{}; {hint}", describe(self)),
+            None => describe(self),
+        }
+    }
+
     /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
     pub fn hint(&self, config: &Config) -> Option<String> {
         let slot = escape_literal(&config.slot);

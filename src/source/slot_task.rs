@@ -19,7 +19,6 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::describe,
         replication::{ReplicationError, ReplicationStream},
     },
     pgoutput::{
@@ -82,15 +81,21 @@ struct Progress {
 impl Walreceiver {
     /// Streams until told to stop, whatever happens to the server.
     pub async fn run(self) {
+        self.run_with(None).await;
+    }
+
+    /// The same, beginning with a stream that was started already.
+    pub async fn run_from(self, started: Started) {
+        self.run_with(Some(started)).await;
+    }
+
+    async fn run_with(self, mut first: Option<Started>) {
         let mut progress = Progress::default();
         let mut wait = FIRST_WAIT;
         while !self.stop.is_cancelled() {
             let started = Instant::now();
-            let Err(error) = self.stream_once(&mut progress).await else { break };
-            let problem = match error.hint(&self.config) {
-                Some(hint) => format!("{}; {hint}", describe(&error)),
-                None => describe(&error),
-            };
+            let Err(error) = self.stream_once(first.take(), &mut progress).await else { break };
+            let problem = error.with_hint(&self.config);
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
@@ -110,12 +115,15 @@ impl Walreceiver {
     }
 
     /// One connection; `Ok` when it ended because it was told to.
-    async fn stream_once(&self, progress: &mut Progress) -> Result<(), SourceError> {
-        let start = tokio::select! {
-            () = self.stop.cancelled() => return Ok(()),
-            started = slot::start(&self.target, &self.config) => started,
+    async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<(), SourceError> {
+        let started = match first {
+            Some(started) => started,
+            None => tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                started = slot::start(&self.target, &self.config) => started?,
+            },
         };
-        let Started { stream, system, slot_is_new, confirmed } = start?;
+        let Started { stream, system, slot_is_new, confirmed } = started;
         if slot_is_new || progress.system != system {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
             *progress = Progress { system, ..Progress::default() };

@@ -1,0 +1,165 @@
+//! `walcast check`: can this database serve us? Also the look before `serve` and `tap`.
+//!
+//! `facts` reads, `server` and `tables` judge, `report` writes; `preflight` keeps to what is certain not to work.
+//! It changes nothing and needs no more than the least-privileged role.
+
+mod facts;
+mod preflight;
+mod report;
+mod schemas;
+mod server;
+mod tables;
+
+pub use preflight::{Unsuitable, preflight, preflight_stream};
+
+use crate::{
+    config::{ConfigError, Settings},
+    pg::{Target, connect::ConnectError},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Why the database could not be looked at, or cannot be served from.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// No connection. The cause is part of the text, so that the fix can end the sentence.
+    #[error("{}; {fix}", crate::pg::connect::describe(error))]
+    Connect {
+        /// Why not.
+        error: ConnectError,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A statement failed.
+    #[error("cannot read the catalogue")]
+    Query(#[from] tokio_postgres::Error),
+    /// A row of the catalogue is not what was expected.
+    #[error("cannot understand the catalogue")]
+    Row(#[from] serde_json::Error),
+    /// No answer in time.
+    #[error("the database does not answer; look for a session that holds a lock on the catalogue")]
+    Silent,
+    /// What is certain not to work.
+    #[error(transparent)]
+    Unsuitable(#[from] Unsuitable),
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, but not as somebody may expect.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at: stable, for programs.
+    pub id: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// Of what: a table, a role, a setting.
+    pub subject: String,
+    /// What it means.
+    pub meaning: String,
+    /// The SQL that mends it, when there is one.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn ok(id: &'static str, subject: impl Into<String>, meaning: impl Into<String>) -> Finding {
+        Finding { id, status: Status::Ok, subject: subject.into(), meaning: meaning.into(), fix: None }
+    }
+
+    fn warning(id: &'static str, subject: impl Into<String>, meaning: impl Into<String>) -> Finding {
+        Finding { status: Status::Warning, ..Finding::ok(id, subject, meaning) }
+    }
+
+    fn error(id: &'static str, subject: impl Into<String>, meaning: impl Into<String>) -> Finding {
+        Finding { status: Status::Error, ..Finding::ok(id, subject, meaning) }
+    }
+
+    fn with_fix(self, sql: impl Into<String>) -> Finding {
+        Finding { fix: Some(sql.into()), ..self }
+    }
+}
+
+/// The flags of `walcast check`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Print the findings as a JSON array
+    #[arg(long)]
+    json: bool,
+    /// TOML file with settings, by the names of the flags with underscores
+    #[arg(long, env = "WALCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Database to look at: postgresql://user:password@host:5432/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Publication whose tables are streamed [default: supabase_realtime]
+    #[arg(long, env = "WALCAST_PUBLICATION", value_name = "NAME")]
+    publication: Option<String>,
+    /// Replication slot that `serve` uses [default: walcast]
+    #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
+    slot: Option<String>,
+}
+
+impl Arguments {
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        let settings = Settings {
+            config: self.config.clone(),
+            database_url: self.database_url.clone(),
+            publication: self.publication.clone(),
+            slot: self.slot.clone(),
+            ..Settings::default()
+        };
+        settings.with_file()
+    }
+}
+
+/// Runs the command: the findings on stdout, and a failure when one of them is an error.
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let settings = arguments.settings()?;
+    let findings = findings(&settings.target()?, &settings.publication(), &settings.slot()?).await?;
+    let text = if arguments.json {
+        let mut text = serde_json::to_string_pretty(&findings)?;
+        text.push('\n');
+        text
+    } else {
+        report::text(&findings, std::io::stdout().is_terminal() && crate::tap::wants_colour())
+    };
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever reads us has seen enough; the exit code still tells.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    let failed = findings.iter().any(|finding| finding.status == Status::Error);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Looks at everything.
+pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<Vec<Finding>, CheckError> {
+    let mut client = facts::connect(target).await?;
+    let server = facts::server(&client, publication, slot).await?;
+    let mut findings = server::findings(&server);
+    if server.version_number < preflight::OLDEST {
+        // The statements about tables need what such a server lacks.
+        return Ok(findings);
+    }
+    if let Some(operations) = &server.publication {
+        let tables = facts::tables(&mut client, publication).await?;
+        findings.extend(tables::findings(&server, operations, &tables));
+    }
+    Ok(findings)
+}
