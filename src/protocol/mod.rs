@@ -78,6 +78,8 @@ pub struct BadFrame(pub &'static str);
 pub trait Codec: Send + Sync {
     /// A short name, to tell encodings apart.
     fn name(&self) -> &'static str;
+    /// Whether its clients tell by a `phx_close` which join of a topic it ends.
+    fn names_joins(&self) -> bool;
     /// Reads a text frame.
     fn decode_text(&self, text: &str) -> Result<Push, BadFrame>;
     /// Reads a binary frame.

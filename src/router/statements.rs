@@ -25,9 +25,9 @@ use tokio_postgres::{error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
 const ROWS_A_STATEMENT: usize = 256;
-/// Statements that look for the rows of a failed statement that do not fail themselves: enough for any 32 rows, and for
-/// 256 with a few bad ones. What is not found is hidden.
-const STATEMENTS_AFTER_FAILURE: usize = 64;
+/// Statements that look for rows of a failed statement that do not fail themselves, until the first is found: enough for
+/// any 32 rows. Behind that, every row is found.
+const STATEMENTS_WITHOUT_SUCCESS: usize = 64;
 /// Statements that are sent over one connection before the first is answered.
 const PAGES_A_FLIGHT: usize = 32;
 /// Attempts at sending them: it may be too early once, and a connection may have been closed meanwhile.
@@ -304,7 +304,7 @@ impl Asker {
         let mut verdicts = vec![failure; images.len()];
         let mut open = VecDeque::new();
         open.push_back(0..images.len());
-        let mut budget = STATEMENTS_AFTER_FAILURE;
+        let mut budget = STATEMENTS_WITHOUT_SUCCESS;
         while let Some(failed) = open.pop_front() {
             let middle = failed.start + failed.len() / 2;
             for half in [failed.start..middle, middle..failed.end] {
@@ -313,7 +313,11 @@ impl Asker {
                 }
                 budget -= 1;
                 match self.ask_once(group, &images[half.clone()]).await {
-                    Ok(answer) => verdicts[half].clone_from_slice(&answer),
+                    Ok(answer) => {
+                        verdicts[half].clone_from_slice(&answer);
+                        // Halving can take twice as many statements as there are rows, and no more.
+                        budget = budget.max(2 * images.len());
+                    }
                     Err(failure) => {
                         verdicts[half.clone()].fill(failure);
                         if half.len() > 1 {

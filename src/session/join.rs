@@ -29,7 +29,8 @@ impl Session {
                 effects.push(Effect::SendLater(self.codec.reply(&reply), self.config.join_error_delay));
             }
         }
-        if let Some(join_ref) = replaced {
+        // Where clients cannot tell which join is closed, the late close of the old one would end the new one.
+        if let Some(join_ref) = replaced.filter(|_| self.codec.names_joins()) {
             effects.push(self.close_frame(topic, &join_ref));
         }
         effects

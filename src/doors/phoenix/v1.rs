@@ -12,6 +12,10 @@ impl Codec for V1 {
         "1.0.0"
     }
 
+    fn names_joins(&self) -> bool {
+        false
+    }
+
     fn decode_text(&self, text: &str) -> Result<Push, BadFrame> {
         let Ok(Value::Object(mut frame)) = serde_json::from_str(text) else {
             return Err(BadFrame("not a JSON object"));

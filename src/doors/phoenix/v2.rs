@@ -14,6 +14,10 @@ impl Codec for V2 {
         "2.0.0"
     }
 
+    fn names_joins(&self) -> bool {
+        true
+    }
+
     fn decode_text(&self, text: &str) -> Result<Push, BadFrame> {
         let Ok(Value::Array(frame)) = serde_json::from_str(text) else {
             return Err(BadFrame("not a JSON array"));
