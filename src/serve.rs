@@ -82,6 +82,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         state: router_state,
         handed_on,
         refresh: refresh.clone(),
+        source: source_reader.clone(),
         metrics: metrics.clone(),
         tasks: router_tasks.clone(),
     });
@@ -108,7 +109,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         config: Arc::new(config.door.clone()),
         verifier,
         router,
-        preparer: Preparer::new(query_pool.clone()),
+        preparer: Preparer::new(query_pool.clone(), source_reader.clone()),
         refresh,
         metrics: metrics.clone(),
         connections: connections.clone(),

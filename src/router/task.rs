@@ -12,6 +12,7 @@ use crate::{
     lsn::Lsn,
     metrics::Metrics,
     shutdown::Tasks,
+    source::SourceState,
 };
 use deadpool_postgres::Pool;
 use std::{sync::Arc, time::Duration};
@@ -41,6 +42,8 @@ pub struct Parts {
     pub handed_on: watch::Sender<Lsn>,
     /// The catalogue.
     pub refresh: Refresh,
+    /// How the source is doing.
+    pub source: watch::Receiver<SourceState>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the lane's task runs.
@@ -64,6 +67,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut between_transactions = true;
+    let mut beginnings = parts.source.borrow().beginnings;
     loop {
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and
         // the command queue is bounded.
@@ -77,6 +81,17 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 None => return,
             },
             () = parts.refresh.changed() => core.set_catalog(parts.refresh.catalog()),
+            Ok(()) = parts.source.changed() => {
+                let now = parts.source.borrow_and_update().beginnings;
+                if std::mem::replace(&mut beginnings, now) != now {
+                    // The rest of a transaction that was cut will not come.
+                    between_transactions = true;
+                    // Whoever subscribed before the first beginning waited for it.
+                    if now > 1 {
+                        core.announce_gap();
+                    }
+                }
+            }
             _ = sweep.tick() => {
                 core.sweep();
                 parts.state.send_modify(|state| state.subscriptions = core.subscriptions());

@@ -18,6 +18,9 @@ pub struct SourceState {
     pub received: Lsn,
     /// Told the server up to here.
     pub confirmed: Lsn,
+    /// How often the stream began without continuing the one before it; 0 until there is a slot. What commits before
+    /// that reaches nobody.
+    pub beginnings: u64,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
 }

@@ -116,7 +116,8 @@ impl Walreceiver {
             started = slot::start(&self.target, &self.config) => started,
         };
         let Started { stream, system, slot_is_new, confirmed } = start?;
-        if slot_is_new || progress.system != system {
+        let begins = slot_is_new || progress.system != system;
+        if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
             *progress = Progress { system, ..Progress::default() };
         }
@@ -124,6 +125,7 @@ impl Walreceiver {
         self.state.send_modify(|state| {
             state.streaming = true;
             state.problem = None;
+            state.beginnings += u64::from(begins);
         });
         let mut connection = Connection {
             receiver: self,

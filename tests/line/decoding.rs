@@ -205,7 +205,10 @@ fn check(messages: &[Message]) {
     assert_eq!(*origin, Message::Origin(Origin { commit_lsn: Lsn(0xABC), name: ORIGIN.to_owned() }));
     assert_eq!(*nine, Message::Insert(Insert { relation: 1, new: nulls("9", 5) }));
     let Message::Logical(outside) = outside else { panic!("{outside:?}") };
-    assert_eq!((outside.transactional, outside.prefix.as_str(), &outside.content[..]), (false, "outside", &b"\0\xff"[..]));
+    assert_eq!(
+        (outside.transactional, outside.prefix.as_str(), &outside.content[..]),
+        (false, "outside", &b"\0\xff"[..])
+    );
 }
 
 #[tokio::test]

@@ -26,64 +26,130 @@ const SHAPES: &[(&str, &str)] = &[
     ("everybody_of_a_role", "create policy p on {t} for select to anon using (true)"),
     ("no_policy", "select"),
     ("signed_in", "create policy p on {t} for select using (auth.role() = 'authenticated')"),
-    ("email_domain", "create policy p on {t} for select using (auth.email() like '%@example.com' and lower(title) <> 'x')"),
-    ("tenant_claim", "create policy p on {t} for select to authenticated
-        using (org_id = ((auth.jwt() -> 'app_metadata') ->> 'org_id')::uuid)"),
-    ("claim_list", "create policy p on {t} for select to authenticated
-        using ((auth.jwt() #> '{app_metadata,orgs}') ? org_id::text)"),
-    ("claim_set", "create policy p on {t} for select to authenticated
-        using (org_id::text in (select jsonb_array_elements_text(auth.jwt() #> '{app_metadata,orgs}')))"),
-    ("admin_claim", "create policy p on {t} for select to authenticated
-        using (coalesce((auth.jwt() -> 'app_metadata' ->> 'role') = 'admin', false))"),
-    ("map_in_row", "create policy p on {t} for select to authenticated
-        using (meta @> jsonb_build_object('readers', jsonb_build_array(auth.jwt() ->> 'sub')))"),
-    ("clearance", "create policy p on {t} for select to authenticated
-        using (level <= coalesce((auth.jwt() -> 'app_metadata' ->> 'level')::int, 0))"),
-    ("tag_overlap", "create policy p on {t} for select to authenticated
-        using (tags && array(select jsonb_array_elements_text(auth.jwt() #> '{app_metadata,tags}')))"),
-    ("path_segment", "create policy p on {t} for select to authenticated
-        using (split_part(path, '/', 1) = auth.jwt() ->> 'sub')"),
-    ("case_by_status", "create policy p on {t} for select to authenticated
+    (
+        "email_domain",
+        "create policy p on {t} for select using (auth.email() like '%@example.com' and lower(title) <> 'x')",
+    ),
+    (
+        "tenant_claim",
+        "create policy p on {t} for select to authenticated
+        using (org_id = ((auth.jwt() -> 'app_metadata') ->> 'org_id')::uuid)",
+    ),
+    (
+        "claim_list",
+        "create policy p on {t} for select to authenticated
+        using ((auth.jwt() #> '{app_metadata,orgs}') ? org_id::text)",
+    ),
+    (
+        "claim_set",
+        "create policy p on {t} for select to authenticated
+        using (org_id::text in (select jsonb_array_elements_text(auth.jwt() #> '{app_metadata,orgs}')))",
+    ),
+    (
+        "admin_claim",
+        "create policy p on {t} for select to authenticated
+        using (coalesce((auth.jwt() -> 'app_metadata' ->> 'role') = 'admin', false))",
+    ),
+    (
+        "map_in_row",
+        "create policy p on {t} for select to authenticated
+        using (meta @> jsonb_build_object('readers', jsonb_build_array(auth.jwt() ->> 'sub')))",
+    ),
+    (
+        "clearance",
+        "create policy p on {t} for select to authenticated
+        using (level <= coalesce((auth.jwt() -> 'app_metadata' ->> 'level')::int, 0))",
+    ),
+    (
+        "tag_overlap",
+        "create policy p on {t} for select to authenticated
+        using (tags && array(select jsonb_array_elements_text(auth.jwt() #> '{app_metadata,tags}')))",
+    ),
+    (
+        "path_segment",
+        "create policy p on {t} for select to authenticated
+        using (split_part(path, '/', 1) = auth.jwt() ->> 'sub')",
+    ),
+    (
+        "case_by_status",
+        "create policy p on {t} for select to authenticated
         using (case status when 'draft' then owner_id = auth.uid()
-                           when 'review' then auth.uid() in (owner_id, reviewer_id) else true end)"),
+                           when 'review' then auth.uid() in (owner_id, reviewer_id) else true end)",
+    ),
     ("generated_column", "create policy p on {t} for select to authenticated using (slug <> 'internal')"),
     ("generated_column_is_null", "create policy p on {t} for select to authenticated using (slug is null)"),
-    ("role_lists", "create policy a on {t} for select to anon using (is_public);
+    (
+        "role_lists",
+        "create policy a on {t} for select to anon using (is_public);
         create policy b on {t} for select to authenticated using (is_public or owner_id = auth.uid());
-        create policy c on {t} to public using (status = 'open')"),
-    ("restrictive_wall", "create policy a on {t} as restrictive for all to authenticated
+        create policy c on {t} to public using (status = 'open')",
+    ),
+    (
+        "restrictive_wall",
+        "create policy a on {t} as restrictive for all to authenticated
           using (org_id = (auth.jwt() -> 'app_metadata' ->> 'org_id')::uuid);
         create policy b on {t} for select to authenticated using (is_public);
-        create policy c on {t} for select to authenticated using (owner_id = auth.uid())"),
+        create policy c on {t} for select to authenticated using (owner_id = auth.uid())",
+    ),
     ("restrictive_alone", "create policy a on {t} as restrictive for all to public using (true)"),
-    ("second_factor", "create policy a on {t} as restrictive to authenticated using (auth.jwt() ->> 'aal' = 'aal2');
-        create policy b on {t} for select to public using (true)"),
-    ("not_anonymous", "create policy p on {t} for select to authenticated
-        using ((auth.jwt() ->> 'is_anonymous')::boolean is not true)"),
-    ("session_setting", "create policy p on {t} using (org_id = nullif(current_setting('app.tenant', true), '')::uuid)"),
-    ("legacy_claim", "create policy p on {t} for select
-        using (owner_id::text = current_setting('request.jwt.claim.sub', true))"),
+    (
+        "second_factor",
+        "create policy a on {t} as restrictive to authenticated using (auth.jwt() ->> 'aal' = 'aal2');
+        create policy b on {t} for select to public using (true)",
+    ),
+    (
+        "not_anonymous",
+        "create policy p on {t} for select to authenticated
+        using ((auth.jwt() ->> 'is_anonymous')::boolean is not true)",
+    ),
+    (
+        "session_setting",
+        "create policy p on {t} using (org_id = nullif(current_setting('app.tenant', true), '')::uuid)",
+    ),
+    (
+        "legacy_claim",
+        "create policy p on {t} for select
+        using (owner_id::text = current_setting('request.jwt.claim.sub', true))",
+    ),
     ("role_name", "create policy p on {t} for select using (current_user = 'anon' or status = 'open')"),
-    ("membership", "create policy p on {t} for select to authenticated using (exists (
-        select 1 from memberships m where m.org_id = {t}.org_id and m.user_id = auth.uid()))"),
-    ("membership_in", "create policy p on {t} for select to authenticated
-        using (org_id in (select m.org_id from memberships m where m.user_id = auth.uid()))"),
+    (
+        "membership",
+        "create policy p on {t} for select to authenticated using (exists (
+        select 1 from memberships m where m.org_id = {t}.org_id and m.user_id = auth.uid()))",
+    ),
+    (
+        "membership_in",
+        "create policy p on {t} for select to authenticated
+        using (org_id in (select m.org_id from memberships m where m.user_id = auth.uid()))",
+    ),
     ("definer_helper", "create policy p on {t} for select to authenticated using (is_member(org_id))"),
     ("private_helper", "create policy p on {t} for select to authenticated using (private.is_member(org_id))"),
     ("set_helper", "create policy p on {t} for select to authenticated using (org_id in (select my_orgs()))"),
     ("forbidden_helper", "create policy p on {t} for select using (forbidden(org_id))"),
     ("unreadable_lookup", "create policy p on {t} for select using (exists (select from unreadable))"),
-    ("negative_lookup", "create policy p on {t} for select to authenticated using (
-        not exists (select 1 from blocks b where b.blocker = auth.uid() and b.blocked = owner_id))"),
-    ("same_table_lookup", "create policy p on {t} for select to anon using (
-        exists (select 1 from {t}_names n where n.id = {t}.id and n.id % 2 = 0))"),
+    (
+        "negative_lookup",
+        "create policy p on {t} for select to authenticated using (
+        not exists (select 1 from blocks b where b.blocker = auth.uid() and b.blocked = owner_id))",
+    ),
+    (
+        "same_table_lookup",
+        "create policy p on {t} for select to anon using (
+        exists (select 1 from {t}_names n where n.id = {t}.id and n.id % 2 = 0))",
+    ),
     ("for_all", "create policy p on {t} for all to authenticated using (owner_id = auth.uid())"),
-    ("write_only", "create policy p on {t} for update to authenticated using (true) with check (true);
-        create policy q on {t} for insert to authenticated with check (true)"),
+    (
+        "write_only",
+        "create policy p on {t} for update to authenticated using (true) with check (true);
+        create policy q on {t} for insert to authenticated with check (true)",
+    ),
     ("owned", "alter table {t} owner to line_owner; grant select on {t} to walcast, anon, authenticated, service_role"),
-    ("owned_forced", "alter table {t} owner to line_owner; grant select on {t} to walcast, anon, authenticated, service_role;
+    (
+        "owned_forced",
+        "alter table {t} owner to line_owner; grant select on {t} to walcast, anon, authenticated, service_role;
         alter table {t} force row level security;
-        create policy p on {t} for select to line_owner using (is_public)"),
+        create policy p on {t} for select to line_owner using (is_public)",
+    ),
     ("security_off", "alter table {t} disable row level security"),
     ("whole_row", "create policy p on {t} for select to authenticated using (to_jsonb({t}) ->> 'slug' = 'internal')"),
     ("division_by_zero", "create policy p on {t} for select using (10 / level > 0)"),
@@ -164,10 +230,19 @@ struct Subject {
 fn subjects() -> Vec<(&'static str, Value)> {
     let app = json!({"org_id": ORG, "orgs": [ORG, OTHER_ORG], "role": "admin", "level": 3, "tags": ["green"]});
     vec![
-        ("alice", json!({"role": "authenticated", "sub": ALICE, "email": "a@example.com", "app_metadata": app, "aal": "aal2"})),
-        ("bob", json!({"role": "authenticated", "sub": BOB, "app_metadata": {"org_id": OTHER_ORG}, "is_anonymous": true})),
+        (
+            "alice",
+            json!({"role": "authenticated", "sub": ALICE, "email": "a@example.com", "app_metadata": app, "aal": "aal2"}),
+        ),
+        (
+            "bob",
+            json!({"role": "authenticated", "sub": BOB, "app_metadata": {"org_id": OTHER_ORG}, "is_anonymous": true}),
+        ),
         // The identifier of a third party: `auth.uid()` fails on it.
-        ("foreign", json!({"role": "authenticated", "sub": "user_2abc", "app_metadata": {"org_id": "none", "level": "x"}})),
+        (
+            "foreign",
+            json!({"role": "authenticated", "sub": "user_2abc", "app_metadata": {"org_id": "none", "level": "x"}}),
+        ),
         ("nobody", json!({"role": "anon"})),
         ("service", json!({"role": "service_role"})),
         ("owner", json!({"role": "line_owner", "sub": ALICE})),
@@ -186,7 +261,11 @@ async fn oracle(client: &Client, claims: &Value, operation: &str) -> Seen {
         if ids.is_none() {
             let mut all = Vec::new();
             for id in 1..=5 {
-                all.extend(visible(client, claims, &format!("select id from {table} where id = {id}")).await.unwrap_or_default());
+                all.extend(
+                    visible(client, claims, &format!("select id from {table} where id = {id}"))
+                        .await
+                        .unwrap_or_default(),
+                );
             }
             ids = Some(all);
         }
@@ -243,8 +322,10 @@ async fn a_change_reaches_exactly_those_to_whom_postgres_shows_the_row() {
     for major in majors() {
         let database = shapes_database(major).await;
         let client = database.connect().await;
-        let member = format!("insert into memberships values ('{ORG}', '{ALICE}'), ('{OTHER_ORG}', '{BOB}');
-                              insert into blocks values ('{ALICE}', '{BOB}')");
+        let member = format!(
+            "insert into memberships values ('{ORG}', '{ALICE}'), ('{OTHER_ORG}', '{BOB}');
+                              insert into blocks values ('{ALICE}', '{BOB}')"
+        );
         client.batch_execute(&member).await.unwrap();
         let server = Server::start(&database, &[]).await;
         wait_for_stream(&server).await;
@@ -260,7 +341,14 @@ async fn a_change_reaches_exactly_those_to_whom_postgres_shows_the_row() {
         };
         let steps = [
             ("INSERT", each(&|table| rows(table))),
-            ("UPDATE", each(&|table| format!("update {table} set is_public = not is_public, owner_id = reviewer_id, title = 'I' || title"))),
+            (
+                "UPDATE",
+                each(&|table| {
+                    format!(
+                        "update {table} set is_public = not is_public, owner_id = reviewer_id, title = 'I' || title"
+                    )
+                }),
+            ),
         ];
         for (fence, (operation, sql)) in (1..).zip(steps) {
             client.batch_execute(&format!("begin; {sql} commit")).await.unwrap();

@@ -39,7 +39,9 @@ pub async fn database(postgres: &'static Postgres, sql: &str) -> Database {
 
 /// A table with a text beside its key, published.
 pub fn items(name: &str) -> String {
-    format!("create table {name} (id int primary key, body text); alter publication supabase_realtime add table {name};")
+    format!(
+        "create table {name} (id int primary key, body text); alter publication supabase_realtime add table {name};"
+    )
 }
 
 /// A token with these claims and an expiry.
