@@ -120,7 +120,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         router: router_reader,
         connections,
         metrics,
-        slot: config.slot.slot.as_str().into(),
+        stream: Arc::new(config.slot.clone()),
         pool: query_pool,
     };
     let routes = phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health));

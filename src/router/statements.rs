@@ -171,7 +171,8 @@ impl Asker {
         }
         // Halves, then quarters, and so on: whole stretches that do not fail are found before the budget is spent.
         let mut verdicts = vec![failure; images.len()];
-        let mut open = VecDeque::from([0..images.len()]);
+        let mut open = VecDeque::new();
+        open.push_back(0..images.len());
         let mut budget = STATEMENTS_AFTER_FAILURE;
         while let Some(failed) = open.pop_front() {
             let middle = failed.start + failed.len() / 2;
