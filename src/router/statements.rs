@@ -91,7 +91,7 @@ impl Asker {
     pub(super) async fn ask(&self, questions: &Questions, transactions: BTreeSet<u32>) -> Verdicts {
         let mut verdicts: Vec<Vec<Verdict>> =
             questions.groups.iter().map(|group| vec![Verdict::Unasked; group.images.len()]).collect();
-        if questions.groups.is_empty() || !self.wait_until_visible(transactions).await {
+        if questions.groups.is_empty() || !wait_until_visible(&self.pool, &transactions, VISIBLE_LIMIT).await {
             return Verdicts(verdicts);
         }
         let asking: Vec<_> = questions
@@ -107,48 +107,8 @@ impl Asker {
         Verdicts(verdicts)
     }
 
-    /// Waits until lookups of a policy would see what the changes' own transactions wrote.
-    async fn wait_until_visible(&self, transactions: BTreeSet<u32>) -> bool {
-        let transactions: Vec<i64> = transactions.into_iter().map(i64::from).collect();
-        let wait = async {
-            let mut pause = Duration::from_millis(1);
-            loop {
-                let client = self.client().await?;
-                let invisible: i64 = match client.query_one(INVISIBLE, &[&transactions]).await {
-                    Ok(row) => row.get(0),
-                    Err(error) => {
-                        tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
-                        return None;
-                    }
-                };
-                if invisible == 0 {
-                    return Some(());
-                }
-                drop(client);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(100));
-            }
-        };
-        let seen = tokio::time::timeout(VISIBLE_LIMIT, wait).await;
-        if seen.is_err() {
-            tracing::warn!(limit = ?VISIBLE_LIMIT, "a transaction whose commit arrived does not become visible");
-        }
-        matches!(seen, Ok(Some(())))
-    }
-
     async fn client(&self) -> Option<Object> {
-        let mut wait = FIRST_WAIT;
-        for attempt in 1..=ATTEMPTS {
-            match self.pool.get().await {
-                Ok(client) => return Some(client),
-                Err(error) => {
-                    tracing::warn!(attempt, error = %describe(&error), "database lane has no connection");
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                }
-            }
-        }
-        None
+        client(&self.pool).await
     }
 
     async fn ask_group(&self, group: &Group) -> Vec<Verdict> {
@@ -336,6 +296,50 @@ impl Asker {
         }
         slow.insert(key.clone(), Instant::now());
     }
+}
+
+/// Waits until new snapshots see what these transactions wrote: a policy's lookups would, and so would the catalogue.
+pub(super) async fn wait_until_visible(pool: &Pool, transactions: &BTreeSet<u32>, limit: Duration) -> bool {
+    let transactions: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
+    let wait = async {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let client = client(pool).await?;
+            let invisible: i64 = match client.query_one(INVISIBLE, &[&transactions]).await {
+                Ok(row) => row.get(0),
+                Err(error) => {
+                    tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
+                    return None;
+                }
+            };
+            if invisible == 0 {
+                return Some(());
+            }
+            drop(client);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    };
+    let seen = tokio::time::timeout(limit, wait).await;
+    if seen.is_err() {
+        tracing::warn!(?limit, "a transaction whose commit arrived does not become visible");
+    }
+    matches!(seen, Ok(Some(())))
+}
+
+async fn client(pool: &Pool) -> Option<Object> {
+    let mut wait = FIRST_WAIT;
+    for attempt in 1..=ATTEMPTS {
+        match pool.get().await {
+            Ok(client) => return Some(client),
+            Err(error) => {
+                tracing::warn!(attempt, error = %describe(&error), "database lane has no connection");
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+        }
+    }
+    None
 }
 
 /// A name as a comment can hold it: comments nest, so neither `/*` nor `*/` may stay.

@@ -6,6 +6,7 @@ use super::{
     database_lane::lane,
     image::agrees,
     refresh::Refresh,
+    statements::wait_until_visible,
 };
 use crate::{
     change::{Fragment, relation::Relation},
@@ -15,7 +16,7 @@ use crate::{
     source::SourceState,
 };
 use deadpool_postgres::Pool;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
@@ -23,6 +24,9 @@ use tokio::{
 
 /// How often subscriptions of connections that ended without a word are taken out.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the router waits until the transaction that altered a table is visible. Longer than that takes without
+/// synchronous replication; the rows of a table that is not known by then stay hidden.
+const VISIBLE_LIMIT: Duration = Duration::from_secs(2);
 /// Relations the catalogue was asked about and does not agree with: asked once each time the stream describes one.
 const KNOWN_DISAGREEMENTS: usize = 1024;
 
@@ -98,7 +102,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             }
             fragment = parts.fragments.recv() => {
                 let Some(fragment) = fragment else { return };
-                agree(&mut core, &mut parts.refresh, &mut disagreements, &fragment).await;
+                agree(&mut core, &mut parts.refresh, &parts.pool, &mut disagreements, &fragment).await;
                 if let Some(job) = core.route(&fragment) {
                     lane.offer(job);
                 }
@@ -135,6 +139,7 @@ fn execute(core: &mut RouterCore, command: Command) {
 async fn agree(
     core: &mut RouterCore,
     refresh: &mut Refresh,
+    pool: &Pool,
     disagreements: &mut Vec<Arc<Relation>>,
     fragment: &Fragment,
 ) {
@@ -149,6 +154,9 @@ async fn agree(
         if known || disagreements.iter().any(|seen| Arc::ptr_eq(seen, relation)) {
             continue;
         }
+        // The change's own transaction may be what altered the table, and not be visible yet.
+        let own = BTreeSet::from([fragment.xid]);
+        wait_until_visible(pool, &own, VISIBLE_LIMIT).await;
         refresh.now().await;
         core.set_catalog(refresh.catalog());
         if disagreements.len() == KNOWN_DISAGREEMENTS {

@@ -382,3 +382,33 @@ async fn a_transaction_of_twenty_thousand_rows_reaches_a_client_that_reads_whole
         assert_eq!(next(&mut late).await, is("INSERT", expected));
     }
 }
+
+#[tokio::test]
+async fn what_waiting_does_not_cure_is_named_with_its_fix() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let slot = database.slot();
+    let expect = async |url: &str, sql: &str, words: [&str; 2]| {
+        database.execute(sql).await;
+        let server = Server::start_at(url, &slot, &[]).await;
+        let fits = |status: u16, health: &crate::support::json::Json| {
+            status == 503 && words.iter().all(|word| problem(health).contains(word))
+        };
+        wait_for_health(&server, fits).await;
+        assert!(server.stop().await.success());
+    };
+    let url = database.walcast_url();
+    let physical = format!("select pg_create_physical_replication_slot('{slot}')");
+    expect(&url, &physical, ["is not ours: it is a physical slot", "--slot"]).await;
+    let free = format!("select pg_drop_replication_slot('{slot}')");
+    let unnamed = "drop publication supabase_realtime";
+    expect(&url, &format!("{free}; {unnamed}"), ["does not exist", "create publication"]).await;
+    let role = "create publication supabase_realtime for table docs;
+        do $$ begin
+          perform pg_advisory_xact_lock(4711);
+          if not exists (select from pg_roles where rolname = 'line_reader') then
+            create role line_reader login password 'reader'; grant anon, authenticated to line_reader;
+          end if;
+        end $$";
+    let reader = database.url_as("line_reader", "reader");
+    expect(&reader, role, ["replication", "alter role <role> replication"]).await;
+}
