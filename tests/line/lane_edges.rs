@@ -429,26 +429,36 @@ async fn a_private_helper_beside_a_lookup_that_has_policies_itself_is_hidden_at_
     let database = database(Postgres::default(), sql).await;
     let server = Server::start(&database, &[]).await;
     let (mut a, mut b) = (everything(&server, &alice()).await, everything(&server, &bob()).await);
-    database.execute(&format!("insert into members values ('{ALICE}'); insert into docs values (1); insert into fence values (1)")).await;
+    database
+        .execute(&format!(
+            "insert into members values ('{ALICE}'); insert into docs values (1); insert into fence values (1)"
+        ))
+        .await;
     assert_eq!(kinds(&before_fence(&mut b).await), []);
     // The role may not name the schema, so the database refuses; whoever is affected hears of it.
     assert_eq!(kinds(&before_fence(&mut a).await), []);
     a.expect("why", |m| m.is(TOPIC, "system") && m.text.contains("42501")).await;
-    database.execute("grant usage on schema private to authenticated; insert into docs values (2); insert into fence values (2)").await;
+    database
+        .execute(
+            "grant usage on schema private to authenticated; insert into docs values (2); insert into fence values (2)",
+        )
+        .await;
     assert_eq!(kinds(&before_fence(&mut a).await), [is("INSERT", 2)]);
 }
 
 /// A statement of its own and the table it needs, in one transaction, many times: the first row of each is not lost.
 #[tokio::test]
 async fn the_first_row_of_a_table_made_in_the_same_transaction_arrives() {
-    let database = database(Postgres::default(), "").await;
+    let database = database(Postgres::default(), &items("docs")).await;
     let server = Server::start(&database, &[]).await;
     let mut socket = everything(&server, &alice()).await;
     let client = database.connect().await;
     for id in 1..=30 {
         let sql = format!("begin; {} insert into made_{id} values ({id}); commit", items(&format!("made_{id}")));
         client.batch_execute(&sql).await.unwrap();
-        let sql = format!("begin; alter table made_{id} add n int, alter body type int using 0; insert into made_{id} values (0, 1, 2); commit");
+        let sql = format!(
+            "begin; alter table made_{id} add n int, alter body type int using 0; insert into made_{id} values (0, 1, 2); commit"
+        );
         client.batch_execute(&sql).await.unwrap();
     }
     for id in 1..=30 {
