@@ -82,6 +82,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         state: router_state,
         handed_on,
         refresh: refresh.clone(),
+        source: source_reader.clone(),
         metrics: metrics.clone(),
         tasks: router_tasks.clone(),
     });
@@ -119,7 +120,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         router: router_reader,
         connections,
         metrics,
-        slot: config.slot.slot.as_str().into(),
+        stream: Arc::new(config.slot.clone()),
         pool: query_pool,
     };
     let routes = phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health));

@@ -1,6 +1,14 @@
 //! `/healthcheck`, `/api/ping` and `/health`: is the server up, and how is it doing. HEAD is answered like GET.
 
-use crate::{lsn::Lsn, metrics::Metrics, router::RouterState, source::SourceState};
+use crate::{
+    lsn::Lsn,
+    metrics::Metrics,
+    router::RouterState,
+    source::{
+        SourceState,
+        slot::{Config, SourceError},
+    },
+};
 use axum::{
     Json, Router,
     extract::State,
@@ -34,9 +42,9 @@ pub struct Health {
     pub connections: Arc<AtomicUsize>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The slot's name.
-    pub slot: Arc<str>,
-    /// Where the end of the log is asked for.
+    /// Slot and publication.
+    pub stream: Arc<Config>,
+    /// Where the end of the log and the publication are asked for.
     pub pool: deadpool_postgres::Pool,
 }
 
@@ -49,11 +57,19 @@ pub fn routes(health: Health) -> Router {
         .with_state(health)
 }
 
-/// 200 while the stream runs, 503 while it does not; the body says how it is doing either way.
+/// 200 while the stream runs and carries something, 503 while it does not; the body says how it is doing either way.
 async fn report(State(health): State<Health>) -> Response {
-    let source = health.source.borrow().clone();
+    let mut source = health.source.borrow().clone();
     let router = health.router.borrow().clone();
-    let end = log_end(&health).await;
+    let database = ask(&health).await;
+    let end = database.map(|(end, _)| end);
+    // From 18 on the stream outlives its publication, and carries nothing.
+    let is_published = database.is_none_or(|(_, is_published)| is_published);
+    if source.streaming && !is_published {
+        let missing = SourceError::NoPublication(health.stream.publication.clone());
+        source.problem = Some(format!("{missing}; {}", missing.hint(&health.stream).unwrap_or_default()));
+    }
+    let is_ok = source.streaming && is_published;
     let lag_bytes = end.map(|end| end.0.saturating_sub(source.confirmed.0));
     // With everything handed on there is no lag, however long ago the last commit was.
     let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.confirmed >= source.received;
@@ -61,11 +77,11 @@ async fn report(State(health): State<Health>) -> Response {
     let counters: Map<String, Value> =
         health.metrics.snapshot().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
     let body = json!({
-        "status": if source.streaming { "ok" } else { "degraded" },
+        "status": if is_ok { "ok" } else { "degraded" },
         "replication": {
             "state": if source.streaming { "streaming" } else { "interrupted" },
             "problem": source.problem,
-            "slot": &*health.slot,
+            "slot": health.stream.slot,
             "received_lsn": source.received.to_string(),
             "confirmed_lsn": source.confirmed.to_string(),
             "lag_bytes": lag_bytes,
@@ -75,15 +91,18 @@ async fn report(State(health): State<Health>) -> Response {
         "subscriptions": router.subscriptions,
         "counters": counters,
     });
-    let status = if source.streaming { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
 }
 
-async fn log_end(health: &Health) -> Option<Lsn> {
+/// Where the log ends, and whether the publication exists.
+async fn ask(health: &Health) -> Option<(Lsn, bool)> {
     let ask = async {
         let client = health.pool.get().await.ok()?;
-        let row = client.query_one("select pg_catalog.pg_current_wal_lsn()::text", &[]).await.ok()?;
-        row.get::<_, String>(0).parse().ok()
+        let sql = "select pg_catalog.pg_current_wal_lsn()::text, \
+                   exists (select from pg_catalog.pg_publication where pubname = $1)";
+        let row = client.query_one(sql, &[&health.stream.publication]).await.ok()?;
+        Some((row.get::<_, String>(0).parse().ok()?, row.get(1)))
     };
     tokio::time::timeout(QUERY_LIMIT, ask).await.ok().flatten()
 }

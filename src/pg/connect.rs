@@ -70,6 +70,13 @@ impl Target {
             ));
         }
         let verification = own.apply(&mut config)?;
+        // As libpq does: a Unix socket knows no TLS, whatever `sslmode` says.
+        #[cfg(unix)]
+        if config.get_hostaddrs().is_empty()
+            && config.get_hosts().iter().all(|host| matches!(host, tokio_postgres::config::Host::Unix(_)))
+        {
+            config.ssl_mode(SslMode::Disable);
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }

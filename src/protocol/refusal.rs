@@ -27,6 +27,9 @@ pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the data
 pub const CHANGES_SKIPPED: &str =
     "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
 
+/// The replication slot is a new one, so changes before it are lost.
+pub const STREAM_BEGAN_ANEW: &str = "Changes were skipped because replication began anew. Fetch your data again";
+
 /// The reply to a join whose payload is not an object.
 pub fn payload_not_an_object(inspected: &str) -> String {
     format!("UnknownErrorOnChannel: expected params to be a :map, got: `{inspected}`")

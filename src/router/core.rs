@@ -149,6 +149,16 @@ impl RouterCore {
         }
     }
 
+    /// The stream does not continue what was before: every subscriber hears it, and joins again.
+    pub(super) fn announce_gap(&self) {
+        for (_, active) in &self.active {
+            if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
+                active.subscription.member.fail();
+                self.metrics.gaps.add(1);
+            }
+        }
+    }
+
     /// Forgets subscriptions whose connection is gone.
     pub(super) fn sweep(&mut self) {
         let gone: Vec<usize> = self

@@ -23,6 +23,7 @@ mod render;
 mod statements;
 mod subscription;
 mod task;
+mod visible;
 
 pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;

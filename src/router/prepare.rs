@@ -29,9 +29,9 @@ pub enum PrepareError {
     /// The connection failed.
     #[error("the database failed while a subscription was prepared")]
     Database(#[from] tokio_postgres::Error),
-    /// The server ends.
+    /// The stream is over: the server stops.
     #[error("the stream has ended")]
-    NoStream,
+    Ended,
     /// It took too long.
     #[error("the database did not answer within {}s", LIMIT.as_secs())]
     Timeout,
@@ -45,7 +45,7 @@ pub struct Preparer {
 }
 
 impl Preparer {
-    /// One that asks through this pool, once the stream has begun.
+    /// One that asks through this pool, once the source has a slot.
     pub fn new(pool: Pool, source: watch::Receiver<SourceState>) -> Preparer {
         Preparer { pool, source }
     }
@@ -63,9 +63,10 @@ impl Preparer {
     }
 
     async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Lsn), PrepareError> {
-        // What commits before there is a slot never comes: nobody is told that he is subscribed before that.
-        let mut source = self.source.clone();
-        source.wait_for(|state| state.has_slot).await.map_err(|_| PrepareError::NoStream)?;
+        // Before there is a slot, commits are kept for nobody: whoever hears that he is subscribed would miss them.
+        if self.source.clone().wait_for(|state| state.beginnings > 0).await.is_err() {
+            return Err(PrepareError::Ended);
+        }
         let client = self.pool.get().await?;
         let mut values = CastValues::new();
         for request in bindings.iter().filter_map(|binding| binding.request.as_ref().ok()) {

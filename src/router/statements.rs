@@ -7,6 +7,7 @@
 use super::{
     database_lane::Config,
     questions::{Group, GroupKey, Question, Questions, Verdict},
+    visible::{connection, count_invisible, prepare_check, wait_until_visible},
 };
 use crate::pg::connect::describe;
 use deadpool_postgres::{Object, Pool};
@@ -32,10 +33,6 @@ const STATEMENTS_WITHOUT_SUCCESS: usize = 64;
 const PAGES_A_FLIGHT: usize = 32;
 /// Attempts at sending them: it may be too early once, and a connection may have been closed meanwhile.
 const FLIGHT_ATTEMPTS: u32 = 3;
-/// Attempts when the database cannot be reached.
-const ATTEMPTS: u32 = 4;
-/// The wait between them doubles from here.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How long a transaction whose commit has arrived may stay invisible to new snapshots before its rows are hidden.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -44,19 +41,6 @@ const VISIBLE_LIMIT: Duration = Duration::from_secs(10);
 const SLOW_PAUSE: Duration = Duration::from_secs(10);
 /// Statements and rights that are remembered at most.
 const REMEMBERED: usize = 10_000;
-
-/// A commit can arrive in the stream before a new snapshot sees it. The stream's xid has 32 bits; it is taken for the
-/// one that is nearest to the snapshot's end. It may lie behind that end, which is where the *completed* transactions
-/// end, and then it is not visible yet.
-const INVISIBLE: &str = "
-    select count(*) from pg_catalog.unnest($1::bigint[]) as x(low),
-      (select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint as newest) as s,
-      lateral (select (s.newest >> 32 << 32) + x.low as guess) as g
-    where not pg_catalog.pg_visible_in_snapshot(
-      (case when g.guess > s.newest + 2147483648 and g.guess >= 4294967296 then g.guess - 4294967296
-            when g.guess < s.newest - 2147483648 then g.guess + 4294967296
-            else g.guess end)::text::xid8,
-      pg_catalog.pg_current_snapshot())";
 
 const SETTINGS: &str = "select pg_catalog.set_config('role', $1, true), \
                         pg_catalog.set_config('request.jwt.claims', $2, true), \
@@ -149,7 +133,7 @@ impl Asker {
                     }
                     return verdicts;
                 }
-                Flight::TooEarly if self.wait_until_visible(transactions).await => unseen = &[],
+                Flight::TooEarly if wait_until_visible(&self.pool, transactions, VISIBLE_LIMIT).await => unseen = &[],
                 Flight::Broken => {}
                 Flight::TooEarly | Flight::Lost => break,
             }
@@ -161,7 +145,7 @@ impl Asker {
     /// taken later on the same connection see what that one sees. Each page is a transaction of its own, so that
     /// neither an error nor a setting of one reaches another.
     async fn fly(&self, pages: &[Page<'_>], transactions: &[i64]) -> Flight {
-        let Some(client) = self.client().await else { return Flight::Lost };
+        let Some(client) = connection(&self.pool).await else { return Flight::Lost };
         let limit = self.transaction_limit();
         let check = async {
             match transactions {
@@ -172,7 +156,7 @@ impl Asker {
         // What is in the statement cache is sent without waiting: in this order, and nothing comes between the
         // statements of one transaction.
         let prepare = async {
-            client.prepare_cached(INVISIBLE).await?;
+            prepare_check(&client).await?;
             client.prepare_cached(SETTINGS).await?;
             for page in pages.iter().filter(|page| self.may_fly(page.group)) {
                 // A refusal comes again, and is dealt with, when the page is asked.
@@ -251,49 +235,6 @@ impl Asker {
         self.ask_rows(page.group, page.images, failure).await
     }
 
-    /// Waits until lookups of a policy would see what the changes' own transactions wrote.
-    async fn wait_until_visible(&self, transactions: &[i64]) -> bool {
-        let wait = async {
-            let mut pause = Duration::from_millis(1);
-            loop {
-                let client = self.client().await?;
-                let invisible = match count_invisible(&client, transactions).await {
-                    Ok(invisible) => invisible,
-                    Err(error) => {
-                        tracing::warn!(error = %describe(&error), "cannot ask whether a transaction is visible");
-                        return None;
-                    }
-                };
-                if invisible == 0 {
-                    return Some(());
-                }
-                drop(client);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(100));
-            }
-        };
-        let seen = timeout(VISIBLE_LIMIT, wait).await;
-        if seen.is_err() {
-            tracing::warn!(limit = ?VISIBLE_LIMIT, "a transaction whose commit arrived does not become visible");
-        }
-        matches!(seen, Ok(Some(())))
-    }
-
-    async fn client(&self) -> Option<Object> {
-        let mut wait = FIRST_WAIT;
-        for attempt in 1..=ATTEMPTS {
-            match self.pool.get().await {
-                Ok(client) => return Some(client),
-                Err(error) => {
-                    tracing::warn!(attempt, error = %describe(&error), "database lane has no connection");
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                }
-            }
-        }
-        None
-    }
-
     /// Asks row by row, after asking together has failed.
     async fn ask_rows(&self, group: &Group, images: &[Arc<str>], failure: Verdict) -> Vec<Verdict> {
         let is_final = matches!(failure, Verdict::Unasked) || self.is_slow(&group.key);
@@ -338,7 +279,7 @@ impl Asker {
         let mut analysis = self.analysis(&group.key.statement);
         let mut is_lost = false;
         let mut is_new_plan = false;
-        let mut client = self.client().await.ok_or(Verdict::Unasked)?;
+        let mut client = connection(&self.pool).await.ok_or(Verdict::Unasked)?;
         loop {
             let transaction = self.transact(&client, group, images, analysis);
             let Ok(outcome) = timeout(self.transaction_limit(), transaction).await else {
@@ -370,7 +311,7 @@ impl Asker {
                     if std::mem::replace(&mut is_lost, true) {
                         return Err(Verdict::Unasked);
                     }
-                    client = self.client().await.ok_or(Verdict::Unasked)?;
+                    client = connection(&self.pool).await.ok_or(Verdict::Unasked)?;
                 }
             }
         }
@@ -486,11 +427,6 @@ fn in_a_comment(name: &str) -> String {
 /// A group's statement. The role stands in the text, so that no plan made for one role serves another.
 fn text(group: &Group) -> String {
     format!("/* {} */ {}", in_a_comment(&group.key.role), group.key.statement)
-}
-
-async fn count_invisible(client: &Object, transactions: &[i64]) -> Result<i64, tokio_postgres::Error> {
-    let statement = client.prepare_cached(INVISIBLE).await?;
-    Ok(client.query_one(&statement, &[&transactions]).await?.get(0))
 }
 
 /// Whether the server or the connection failed, and not the expression.

@@ -6,12 +6,14 @@ use super::{
     database_lane::lane,
     image::agrees,
     refresh::Refresh,
+    visible::wait_until_visible,
 };
 use crate::{
     change::{Fragment, relation::Relation},
     lsn::Lsn,
     metrics::Metrics,
     shutdown::Tasks,
+    source::SourceState,
 };
 use deadpool_postgres::Pool;
 use std::{sync::Arc, time::Duration};
@@ -25,6 +27,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often those who are behind are served: often enough to keep a fast client busy, seldom enough that live changes
 /// get the greater share.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
+/// How long the router waits until the transaction that altered a table is visible. Longer than that takes without
+/// synchronous replication; the rows of a table that is not known by then stay hidden.
+const VISIBLE_LIMIT: Duration = Duration::from_secs(2);
 /// Relations the catalogue was asked about and does not agree with: asked once each time the stream describes one.
 const KNOWN_DISAGREEMENTS: usize = 1024;
 
@@ -44,6 +49,8 @@ pub struct Parts {
     pub handed_on: watch::Sender<Lsn>,
     /// The catalogue.
     pub refresh: Refresh,
+    /// How the source is doing.
+    pub source: watch::Receiver<SourceState>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the lane's task runs.
@@ -70,6 +77,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut catch_up = interval(CATCH_UP_INTERVAL);
     catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut between_transactions = true;
+    let mut beginnings = parts.source.borrow().beginnings;
     loop {
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and
         // the command queue is bounded.
@@ -83,6 +91,17 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 None => return,
             },
             () = parts.refresh.changed() => core.set_catalog(parts.refresh.catalog()),
+            Ok(()) = parts.source.changed() => {
+                let now = parts.source.borrow_and_update().beginnings;
+                if std::mem::replace(&mut beginnings, now) != now {
+                    // The rest of a transaction that was cut will not come.
+                    between_transactions = true;
+                    // Whoever subscribed before the first beginning waited for it.
+                    if now > 1 {
+                        core.announce_gap();
+                    }
+                }
+            }
             _ = sweep.tick() => {
                 core.sweep();
                 parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
@@ -95,7 +114,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             }
             fragment = parts.fragments.recv() => {
                 let Some(fragment) = fragment else { return };
-                agree(&mut core, &mut parts.refresh, &mut disagreements, &fragment).await;
+                agree(&mut core, &mut parts.refresh, &parts.pool, &mut disagreements, &fragment).await;
                 if let Some(job) = core.route(&fragment) {
                     lane.offer(job);
                 }
@@ -132,6 +151,7 @@ fn execute(core: &mut RouterCore, command: Command) {
 async fn agree(
     core: &mut RouterCore,
     refresh: &mut Refresh,
+    pool: &Pool,
     disagreements: &mut Vec<Arc<Relation>>,
     fragment: &Fragment,
 ) {
@@ -146,6 +166,8 @@ async fn agree(
         if known || disagreements.iter().any(|seen| Arc::ptr_eq(seen, relation)) {
             continue;
         }
+        // The change's own transaction may be what altered the table, and not be visible yet.
+        wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await;
         refresh.now().await;
         core.set_catalog(refresh.catalog());
         if disagreements.len() == KNOWN_DISAGREEMENTS {

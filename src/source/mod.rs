@@ -14,12 +14,13 @@ use crate::lsn::Lsn;
 pub struct SourceState {
     /// Whether the stream runs.
     pub streaming: bool,
-    /// Whether it has run: from then on the slot keeps what commits, whatever happens to the connection.
-    pub has_slot: bool,
     /// Received up to here.
     pub received: Lsn,
     /// Told the server up to here.
     pub confirmed: Lsn,
+    /// How often the stream began without continuing the one before it; 0 until there is a slot. What commits before
+    /// that reaches nobody.
+    pub beginnings: u64,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
 }

@@ -124,15 +124,16 @@ impl Walreceiver {
             },
         };
         let Started { stream, system, slot_is_new, confirmed } = started;
-        if slot_is_new || progress.system != system {
+        let begins = slot_is_new || progress.system != system;
+        if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
             *progress = Progress { system, ..Progress::default() };
         }
         tracing::info!(slot = self.config.slot, publication = self.config.publication, "replication started");
         self.state.send_modify(|state| {
             state.streaming = true;
-            state.has_slot = true;
             state.problem = None;
+            state.beginnings += u64::from(begins);
         });
         let mut connection = Connection {
             receiver: self,

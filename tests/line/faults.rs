@@ -258,20 +258,26 @@ async fn grants_policies_and_the_row_security_flag_work_within_two_seconds() {
 async fn a_publication_that_was_dropped_and_made_again_is_named_with_the_fix() {
     let database = database(Postgres::default(), &items("docs")).await;
     let server = Server::start(&database, &[]).await;
-    wait_for_stream(&server).await;
+    let (old, _) = subscriber(&server, &alice(), "docs").await;
     database
         .execute("insert into docs values (1); drop publication supabase_realtime; insert into docs values (2)")
         .await;
     let health = wait_for_health(&server, |_, health| problem(health).contains("create publication")).await;
     assert!(problem(&health).contains("publication \"supabase_realtime\" does not exist"), "{health}");
     database.execute("insert into docs values (3); create publication supabase_realtime for table docs; insert into docs values (4)").await;
+    let mut before = None;
     if default_major() < 18 {
+        before = Some(old);
         let fits = |_: u16, health: &crate::support::json::Json| problem(health).contains("pg_drop_replication_slot");
         wait_for_health(&server, fits).await;
         let drop = format!("select pg_drop_replication_slot('{}')", database.slot());
         until(Duration::from_secs(20), async || database.connect().await.batch_execute(&drop).await.is_ok()).await;
     }
     wait_for_stream(&server).await;
+    if let Some(mut old) = before {
+        old.expect("the gap", |m| m.is(TOPIC, "system") && m.text.contains("Changes were skipped")).await;
+        old.expect("the end of the join", |m| m.is(TOPIC, "phx_error")).await;
+    }
     let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
     database.execute("insert into docs values (5)").await;
     assert_eq!(next(&mut socket).await, is("INSERT", 5));
@@ -375,4 +381,34 @@ async fn a_transaction_of_twenty_thousand_rows_reaches_a_client_that_reads_whole
         let expected = if with_policies { 30_000 } else { 0 };
         assert_eq!(next(&mut late).await, is("INSERT", expected));
     }
+}
+
+#[tokio::test]
+async fn what_waiting_does_not_cure_is_named_with_its_fix() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let slot = database.slot();
+    let expect = async |url: &str, sql: &str, words: [&str; 2]| {
+        database.execute(sql).await;
+        let server = Server::start_at(url, &slot, &[]).await;
+        let fits = |status: u16, health: &crate::support::json::Json| {
+            status == 503 && words.iter().all(|word| problem(health).contains(word))
+        };
+        wait_for_health(&server, fits).await;
+        assert!(server.stop().await.success());
+    };
+    let url = database.walcast_url();
+    let physical = format!("select pg_create_physical_replication_slot('{slot}')");
+    expect(&url, &physical, ["is not ours: it is a physical slot", "--slot"]).await;
+    let free = format!("select pg_drop_replication_slot('{slot}')");
+    let unnamed = "drop publication supabase_realtime";
+    expect(&url, &format!("{free}; {unnamed}"), ["does not exist", "create publication"]).await;
+    let role = "create publication supabase_realtime for table docs;
+        do $$ begin
+          perform pg_advisory_xact_lock(4711);
+          if not exists (select from pg_roles where rolname = 'line_reader') then
+            create role line_reader login password 'reader'; grant anon, authenticated to line_reader;
+          end if;
+        end $$";
+    let reader = database.url_as("line_reader", "reader");
+    expect(&reader, role, ["replication", "alter role <role> replication"]).await;
 }
