@@ -108,7 +108,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         config: Arc::new(config.door.clone()),
         verifier,
         router,
-        preparer: Preparer::new(query_pool.clone()),
+        preparer: Preparer::new(query_pool.clone(), source_reader.clone()),
         refresh,
         metrics: metrics.clone(),
         connections: connections.clone(),

@@ -10,9 +10,11 @@ use crate::{
         catalog::Catalog,
         filter::{Cast, casts_needed},
     },
+    source::SourceState,
 };
 use deadpool_postgres::{Object, Pool};
 use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tokio_postgres::error::DbError;
 
 /// How long the database may take for all of it.
@@ -27,6 +29,9 @@ pub enum PrepareError {
     /// The connection failed.
     #[error("the database failed while a subscription was prepared")]
     Database(#[from] tokio_postgres::Error),
+    /// The stream has ended for good.
+    #[error("the stream has ended")]
+    NoSource,
     /// It took too long.
     #[error("the database did not answer within {}s", LIMIT.as_secs())]
     Timeout,
@@ -36,12 +41,13 @@ pub enum PrepareError {
 #[derive(Clone)]
 pub struct Preparer {
     pool: Pool,
+    source: watch::Receiver<SourceState>,
 }
 
 impl Preparer {
-    /// One that asks through this pool.
-    pub fn new(pool: Pool) -> Preparer {
-        Preparer { pool }
+    /// One that asks through this pool, once the stream has begun.
+    pub fn new(pool: Pool, source: watch::Receiver<SourceState>) -> Preparer {
+        Preparer { pool, source }
     }
 
     /// The values of the bindings' filters, and the end of the log: what committed before is not the subscriber's.
@@ -57,6 +63,10 @@ impl Preparer {
     }
 
     async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Lsn), PrepareError> {
+        // A new slot has nothing of what commits before it is made. From then on it keeps everything, whether or not
+        // anybody reads it, so an interruption does not matter.
+        let begun = |state: &SourceState| state.streaming || state.confirmed > Lsn::ZERO;
+        self.source.clone().wait_for(begun).await.map_err(|_| PrepareError::NoSource)?;
         let client = self.pool.get().await?;
         let mut values = CastValues::new();
         for request in bindings.iter().filter_map(|binding| binding.request.as_ref().ok()) {

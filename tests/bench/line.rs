@@ -15,7 +15,7 @@ mod writer;
 
 use board::{Board, Histogram};
 use clients::{Crowd, Subscriber, person};
-use load::{Ladder, Load};
+use load::{Ladder, Load, MAX_RATE};
 use reference::Reference;
 use std::{
     fs,
@@ -28,6 +28,7 @@ use support::{
     server::Server,
     token,
 };
+use writer::COMMITS_A_SECOND;
 
 /// Everything the cases need; `auth.uid()` as Supabase has it.
 const TABLES: &str = "
@@ -184,7 +185,8 @@ async fn run(plan: Plan) {
     let database = Postgres::default().database().await;
     database.execute(TABLES).await;
     let board = Arc::new(Board::new());
-    println!("{cores} cores, PostgreSQL {}; server, database and clients share them.\n", binaries.version);
+    println!("{cores} cores, PostgreSQL {}; server, database and clients share them.", binaries.version);
+    println!("At most {MAX_RATE} changes/s are tried; beyond {COMMITS_A_SECOND} a commit has several rows.\n");
     println!(
         "| case | subscribers | sustained changes/s | messages/s | at changes/s | p50 ms | p99 ms | pg_recvlogical p50 ms | p99 ms | server CPU s | RSS MiB |"
     );

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Transactions a second at most; beyond that, each has more than one row.
-const COMMITS_A_SECOND: usize = 500;
+pub(crate) const COMMITS_A_SECOND: usize = 500;
 
 /// What came of writing.
 pub(crate) struct Written {
