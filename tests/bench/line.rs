@@ -155,7 +155,7 @@ fn plan() -> Plan {
     if kinds.is_empty() {
         kinds = KINDS.to_vec();
     }
-    let (step, steps, latency) = if quick { (0.7, 4, 1.0) } else { (1.2, 6, 3.0) };
+    let (step, steps, latency) = if quick { (0.5, 3, 1.0) } else { (1.2, 6, 3.0) };
     Plan {
         step: Duration::from_secs_f64(step),
         steps,
