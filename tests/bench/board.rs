@@ -51,7 +51,7 @@ impl Histogram {
 pub(crate) struct Board {
     origin: Instant,
     committed: Vec<AtomicU64>,
-    next: AtomicU64,
+    next: AtomicUsize,
     first: AtomicU64,
     middle: AtomicU64,
     /// Latencies of the first and the second half of the step.
@@ -67,7 +67,7 @@ impl Board {
         Board {
             origin: Instant::now(),
             committed: (0..MAX_CHANGES).map(|_| AtomicU64::new(0)).collect(),
-            next: AtomicU64::new(1),
+            next: AtomicUsize::new(1),
             first: AtomicU64::new(1),
             middle: AtomicU64::new(u64::MAX),
             halves: [Histogram::new(), Histogram::new()],
@@ -82,7 +82,7 @@ impl Board {
 
     /// Begins a step that is to make so many changes: what is still on its way from before counts no more.
     pub(crate) fn begin(&self, changes: usize) {
-        let first = self.next.load(Relaxed);
+        let first = self.next.load(Relaxed) as u64;
         self.first.store(first, Relaxed);
         self.middle.store(first + changes as u64 / 2, Relaxed);
         self.halves.iter().for_each(Histogram::clear);
@@ -90,18 +90,16 @@ impl Board {
     }
 
     /// Ids for the next changes.
-    pub(crate) fn ids(&self, count: usize) -> Vec<i64> {
-        let first = self.next.fetch_add(count as u64, Relaxed);
-        let ids = (first..first + count as u64).map(|id| i64::try_from(id).unwrap_or(i64::MAX));
-        ids.inspect(|&id| assert!((id as usize) < MAX_CHANGES, "the run makes more changes than expected")).collect()
+    pub(crate) fn ids(&self, count: usize) -> std::ops::Range<usize> {
+        let first = self.next.fetch_add(count, Relaxed);
+        assert!(first + count < MAX_CHANGES, "the run makes more changes than expected");
+        first..first + count
     }
 
     /// Changes are about to be committed.
-    pub(crate) fn commit(&self, ids: &[i64]) {
+    pub(crate) fn commit(&self, ids: std::ops::Range<usize>) {
         let now = self.now();
-        for &id in ids {
-            self.committed[id as usize].store(now, Relaxed);
-        }
+        self.committed[ids].iter().for_each(|at| at.store(now, Relaxed));
     }
 
     /// A change has arrived at a reader of its own, outside the count of the step.

@@ -6,6 +6,7 @@
 
 mod board;
 mod clients;
+mod load;
 mod reference;
 #[expect(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests, which use more of it")]
 #[path = "../support/mod.rs"]
@@ -14,14 +15,12 @@ mod writer;
 
 use board::{Board, Histogram};
 use clients::{Crowd, Subscriber, person};
+use load::{Ladder, Load, MAX_RATE};
 use reference::Reference;
 use std::{
     fs,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use support::{
@@ -29,6 +28,7 @@ use support::{
     server::Server,
     token,
 };
+use writer::COMMITS_A_SECOND;
 
 /// Everything the cases need; `auth.uid()` as Supabase has it.
 const TABLES: &str = "
@@ -126,21 +126,24 @@ struct Plan {
     counts: Vec<usize>,
     kinds: Vec<Kind>,
     idle: usize,
+    verbose: bool,
 }
 
 fn plan() -> Plan {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
+    let verbose = arguments.iter().any(|argument| argument == "--verbose");
     let mut counts: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let mut kinds: Vec<Kind> =
         KINDS.into_iter().filter(|kind| arguments.iter().any(|name| name == kind.short())).collect();
     for argument in &arguments {
         let known = argument == "--quick"
+            || argument == "--verbose"
             || argument.parse::<usize>().is_ok_and(|count| count > 0)
             || KINDS.iter().any(|kind| kind.short() == argument);
         if !known {
             eprintln!(
-                "usage: cargo bench --profile bench-fast --bench line -- [--quick] [all] [filtered] [owner] [readers] [SUBSCRIBERS]..."
+                "usage: cargo bench --profile bench-fast --bench line -- [--quick] [--verbose] [all] [filtered] [owner] [readers] [SUBSCRIBERS]..."
             );
             std::process::exit(2);
         }
@@ -152,8 +155,16 @@ fn plan() -> Plan {
     if kinds.is_empty() {
         kinds = KINDS.to_vec();
     }
-    let (step, steps, latency) = if quick { (0.7, 4, 1.0) } else { (1.5, 7, 4.0) };
-    Plan { step: Duration::from_secs_f64(step), steps, latency: Duration::from_secs_f64(latency), counts, kinds, idle }
+    let (step, steps, latency) = if quick { (0.5, 3, 1.0) } else { (1.2, 6, 3.0) };
+    Plan {
+        step: Duration::from_secs_f64(step),
+        steps,
+        latency: Duration::from_secs_f64(latency),
+        counts,
+        kinds,
+        idle,
+        verbose,
+    }
 }
 
 fn main() {
@@ -174,7 +185,8 @@ async fn run(plan: Plan) {
     let database = Postgres::default().database().await;
     database.execute(TABLES).await;
     let board = Arc::new(Board::new());
-    println!("{cores} cores, PostgreSQL {}; server, database and clients share them.\n", binaries.version);
+    println!("{cores} cores, PostgreSQL {}; server, database and clients share them.", binaries.version);
+    println!("At most {MAX_RATE} changes/s are tried; beyond {COMMITS_A_SECOND} a commit has several rows.\n");
     println!(
         "| case | subscribers | sustained changes/s | messages/s | at changes/s | p50 ms | p99 ms | pg_recvlogical p50 ms | p99 ms | server CPU s | RSS MiB |"
     );
@@ -229,6 +241,7 @@ impl Case<'_> {
             board: self.board,
             insert: self.kind.insert(self.subscribers),
             recipients: self.kind.recipients(self.subscribers),
+            verbose: self.plan.verbose,
         };
         // The first changes pay for what is made on demand: plans, connections, caches.
         load.step(5, Duration::from_secs(1)).await;
@@ -283,95 +296,11 @@ impl Case<'_> {
     }
 }
 
-/// Rates to try: four times as many as long as that works, then what lies between.
-struct Ladder {
-    start: usize,
-    passed: Option<usize>,
-    failed: Option<usize>,
-}
-
-impl Ladder {
-    fn new(start: usize) -> Ladder {
-        Ladder { start: start.max(1), passed: None, failed: None }
-    }
-
-    fn next(&self) -> Option<usize> {
-        let rate = match (self.passed, self.failed) {
-            (None, None) => self.start,
-            (Some(passed), None) => passed * 3,
-            (None, Some(failed)) => failed / 3,
-            (Some(passed), Some(failed)) => (passed * failed).isqrt(),
-        };
-        let is_new = rate > 0 && Some(rate) != self.passed && self.failed.is_none_or(|failed| rate * 100 < failed * 95);
-        is_new.then_some(rate)
-    }
-
-    fn note(&mut self, rate: usize, passed: bool) {
-        if passed { self.passed = Some(rate) } else { self.failed = Some(rate) }
-    }
-}
-
-/// Makes changes and waits until they have arrived.
-struct Load<'a> {
-    database: &'a Database,
-    board: &'a Arc<Board>,
-    insert: String,
-    recipients: usize,
-}
-
-impl Load<'_> {
-    /// Whether the rate is sustained: written in time, all arrived soon after, nobody lost, and the second half not
-    /// slower than the first.
-    async fn step(&self, rate: usize, duration: Duration) -> bool {
-        let changes = ((rate as f64 * duration.as_secs_f64()) as usize).max(2);
-        self.board.begin(changes);
-        let stop = Arc::new(AtomicBool::new(false));
-        let writer = writer::write(&self.database.url, &self.insert, rate, changes, self.board, &stop);
-        let start = Instant::now();
-        let limit = duration.max(Duration::from_secs_f64(changes as f64 / rate as f64)).mul_f64(1.1)
-            + Duration::from_millis(500);
-        while !writer.is_finished() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if start.elapsed() > limit || self.board.broken.load(Relaxed) > 0 {
-                stop.store(true, Relaxed);
-            }
-        }
-        let written = writer.join().expect("the writer ends in order");
-        let in_time = written.changes == changes && written.took < limit;
-        let wanted = written.changes * self.recipients;
-        let end = Instant::now();
-        let mut drained = None;
-        while drained.is_none() && end.elapsed() < Duration::from_secs(8) && self.board.broken.load(Relaxed) == 0 {
-            if self.board.arrived.load(Relaxed) >= wanted {
-                drained = Some(end.elapsed());
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let [first, second] =
-            self.board.halves.each_ref().map(|half| Histogram::quantile(&[half], 0.99).unwrap_or_default());
-        let steady = second <= first.mul_f64(1.5) + Duration::from_millis(20);
-        let passed = in_time
-            && steady
-            && drained.is_some_and(|drained| drained < Duration::from_millis(1000))
-            && self.board.broken.load(Relaxed) == 0;
-        if std::env::var_os("BENCH_VERBOSE").is_some() {
-            eprintln!(
-                "  rate {rate}: written {} in {:?}, drained {drained:?}, p99 {first:?} {second:?}, arrived {} of {wanted}, broken {} -> {passed}",
-                written.changes,
-                written.took,
-                self.board.arrived.load(Relaxed),
-                self.board.broken.load(Relaxed)
-            );
-        }
-        passed
-    }
-}
-
 /// What `pg_recvlogical` sustains with nothing else running.
 async fn alone(plan: &Plan, database: &Database, board: &Arc<Board>, program: &std::path::Path) {
     let reference = Reference::start(program, database, board, true).await;
     board.broken.store(0, Relaxed);
-    let load = Load { database, board, insert: Kind::All.insert(1), recipients: 1 };
+    let load = Load { database, board, insert: Kind::All.insert(1), recipients: 1, verbose: plan.verbose };
     let mut ladder = Ladder::new(10_000);
     for _ in 0..plan.steps {
         let Some(rate) = ladder.next() else { break };

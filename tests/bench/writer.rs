@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Transactions a second at most; beyond that, each has more than one row.
-const COMMITS_A_SECOND: usize = 500;
+pub(crate) const COMMITS_A_SECOND: usize = 500;
 
 /// What came of writing.
 pub(crate) struct Written {
@@ -43,13 +43,14 @@ pub(crate) fn write(
                 tokio::time::sleep_until(due.into()).await;
                 due += pause;
                 let ids = board.ids(rows.min(changes - written));
-                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
+                let list: Vec<i64> = ids.clone().filter_map(|id| i64::try_from(id).ok()).collect();
+                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&list];
                 let (begun, inserted) =
                     futures_util::future::join(client.batch_execute("begin"), client.execute(&insert, &parameters))
                         .await;
                 begun.expect("a transaction begins");
                 inserted.expect("rows can be written");
-                board.commit(&ids);
+                board.commit(ids.clone());
                 client.batch_execute("commit").await.expect("rows can be committed");
                 written += ids.len();
             }

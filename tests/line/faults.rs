@@ -387,15 +387,16 @@ async fn a_transaction_of_twenty_thousand_rows_reaches_a_client_that_reads_whole
 async fn what_waiting_does_not_cure_is_named_with_its_fix() {
     let database = database(Postgres::default(), &items("docs")).await;
     let slot = database.slot();
+    // The server that starts refuses; one that runs says so in its health and goes on when it is cured.
+    let server = Server::start(&database, &[]).await;
+    wait_for_stream(&server).await;
     let expect = async |url: &str, sql: &str, words: [&str; 2]| {
         database.execute(sql).await;
-        let server = Server::start_at(url, &slot, &[]).await;
-        let fits = |status: u16, health: &crate::support::json::Json| {
-            status == 503 && words.iter().all(|word| problem(health).contains(word))
-        };
-        wait_for_health(&server, fits).await;
-        assert!(server.stop().await.success());
+        let outcome = Server::refusal(url, &slot).await;
+        assert!(words.iter().all(|word| outcome.contains(word)), "{outcome}");
     };
+    assert!(server.stop().await.success());
+    database.execute(&format!("select pg_drop_replication_slot('{slot}')")).await;
     let url = database.walcast_url();
     let physical = format!("select pg_create_physical_replication_slot('{slot}')");
     expect(&url, &physical, ["is not ours: it is a physical slot", "--slot"]).await;

@@ -32,24 +32,7 @@ impl Server {
 
     /// The same for any connection string and slot.
     pub async fn start_at(url: &str, slot: &str, extra: &[(&str, &str)]) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WALCAST_")) {
-            command.env_remove(name);
-        }
-        command
-            .arg("serve")
-            .env("DATABASE_URL", url)
-            .env("JWT_SECRET", super::token::SECRET)
-            .env("HOST", "127.0.0.1")
-            .env("PORT", "0")
-            .env("WALCAST_LOG_FORMAT", "json")
-            .env("WALCAST_SLOT", slot)
-            .env("WALCAST_JOIN_ERROR_DELAY_MS", "0")
-            .env("WALCAST_CONNECT_ERROR_DELAY_MS", "0")
-            .envs(extra.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        let mut command = command(url, slot, extra);
         let mut child = command.spawn().expect("the server's program was built");
         let stderr = child.stderr.take().expect("stderr was asked for");
         let guard = guard(child.id());
@@ -63,6 +46,15 @@ impl Server {
             Err(_) => panic!("the server does not listen after {START_LIMIT:?}:\n{}", server.log().join("\n")),
         }
         server
+    }
+
+    /// What a server says that refuses to start.
+    pub async fn refusal(url: &str, slot: &str) -> String {
+        let mut command = tokio::process::Command::from(command(url, slot, &[]));
+        let output = tokio::time::timeout(START_LIMIT, command.kill_on_drop(true).output()).await;
+        let output = output.expect("it ends by itself").expect("the server's program was built");
+        assert!(!output.status.success(), "it started");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// The host and port it listens on.
@@ -103,6 +95,28 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+fn command(url: &str, slot: &str, extra: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WALCAST_")) {
+        command.env_remove(name);
+    }
+    command
+        .arg("serve")
+        .env("DATABASE_URL", url)
+        .env("JWT_SECRET", super::token::SECRET)
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("WALCAST_LOG_FORMAT", "json")
+        .env("WALCAST_SLOT", slot)
+        .env("WALCAST_JOIN_ERROR_DELAY_MS", "0")
+        .env("WALCAST_CONNECT_ERROR_DELAY_MS", "0")
+        .envs(extra.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
 }
 
 impl Drop for Server {
