@@ -411,5 +411,5 @@ async fn what_waiting_does_not_cure_is_named_with_its_fix() {
           end if;
         end $$";
     let reader = database.url_as("line_reader", "reader");
-    expect(&reader, role, ["replication", "alter role <role> replication"]).await;
+    expect(&reader, role, ["may not replicate", "alter role line_reader replication"]).await;
 }
