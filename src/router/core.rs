@@ -16,6 +16,7 @@ use crate::{
     change::{Change, Fragment, Operation, position::Position, relation::Relation},
     claims::Claims,
     hub::{Delivery, Generation, Member},
+    lsn::Lsn,
     metrics::Metrics,
     policy::catalog::{Catalog, RowRule, Table},
     protocol::{Frame, refusal},
@@ -62,6 +63,8 @@ pub(super) struct RouterCore {
     behind: VecDeque<usize>,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
+    /// The transaction of which a part has been routed, and another part is to come.
+    open: Option<Lsn>,
 }
 
 impl RouterCore {
@@ -75,6 +78,7 @@ impl RouterCore {
             index: SubscriptionIndex::default(),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
+            open: None,
         }
     }
 
@@ -103,6 +107,10 @@ impl RouterCore {
             subscription.member.deliver(reply);
         }
         subscription.member.wake_on_lag(self.lagging.clone());
+        if let Some(Lsn(open)) = self.open {
+            // Nobody gets a part of a transaction.
+            subscription.start = subscription.start.max(Lsn(open + 1));
+        }
         let key = self.active.insert(Active {
             subscription,
             compiled: Compiled::default(),
@@ -208,6 +216,7 @@ impl RouterCore {
         let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
         self.backlog.push(fragment.clone());
+        self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
         for (at, change) in fragment.changes.iter().enumerate() {
             if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;
