@@ -10,7 +10,10 @@ use crate::{
     protocol::{Codec, Event, Frame},
 };
 use serde_json::Value;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::sync::Notify;
 
 /// How row changes are worded for a channel (protocol reference, sections 4.1 and 5.1).
@@ -54,6 +57,8 @@ pub struct Member {
     outbox: Outbox,
     // The lock makes "ended" and "delivered" exclude each other: nothing follows the `phx_close` of a join.
     state: Mutex<State>,
+    /// Whether its client knows that a policy fails on rows.
+    knows_of_failure: AtomicBool,
     /// Whom to wake when the member begins to lag.
     on_lag: OnceLock<Arc<Notify>>,
 }
@@ -67,7 +72,16 @@ impl Member {
         form: MessageForm,
         outbox: Outbox,
     ) -> Arc<Member> {
-        Arc::new(Member { topic, join_ref, codec, form, outbox, state: Mutex::default(), on_lag: OnceLock::new() })
+        Arc::new(Member {
+            topic,
+            join_ref,
+            codec,
+            form,
+            outbox,
+            state: Mutex::default(),
+            knows_of_failure: AtomicBool::new(false),
+            on_lag: OnceLock::new(),
+        })
     }
 
     /// The whole topic, `realtime:` included.
@@ -143,6 +157,11 @@ impl Member {
         state.lag = None;
         state.generation = Generation(state.generation.0 + 1);
         state.generation
+    }
+
+    /// Whether a failure of a policy is the first one in this join: once is enough to tell.
+    pub fn is_first_failure(&self) -> bool {
+        !self.knows_of_failure.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the outbox has room for a good deal more.

@@ -16,11 +16,7 @@ use super::{
 };
 use crate::{change::Operation, hub::Delivery, metrics::Metrics, policy::catalog::RowRule, protocol::refusal};
 use deadpool_postgres::Pool;
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Jobs that wait at most ...
@@ -52,15 +48,13 @@ pub(super) struct LaneTask {
     asker: Asker,
     router: RouterConfig,
     metrics: Arc<Metrics>,
-    // Members that were told of a failing policy: once a join is enough.
-    told: Mutex<HashSet<usize>>,
 }
 
 pub(super) fn lane(pool: Pool, config: &Config, router: RouterConfig, metrics: Arc<Metrics>) -> (Lane, LaneTask) {
     let (sender, receiver) = mpsc::channel(QUEUE_JOBS);
     let room = Arc::new(Semaphore::new(QUEUE_KIBIBYTES));
     let asker = Asker::new(pool, config.clone());
-    let task = LaneTask { jobs: receiver, asker, router, metrics, told: Mutex::default() };
+    let task = LaneTask { jobs: receiver, asker, router, metrics };
     (Lane { jobs: sender, room }, task)
 }
 
@@ -169,11 +163,7 @@ impl LaneTask {
     /// A policy failed on a row: hidden, counted, and said once a join, without the message, which may quote the row.
     fn tell_failed(&self, candidate: &Candidate, table: &(String, String), sqlstate: &str) {
         self.metrics.hidden_error.add(1);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() > 100_000 {
-            told.clear();
-        }
-        if told.insert(Arc::as_ptr(&candidate.member).addr()) {
+        if candidate.member.is_first_failure() {
             let text = refusal::policy_failed(&table.0, &table.1, sqlstate);
             candidate.member.deliver_system("postgres_changes", false, &text);
             tracing::warn!(schema = table.0, table = table.1, role = %candidate.claims.role, sqlstate, "policy failed");
