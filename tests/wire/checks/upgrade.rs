@@ -188,8 +188,17 @@ async fn health(door: Door) {
 }
 
 async fn state(door: Door) {
-    let (status, body) = http(&door, "GET", "/health").await;
-    assert_eq!(status, 200, "{body}");
+    // The server listens before the stream has begun, and says so until it has.
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let body = loop {
+        let (status, body) = http(&door, "GET", "/health").await;
+        if status == 200 {
+            break body;
+        }
+        assert_eq!(status, 503, "{body}");
+        assert!(tokio::time::Instant::now() < limit, "the stream does not begin: {body}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
     let state = Json::parse(&body).expect("the state is JSON");
     assert!(!state.keys().is_empty(), "{body}");
     assert!(!body.contains("postgres://") && !body.contains("walcast:"), "no connection string is told: {body}");
