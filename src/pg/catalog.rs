@@ -15,7 +15,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Statement, Transaction};
 
 const VERSION: &str = include_str!("../../sql/catalog_version.sql");
 const TABLES: &str = include_str!("../../sql/catalog_tables.sql");
@@ -33,9 +33,34 @@ pub enum CatalogError {
     Row(#[from] serde_json::Error),
 }
 
-/// A text that changes whenever the catalogue may have changed.
-pub async fn version(client: &Client, publication: &str) -> Result<String, CatalogError> {
-    Ok(client.query_one(VERSION, &[&publication]).await?.get(0))
+/// A connection to the catalogue, with the question that is asked all the time analysed once.
+pub struct CatalogReader {
+    client: Client,
+    version: Statement,
+    publication: String,
+}
+
+impl CatalogReader {
+    /// One that reads what concerns a publication.
+    pub async fn new(client: Client, publication: &str) -> Result<CatalogReader, CatalogError> {
+        let version = client.prepare(VERSION).await?;
+        Ok(CatalogReader { client, version, publication: publication.to_owned() })
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// A text that changes whenever the catalogue may have changed.
+    pub async fn version(&self) -> Result<String, CatalogError> {
+        Ok(self.client.query_one(&self.version, &[&self.publication]).await?.get(0))
+    }
+
+    /// The whole catalogue and its version.
+    pub async fn read(&mut self) -> Result<Catalog, CatalogError> {
+        read(&mut self.client, &self.publication).await
+    }
 }
 
 /// Reads the whole catalogue and its version.

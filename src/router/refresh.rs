@@ -4,7 +4,7 @@
 use crate::{
     pg::{
         Target,
-        catalog::{self, CatalogError},
+        catalog::{CatalogError, CatalogReader},
         connect::{ConnectError, describe},
     },
     policy::catalog::Catalog,
@@ -14,9 +14,10 @@ use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+/// What the connection is called in `pg_stat_activity`.
+const APPLICATION: &str = "walcast catalogue";
 /// How often the version is asked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one look at the catalogue may take.
@@ -48,7 +49,7 @@ pub enum RefreshError {
 pub struct Refresher {
     target: Target,
     publication: String,
-    client: Option<Client>,
+    reader: Option<CatalogReader>,
     catalog: watch::Sender<Arc<Catalog>>,
     looks: watch::Sender<u64>,
     wish: Arc<Notify>,
@@ -57,14 +58,14 @@ pub struct Refresher {
 impl Refresher {
     /// Reads the first catalogue.
     pub async fn start(target: &Target, publication: &str) -> Result<(Refresh, Refresher), RefreshError> {
-        let mut client = target.connect("walcast catalogue").await?;
-        let catalog = Arc::new(catalog::read(&mut client, publication).await?);
+        let mut reader = CatalogReader::new(target.connect(APPLICATION).await?, publication).await?;
+        let catalog = Arc::new(reader.read().await?);
         let (catalog, catalog_reader) = watch::channel(catalog);
         let (looks, looks_reader) = watch::channel(0);
         let wish = Arc::new(Notify::new());
         let refresh = Refresh { catalog: catalog_reader, looks: looks_reader, wish: wish.clone() };
         let (target, publication) = (target.clone(), publication.to_owned());
-        Ok((refresh, Refresher { target, publication, client: Some(client), catalog, looks, wish }))
+        Ok((refresh, Refresher { target, publication, reader: Some(reader), catalog, looks, wish }))
     }
 
     /// Looks again and again until told to stop.
@@ -84,7 +85,7 @@ impl Refresher {
                 Err(_) => Some("no answer in time".to_owned()),
             };
             if let Some(problem) = &problem {
-                self.client = None;
+                self.reader = None;
                 if !failing {
                     tracing::warn!(problem, "cannot look at the catalogue; rights stay as they were last read");
                 }
@@ -94,18 +95,18 @@ impl Refresher {
     }
 
     async fn look(&mut self) -> Result<(), RefreshError> {
-        let mut client = match self.client.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => self.target.connect("walcast catalogue").await?,
+        let mut reader = match self.reader.take().filter(|reader| !reader.is_closed()) {
+            Some(reader) => reader,
+            None => CatalogReader::new(self.target.connect(APPLICATION).await?, &self.publication).await?,
         };
-        let version = catalog::version(&client, &self.publication).await?;
+        let version = reader.version().await?;
         let is_current = self.catalog.borrow().version == version;
         if !is_current {
-            let catalog = catalog::read(&mut client, &self.publication).await?;
+            let catalog = reader.read().await?;
             tracing::info!(tables = catalog.tables.len(), roles = catalog.roles.len(), "catalogue read");
             self.catalog.send_replace(Arc::new(catalog));
         }
-        self.client = Some(client);
+        self.reader = Some(reader);
         self.looks.send_modify(|looks| *looks += 1);
         Ok(())
     }
