@@ -4,8 +4,10 @@
 
 pub mod catalog;
 pub mod connect;
+mod handshake;
 pub mod migrate;
 pub mod replication;
 mod tls;
+mod wire;
 
 pub use connect::{ConnectError, Target};

@@ -1,0 +1,155 @@
+//! Messages over one socket to Postgres: read whole, bounded, safe to cancel. What they mean is `handshake`'s and
+//! `replication`'s. Owns the errors of both.
+//! Implements the framing of PostgreSQL's "Message Formats".
+
+use crate::pgoutput::DecodeError;
+use bytes::{Buf, BytesMut};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
+use std::{fmt, io};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The longest message Postgres can build (`MaxAllocSize`). A longer one is not Postgres speaking.
+const MAX_MESSAGE_BYTES: usize = 0x3FFF_FFFF;
+
+/// An error the server reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    /// The SQLSTATE.
+    pub code: String,
+    /// What it says.
+    pub message: String,
+    /// What it suggests.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// Why the session failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicationError {
+    /// The socket failed.
+    #[error("connection to the database at {address} failed")]
+    Io {
+        /// Host and port.
+        address: String,
+        /// What the socket said.
+        #[source]
+        source: io::Error,
+    },
+    /// `sslmode` wants TLS and the server has none.
+    #[error("the database at {address} offers no TLS, and sslmode requires it")]
+    NoTls {
+        /// Host and port.
+        address: String,
+    },
+    /// The server asks for a way of authentication we do not have, or one the settings forbid.
+    #[error("cannot authenticate to the database: {0}")]
+    Authentication(&'static str),
+    /// The server refused.
+    #[error("the database refused")]
+    Server(#[from] ServerError),
+    /// The server said something the protocol does not allow here.
+    #[error("the database broke the protocol: {0}")]
+    Protocol(String),
+    /// A frame of the stream cannot be read.
+    #[error("cannot read the replication stream")]
+    Decode(#[from] DecodeError),
+    /// The server ended the stream.
+    #[error("the database ended the replication stream")]
+    Ended,
+}
+
+impl ReplicationError {
+    /// The SQLSTATE, when the server gave one.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            ReplicationError::Server(error) => Some(&error.code),
+            _ => None,
+        }
+    }
+}
+
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A socket and what has been read from it.
+pub(super) struct Wire {
+    stream: Box<dyn Io>,
+    pub(super) input: BytesMut,
+    address: String,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Box<dyn Io>, address: String) -> Wire {
+        Wire { stream, input: BytesMut::with_capacity(64 * 1024), address }
+    }
+
+    /// Reads until a whole message stands in the buffer; its length with the tag. Safe to cancel.
+    pub(super) async fn fill_message(&mut self) -> Result<usize, ReplicationError> {
+        loop {
+            if let Some(header) = Header::parse(&self.input).map_err(|source| self.io(source))? {
+                let length = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
+                if length > MAX_MESSAGE_BYTES {
+                    return Err(ReplicationError::Protocol(format!("a message of {length} bytes")));
+                }
+                if self.input.len() >= length {
+                    return Ok(length);
+                }
+                self.input.reserve(length - self.input.len());
+            }
+            if self.input.capacity() == self.input.len() {
+                self.input.reserve(64 * 1024);
+            }
+            let read = self.stream.read_buf(&mut self.input).await.map_err(|source| self.io(source))?;
+            if read == 0 {
+                return Err(self.io(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")));
+            }
+        }
+    }
+
+    pub(super) async fn message(&mut self) -> Result<Message, ReplicationError> {
+        let length = self.fill_message().await?;
+        if self.input.first() == Some(&b'v') {
+            // NegotiateProtocolVersion, unknown to postgres-protocol: the server lacks an option we never sent.
+            self.input.advance(length);
+            return Err(ReplicationError::Protocol("the server does not speak protocol 3.0".to_owned()));
+        }
+        Message::parse(&mut self.input)
+            .map_err(|source| self.io(source))?
+            .ok_or_else(|| ReplicationError::Protocol("a message shorter than its header says".to_owned()))
+    }
+
+    pub(super) async fn send(&mut self, output: &[u8]) -> Result<(), ReplicationError> {
+        let written = async {
+            self.stream.write_all(output).await?;
+            self.stream.flush().await
+        };
+        written.await.map_err(|source| self.io(source))
+    }
+
+    pub(super) fn io(&self, source: io::Error) -> ReplicationError {
+        ReplicationError::Io { address: self.address.clone(), source }
+    }
+}
+
+pub(super) fn server_error(body: &ErrorResponseBody) -> ServerError {
+    let mut error = ServerError { code: String::new(), message: String::new(), hint: None };
+    let mut fields = body.fields();
+    while let Ok(Some(field)) = fields.next() {
+        let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'C' => error.code = value,
+            b'M' => error.message = value,
+            b'H' => error.hint = Some(value),
+            _ => {}
+        }
+    }
+    error
+}
