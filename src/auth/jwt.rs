@@ -7,6 +7,7 @@ use super::Config;
 use crate::claims::Claims;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 /// A token longer than this is not looked at: no header line carries one.
@@ -86,7 +87,11 @@ impl Checker {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
         }
-        let token: String = percent_decoded(token).chars().filter(|character| !character.is_whitespace()).collect();
+        let token: String = percent_decode_str(token)
+            .decode_utf8_lossy()
+            .chars()
+            .filter(|character| !character.is_whitespace())
+            .collect();
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         let header = json_object(header)?;
@@ -142,28 +147,6 @@ fn seconds(value: &Value) -> Option<i64> {
 fn json_object(part: &str) -> Result<Map<String, Value>, TokenError> {
     let bytes = URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).map_err(|_| TokenError::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
-}
-
-fn percent_decoded(token: &str) -> String {
-    if !token.contains('%') {
-        return token.to_owned();
-    }
-    let mut decoded = String::with_capacity(token.len());
-    let mut rest = token;
-    while let Some((before, after)) = rest.split_once('%') {
-        decoded.push_str(before);
-        match after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(u8::is_ascii) {
-            Some(byte) => {
-                decoded.push(char::from(byte));
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push('%');
-                rest = after;
-            }
-        }
-    }
-    decoded + rest
 }
 
 /// Signs claims with the secret: for development and tests.

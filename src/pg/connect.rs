@@ -5,6 +5,7 @@
 
 use super::tls::{self, TlsError, Verification};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use percent_encoding::percent_decode_str;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_postgres::{Client, Config, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -182,7 +183,11 @@ impl OwnOptions {
         let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
         let kept: Vec<&str> = query
             .split('&')
-            .filter(|pair| !pair.split_once('=').is_some_and(|(key, value)| self.take(key, &percent_decode(value))))
+            .filter(|pair| {
+                !pair
+                    .split_once('=')
+                    .is_some_and(|(key, value)| self.take(key, &percent_decode_str(value).decode_utf8_lossy()))
+            })
             .collect();
         if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
     }
@@ -216,31 +221,6 @@ impl OwnOptions {
         config.ssl_mode(mode);
         Ok(verification)
     }
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => char::from(*high)
-                .to_digit(16)
-                .zip(char::from(*low).to_digit(16))
-                .and_then(|(high, low)| u8::try_from(high * 16 + low).ok()),
-            _ => None,
-        };
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &rest[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// libpq's `key = 'value'` form (PostgreSQL documentation, "Keyword/Value Connection Strings").

@@ -18,7 +18,7 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::{
     escape::{escape_identifier, escape_literal},
     message::{
-        backend::{DataRowBody, Header, Message},
+        backend::{DataRowBody, Message},
         frontend,
     },
 };
@@ -130,12 +130,6 @@ impl ReplicationStream {
                 _ => return Err(ReplicationError::Protocol("something else than the stream".to_owned())),
             }
         }
-    }
-
-    /// Whether a whole message has been read already, so that `next` will not wait.
-    pub fn has_more(&self) -> bool {
-        let input = &self.wire.input;
-        matches!(Header::parse(input), Ok(Some(header)) if usize::try_from(header.len()).is_ok_and(|length| input.len() > length))
     }
 
     /// Tells the server how far we are.
