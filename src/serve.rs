@@ -110,12 +110,13 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         verifier,
         router,
         preparer: Preparer::new(query_pool.clone(), source_reader.clone()),
-        refresh,
+        refresh: refresh.clone(),
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
     };
     let health = Health {
+        refresh,
         source: source_reader,
         router: router_reader,
         connections,

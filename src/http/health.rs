@@ -3,7 +3,7 @@
 use crate::{
     lsn::Lsn,
     metrics::Metrics,
-    router::RouterState,
+    router::{Refresh, RouterState},
     source::{
         SourceState,
         slot::{Config, SourceError},
@@ -44,6 +44,8 @@ pub struct Health {
     pub metrics: Arc<Metrics>,
     /// Slot and publication.
     pub stream: Arc<Config>,
+    /// How old the knowledge of rights is.
+    pub refresh: Refresh,
     /// Where the end of the log and the publication are asked for.
     pub pool: deadpool_postgres::Pool,
 }
@@ -69,7 +71,11 @@ async fn report(State(health): State<Health>) -> Response {
         let missing = SourceError::NoPublication(health.stream.publication.clone());
         source.problem = Some(format!("{missing}; {}", missing.hint(&health.stream).unwrap_or_default()));
     }
-    let is_ok = source.streaming && is_published;
+    let is_fresh = health.refresh.is_fresh();
+    if source.streaming && !is_fresh {
+        source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
+    }
+    let is_ok = source.streaming && is_published && is_fresh;
     let lag_bytes = end.map(|end| end.0.saturating_sub(source.confirmed.0));
     // With everything handed on there is no lag, however long ago the last commit was.
     let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.confirmed >= source.received;
@@ -87,6 +93,7 @@ async fn report(State(health): State<Health>) -> Response {
             "lag_bytes": lag_bytes,
             "lag_ms": lag_ms,
         },
+        "catalogue_age_ms": health.refresh.age().as_millis(),
         "connections": health.connections.load(Ordering::Relaxed),
         "subscriptions": router.subscriptions,
         "counters": counters,

@@ -12,7 +12,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,15 +22,24 @@ const APPLICATION: &str = "walcast catalogue";
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one look at the catalogue may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
+/// When the last look is older than this, nothing is judged by it any more: a right may have been revoked, and the
+/// stream would not tell.
+const STALE_AFTER: Duration = Duration::from_secs(15);
 /// How long the router waits for a catalogue that knows a table.
 const NOW_LIMIT: Duration = Duration::from_secs(2);
+
+/// Looks at the catalogue that have been completed, whether or not it had changed.
+#[derive(Clone, Copy)]
+struct Looks {
+    count: u64,
+    last: Instant,
+}
 
 /// The reader's end. Cheap to clone.
 #[derive(Clone)]
 pub struct Refresh {
     catalog: watch::Receiver<Arc<Catalog>>,
-    /// Looks at the catalogue that have been completed, whether or not it had changed.
-    looks: watch::Receiver<u64>,
+    looks: watch::Receiver<Looks>,
     wish: Arc<Notify>,
 }
 
@@ -51,7 +60,7 @@ pub struct Refresher {
     publication: String,
     reader: Option<CatalogReader>,
     catalog: watch::Sender<Arc<Catalog>>,
-    looks: watch::Sender<u64>,
+    looks: watch::Sender<Looks>,
     wish: Arc<Notify>,
 }
 
@@ -61,7 +70,7 @@ impl Refresher {
         let mut reader = CatalogReader::new(target.connect(APPLICATION).await?, publication).await?;
         let catalog = Arc::new(reader.read().await?);
         let (catalog, catalog_reader) = watch::channel(catalog);
-        let (looks, looks_reader) = watch::channel(0);
+        let (looks, looks_reader) = watch::channel(Looks { count: 0, last: Instant::now() });
         let wish = Arc::new(Notify::new());
         let refresh = Refresh { catalog: catalog_reader, looks: looks_reader, wish: wish.clone() };
         let (target, publication) = (target.clone(), publication.to_owned());
@@ -87,7 +96,10 @@ impl Refresher {
             if let Some(problem) = &problem {
                 self.reader = None;
                 if !failing {
-                    tracing::warn!(problem, "cannot look at the catalogue; rights stay as they were last read");
+                    tracing::warn!(
+                        problem,
+                        "cannot look at the catalogue; changes are held until that is possible again"
+                    );
                 }
             }
             failing = problem.is_some();
@@ -95,6 +107,7 @@ impl Refresher {
     }
 
     async fn look(&mut self) -> Result<(), RefreshError> {
+        let began = Instant::now();
         let mut reader = match self.reader.take().filter(|reader| !reader.is_closed()) {
             Some(reader) => reader,
             None => CatalogReader::new(self.target.connect(APPLICATION).await?, &self.publication).await?,
@@ -107,7 +120,7 @@ impl Refresher {
             self.catalog.send_replace(Arc::new(catalog));
         }
         self.reader = Some(reader);
-        self.looks.send_modify(|looks| *looks += 1);
+        self.looks.send_modify(|looks| *looks = Looks { count: looks.count + 1, last: began });
         Ok(())
     }
 }
@@ -123,6 +136,23 @@ impl Refresh {
         self.catalog.clone()
     }
 
+    /// How long ago the last look began. Rights may have changed since.
+    pub fn age(&self) -> Duration {
+        self.looks.borrow().last.elapsed()
+    }
+
+    /// Whether rights are known well enough to judge by.
+    pub fn is_fresh(&self) -> bool {
+        self.age() < STALE_AFTER
+    }
+
+    /// Waits for the next look.
+    pub async fn looked(&mut self) {
+        if self.looks.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits for the next catalogue.
     pub async fn changed(&mut self) {
         if self.catalog.changed().await.is_err() {
@@ -133,9 +163,9 @@ impl Refresh {
     /// Waits, a bounded time, until the catalogue has been looked at anew from here on.
     pub async fn now(&mut self) {
         // The look that is under way may have begun too early, so the one after it counts.
-        let wanted = *self.looks.borrow() + 2;
+        let wanted = self.looks.borrow().count + 2;
         let look = async {
-            while *self.looks.borrow_and_update() < wanted {
+            while self.looks.borrow_and_update().count < wanted {
                 self.wish.notify_one();
                 if self.looks.changed().await.is_err() {
                     return;

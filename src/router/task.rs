@@ -77,7 +77,24 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut catch_up = interval(CATCH_UP_INTERVAL);
     catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beginnings = parts.source.borrow().beginnings;
+    let mut looks = parts.refresh.clone();
+    let mut held: Option<Arc<Fragment>> = None;
     loop {
+        // Without a catalogue to go by the stream is held: nothing is lost by waiting.
+        let is_fresh = parts.refresh.is_fresh();
+        if let Some(fragment) = held.take_if(|_| is_fresh) {
+            agree(&mut core, &mut parts.refresh, &parts.pool, &mut disagreements, &fragment).await;
+            if let Some(job) = core.route(&fragment) {
+                lane.offer(job);
+            }
+            if let Some(end) = fragment.end_lsn {
+                parts.handed_on.send_replace(end);
+                parts.state.send_if_modified(|state| {
+                    state.commit_time = fragment.commit_time;
+                    false
+                });
+            }
+        }
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and the
         // command queue is bounded. A subscription that comes amid a transaction starts behind it.
         tokio::select! {
@@ -104,25 +121,16 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
             }
             () = lagging.notified() => core.notice_lagging(),
-            _ = catch_up.tick(), if core.has_behind() => {
+            () = looks.looked(), if !is_fresh => {}
+            _ = catch_up.tick(), if is_fresh && core.has_behind() => {
                 for job in core.catch_up() {
                     lane.offer(job);
                 }
             }
-            fragment = parts.fragments.recv() => {
-                let Some(fragment) = fragment else { return };
-                agree(&mut core, &mut parts.refresh, &parts.pool, &mut disagreements, &fragment).await;
-                if let Some(job) = core.route(&fragment) {
-                    lane.offer(job);
-                }
-                if let Some(end) = fragment.end_lsn {
-                    parts.handed_on.send_replace(end);
-                    parts.state.send_if_modified(|state| {
-                        state.commit_time = fragment.commit_time;
-                        false
-                    });
-                }
-            }
+            fragment = parts.fragments.recv(), if held.is_none() => match fragment {
+                Some(fragment) => held = Some(fragment),
+                None => return,
+            },
         }
     }
 }

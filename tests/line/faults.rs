@@ -413,3 +413,35 @@ async fn what_waiting_does_not_cure_is_named_with_its_fix() {
     let reader = database.url_as("line_reader", "reader");
     expect(&reader, role, ["may not replicate", "alter role line_reader replication"]).await;
 }
+
+#[tokio::test]
+async fn without_a_catalogue_to_go_by_changes_are_held_and_come_when_it_can_be_read_again() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let role = format!("line_held_{}", database.slot());
+    let made = format!(
+        "create role {role} login replication password 'held'; grant anon, authenticated, service_role to {role}"
+    );
+    database.execute(&made).await;
+    let server = Server::start_at(&database.url_as(&role, "held"), &database.slot(), &[]).await;
+    let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
+    database.execute("insert into docs values (1)").await;
+    assert_eq!(next(&mut socket).await, is("INSERT", 1));
+    let cut = format!(
+        "alter role {role} connection limit 0;
+         select pg_terminate_backend(pid) from pg_stat_activity
+         where usename = '{role}' and application_name = 'walcast catalogue'"
+    );
+    database.execute(&cut).await;
+    let held = |status: u16, health: &crate::support::json::Json| {
+        status == 503 && problem(health).contains("the catalogue cannot be read")
+    };
+    wait_for_health(&server, held).await;
+    database.execute("insert into docs values (2); insert into docs values (3)").await;
+    let early = socket.drain_until_quiet(Duration::from_millis(500)).await;
+    assert!(early.iter().all(|message| !message.is(TOPIC, "postgres_changes")), "a change was judged by old rights");
+    database.execute(&format!("alter role {role} connection limit -1")).await;
+    assert_eq!(next(&mut socket).await, is("INSERT", 2));
+    assert_eq!(next(&mut socket).await, is("INSERT", 3));
+    wait_for_stream(&server).await;
+    assert!(server.stop().await.success());
+}
