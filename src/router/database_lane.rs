@@ -204,7 +204,7 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
                 RowRule::All => Sight::Known(true),
                 RowRule::None => Sight::Known(false),
                 RowRule::Database(policy) => {
-                    questions.may_see(work, types, candidate, policy, row).map_or(Sight::Absent, Sight::Asked)
+                    questions.may_see(work, candidate, policy, row).map_or(Sight::Absent, Sight::Asked)
                 }
             };
             let is = sight(&row);
@@ -216,7 +216,7 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
                     Some(filter) => {
                         let reads: Vec<_> = binding.filter.database_columns().collect();
                         questions
-                            .matches(work, types, &candidate.claims.role, filter, &reads, &row)
+                            .matches(work, &candidate.claims.role, filter, &reads, &row)
                             .map_or(Sight::Absent, Sight::Asked)
                     }
                 }
