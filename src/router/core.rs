@@ -6,9 +6,10 @@
 
 use super::{
     backlog::Backlog,
-    image::{Image, column_map},
+    image::{Image, column_map, judged_image},
     index::SubscriptionIndex,
     lane_job::{Candidate, LaneJob, LaneWork},
+    matching::{is_bare_key_delete, matches, messages},
     render::{Extent, Rendering},
     subscription::{Compiled, Subscription, TableBinding, TableSubscription, compile},
 };
@@ -18,7 +19,7 @@ use crate::{
     hub::{Delivery, Generation, Member},
     metrics::Metrics,
     policy::catalog::{Catalog, RowRule, Table},
-    protocol::{Frame, refusal},
+    protocol::refusal,
 };
 use slab::Slab;
 use std::{
@@ -88,10 +89,6 @@ impl RouterCore {
         !self.behind.is_empty()
     }
 
-    pub(super) fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
     /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others
     /// are active; then it is entered. A join that waits and has a binding that cannot work is refused with the reason.
     pub(super) fn subscribe(&mut self, mut subscription: Subscription) -> Result<usize, String> {
@@ -156,6 +153,13 @@ impl RouterCore {
                 active.subscription.member.fail();
                 self.metrics.gaps.add(1);
             }
+        }
+    }
+
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    pub(super) fn lose(&self, table: u32) {
+        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+            announce_gap(&active.subscription.member, &self.metrics);
         }
     }
 
@@ -446,50 +450,4 @@ pub(super) fn announce_gap(member: &Member, metrics: &Metrics) {
 
 fn compile_of(subscription: &Subscription, catalog: &Catalog) -> Compiled {
     compile(&subscription.bindings, &subscription.claims.role, &subscription.casts, catalog)
-}
-
-/// The image filters and policies are tested on: the new row, or with DELETE the old one.
-pub(super) fn judged_image<'a>(change: &'a Change, map: &'a [Option<usize>]) -> Option<Image<'a>> {
-    let row = match change.operation {
-        Operation::Delete => change.old.as_ref().map(|old| &old.row),
-        _ => change.new.as_ref(),
-    };
-    row.map(|row| Image::new(row, map))
-}
-
-/// A DELETE of which only the key was logged.
-pub(super) fn is_bare_key_delete(change: &Change) -> bool {
-    change.operation == Operation::Delete && change.old.as_ref().is_some_and(|old| !old.whole)
-}
-
-/// Whether a binding wants the change, as far as the process can tell.
-fn matches(binding: &TableBinding, operation: Operation, image: &Image<'_>) -> bool {
-    let becomes_error = binding.fault.is_some() && operation != Operation::Delete;
-    binding.event.admits(operation) && (becomes_error || binding.filter.eval(&|column| image.get(column)) == Some(true))
-}
-
-/// One message a column set, with the ids of all bindings that share it.
-pub(super) fn messages(
-    rendering: &mut Rendering<'_>,
-    member: &Member,
-    operation: Operation,
-    bindings: &[Arc<TableBinding>],
-    extent: Extent,
-) -> Vec<Frame> {
-    let extent_of = |binding: &TableBinding| match binding.fault {
-        Some(fault) if operation != Operation::Delete => Extent::Fault(fault),
-        _ => extent,
-    };
-    let mut done: Vec<&Arc<TableBinding>> = Vec::new();
-    let mut frames = Vec::new();
-    for binding in bindings {
-        if done.iter().any(|other| other.columns == binding.columns) {
-            continue;
-        }
-        let same = bindings.iter().filter(|other| other.columns == binding.columns);
-        let ids = same.map(|other| other.id).collect();
-        done.push(binding);
-        frames.push(rendering.message(member, &binding.columns, extent_of(binding), ids));
-    }
-    frames
 }

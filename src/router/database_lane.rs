@@ -6,9 +6,10 @@
 //! subscribers lag from there. Any doubt hides the row, and is counted.
 
 use super::{
-    core::{Config as RouterConfig, announce_gap, is_bare_key_delete, judged_image, messages, position},
-    image::Image,
+    core::{Config as RouterConfig, announce_gap, position},
+    image::{Image, judged_image},
     lane_job::{Candidate, LaneJob, LaneWork},
+    matching::{is_bare_key_delete, messages},
     questions::{AskedRow, Question, Questions, Verdict},
     render::{Extent, Rendering},
     statements::{Asker, Verdicts},

@@ -16,6 +16,7 @@ mod database_lane;
 mod image;
 mod index;
 mod lane_job;
+mod matching;
 mod prepare;
 mod questions;
 mod refresh;

@@ -3,6 +3,7 @@
 
 mod decoding;
 mod faults;
+mod flips;
 mod lane;
 mod lane_edges;
 mod session;
