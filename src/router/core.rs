@@ -146,8 +146,10 @@ impl RouterCore {
         }
     }
 
-    /// The stream does not continue what was before: every subscriber hears it, and joins again.
-    pub(super) fn announce_gap(&self) {
+    /// The stream does not continue what was before: every subscriber hears it, and joins again. What is kept of before
+    /// has positions of another log, which those of the new one must not be compared with.
+    pub(super) fn announce_gap(&mut self) {
+        self.backlog = Backlog::new(self.config.backlog_bytes);
         for (_, active) in &self.active {
             if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
                 active.subscription.member.fail();
