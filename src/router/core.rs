@@ -17,6 +17,7 @@ use crate::{
     change::{Change, Fragment, Operation, position::Position, relation::Relation},
     claims::Claims,
     hub::{Delivery, Generation, Member},
+    lsn::Lsn,
     metrics::Metrics,
     policy::catalog::{Catalog, RowRule, Table},
     protocol::refusal,
@@ -63,6 +64,8 @@ pub(super) struct RouterCore {
     behind: VecDeque<usize>,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
+    /// The commit of a transaction of which a part has been routed, and the rest is to come.
+    open: Option<Lsn>,
 }
 
 impl RouterCore {
@@ -76,6 +79,7 @@ impl RouterCore {
             index: SubscriptionIndex::default(),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
+            open: None,
         }
     }
 
@@ -91,6 +95,7 @@ impl RouterCore {
 
     /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others
     /// are active; then it is entered. A join that waits and has a binding that cannot work is refused with the reason.
+    /// Of a transaction that is being routed it gets nothing: half of one would be worse, and nobody waits for its end.
     pub(super) fn subscribe(&mut self, mut subscription: Subscription) -> Result<usize, String> {
         let compiled = compile_of(&subscription, &self.catalog);
         if let Some(reply) = subscription.held_reply.take() {
@@ -98,6 +103,9 @@ impl RouterCore {
                 return Err(error.clone());
             }
             subscription.member.deliver(reply);
+        }
+        if let Some(open) = self.open {
+            subscription.start = subscription.start.max(Lsn(open.0 + 1));
         }
         subscription.member.wake_on_lag(self.lagging.clone());
         let key = self.active.insert(Active {
@@ -150,6 +158,7 @@ impl RouterCore {
     /// has positions of another log, which those of the new one must not be compared with.
     pub(super) fn announce_gap(&mut self) {
         self.backlog = Backlog::new(self.config.backlog_bytes);
+        self.open = None;
         for (_, active) in &self.active {
             if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
                 active.subscription.member.fail();
@@ -214,6 +223,7 @@ impl RouterCore {
         let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
         self.backlog.push(fragment.clone());
+        self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
         for (at, change) in fragment.changes.iter().enumerate() {
             if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;

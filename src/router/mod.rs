@@ -68,15 +68,15 @@ impl Router {
         (Router { commands }, task::run(parts, receiver))
     }
 
-    /// Enters a subscription: it takes effect between two transactions, and its client is told before any change
-    /// comes. The inner error is the reason why a join that wanted to wait cannot have what it asks for.
+    /// Enters a subscription: it gets whole transactions only, from the next one on, and its client is told before any
+    /// change comes. The inner error is the reason why a join that wanted to wait cannot have what it asks for.
     pub async fn subscribe(&self, subscription: Subscription) -> Result<Result<SubscriptionKey, String>, RouterGone> {
         let (answer, key) = oneshot::channel();
         self.commands.send(Command::Subscribe(Box::new(subscription), answer)).await.map_err(|_| RouterGone)?;
         key.await.map_err(|_| RouterGone)
     }
 
-    /// Judges a subscription by other claims from the next transaction on, and says so to its client.
+    /// Judges a subscription by other claims from the next change on, and says so to its client.
     pub async fn replace_claims(&self, key: SubscriptionKey, claims: Claims) -> Result<(), RouterGone> {
         self.commands.send(Command::ReplaceClaims(key, claims)).await.map_err(|_| RouterGone)
     }

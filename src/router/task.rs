@@ -77,14 +77,13 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let lagging = core.lagging();
     let mut catch_up = interval(CATCH_UP_INTERVAL);
     catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut between_transactions = true;
     let mut beginnings = parts.source.borrow().beginnings;
     loop {
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and
         // the command queue is bounded.
         tokio::select! {
             biased;
-            command = commands.recv(), if between_transactions => match command {
+            command = commands.recv() => match command {
                 Some(command) => {
                     execute(&mut core, command);
                     parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
@@ -95,8 +94,6 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             Ok(()) = parts.source.changed() => {
                 let now = parts.source.borrow_and_update().beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
-                    // The rest of a transaction that was cut will not come.
-                    between_transactions = true;
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
                         core.announce_gap();
@@ -119,7 +116,6 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 if let Some(job) = core.route(&fragment) {
                     lane.offer(job);
                 }
-                between_transactions = fragment.end_lsn.is_some();
                 if let Some(end) = fragment.end_lsn {
                     parts.handed_on.send_replace(end);
                     parts.state.send_if_modified(|state| {
