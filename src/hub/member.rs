@@ -1,8 +1,9 @@
 //! `Member`: one connection's membership in one channel, as long as its join lasts.
 //!
 //! **Lagging is a state, not a fault.** A change that finds the outbox full is skipped, its position is noted here, and
-//! what follows is skipped, too, until the router has served the member again from there. Changes on their way from
-//! before that moment carry an older generation, so they cannot overtake.
+//! what follows is skipped, too, until the router has served the member again from there. What stands before that
+//! position is still on its way, and goes through: so the router begins again only when nothing is. Changes from before
+//! that moment carry an older generation, so they cannot overtake.
 
 use super::{Offer, Outbox};
 use crate::{
@@ -10,7 +11,10 @@ use crate::{
     protocol::{Codec, Event, Frame},
 };
 use serde_json::Value;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::sync::Notify;
 
 /// How row changes are worded for a channel (protocol reference, sections 4.1 and 5.1).
@@ -56,6 +60,30 @@ pub struct Member {
     state: Mutex<State>,
     /// Whom to wake when the member begins to lag.
     on_lag: OnceLock<Arc<Notify>>,
+    /// Changes on their way that somebody else decides about.
+    on_their_way: AtomicUsize,
+}
+
+/// A member while a change for it is on its way through somebody else's hands.
+pub struct OnItsWay(Arc<Member>);
+
+impl OnItsWay {
+    /// Counts until it is dropped.
+    pub fn new(member: &Arc<Member>) -> OnItsWay {
+        member.on_their_way.fetch_add(1, Ordering::AcqRel);
+        OnItsWay(member.clone())
+    }
+
+    /// The member.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.0
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.on_their_way.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Member {
@@ -67,7 +95,16 @@ impl Member {
         form: MessageForm,
         outbox: Outbox,
     ) -> Arc<Member> {
-        Arc::new(Member { topic, join_ref, codec, form, outbox, state: Mutex::default(), on_lag: OnceLock::new() })
+        Arc::new(Member {
+            topic,
+            join_ref,
+            codec,
+            form,
+            outbox,
+            state: Mutex::default(),
+            on_lag: OnceLock::new(),
+            on_their_way: AtomicUsize::new(0),
+        })
     }
 
     /// The whole topic, `realtime:` included.
@@ -98,7 +135,8 @@ impl Member {
     /// Queues the messages of one change, all or none.
     pub fn deliver_change(&self, generation: Generation, position: Position, frames: Vec<Frame>) -> Delivery {
         let mut state = self.state();
-        if state.ended || state.generation != generation || state.lag.is_some() {
+        let is_skipped = state.lag.is_some_and(|lag| position >= lag);
+        if state.ended || state.generation != generation || is_skipped {
             return Delivery::Dropped;
         }
         match self.outbox.offer(frames) {
@@ -135,6 +173,11 @@ impl Member {
     /// The first change that was skipped, while the member lags.
     pub fn lag(&self) -> Option<Position> {
         self.state().lag
+    }
+
+    /// Whether a change is on its way that somebody else decides about.
+    pub fn has_on_their_way(&self) -> bool {
+        self.on_their_way.load(Ordering::Acquire) > 0
     }
 
     /// Ends the lag: deliveries of the new generation count from here on, older ones are dropped.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     change::{Change, Fragment, Operation, position::Position, relation::Relation},
     claims::Claims,
-    hub::{Delivery, Generation, Member},
+    hub::{Delivery, Generation, Member, OnItsWay},
     lsn::Lsn,
     metrics::Metrics,
     policy::catalog::{Catalog, RowRule, Table},
@@ -305,7 +305,7 @@ impl RouterCore {
         let member = &active.subscription.member;
         if active.compiled.needs_database {
             return Offered::Lane(Candidate {
-                member: member.clone(),
+                member: OnItsWay::new(member),
                 generation: active.generation,
                 claims: active.subscription.claims.clone(),
                 subscription: subscription.clone(),
@@ -348,7 +348,8 @@ impl RouterCore {
     }
 
     /// Serves those who are behind from the backlog, a bounded slice of it; the rest is work for the database lane.
-    pub(super) fn catch_up(&mut self) -> Vec<LaneJob> {
+    /// Those who need the lane wait until it has room: it would only turn them down again.
+    pub(super) fn catch_up(&mut self, lane_has_room: bool) -> Vec<LaneJob> {
         let mut jobs = Vec::new();
         let mut budget = CATCH_UP_CHANGES;
         for _ in 0..self.behind.len() {
@@ -357,7 +358,8 @@ impl RouterCore {
                 self.behind.push_front(key);
                 break;
             }
-            if self.serve_slice(key, &mut budget, &mut jobs) {
+            let waits = !lane_has_room && self.active.get(key).is_some_and(|active| active.compiled.needs_database);
+            if waits || self.serve_slice(key, &mut budget, &mut jobs) {
                 self.behind.push_back(key);
             }
         }
@@ -371,7 +373,8 @@ impl RouterCore {
         if member.is_ended() {
             return false;
         }
-        if !member.has_drained() {
+        // What the lane still has of before the lag is delivered first, in its place.
+        if !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
             return true;
         }
         let Some(mut from) = active.behind else { return false };

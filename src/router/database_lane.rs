@@ -78,6 +78,11 @@ impl Lane {
             Err(_) => refuse(&job),
         }
     }
+
+    /// Whether half of it is free.
+    pub(super) fn has_room(&self) -> bool {
+        self.jobs.capacity() >= QUEUE_JOBS / 2 && self.room.available_permits() >= QUEUE_KIBIBYTES / 2
+    }
 }
 
 /// No room: whoever the job is for is served from the backlog later.
@@ -85,7 +90,7 @@ fn refuse(job: &LaneJob) {
     for work in &job.work {
         let position = position(&job.fragment, &job.fragment.changes[work.change]);
         for candidate in &work.candidates {
-            candidate.member.lag_from(candidate.generation, position);
+            candidate.member.member().lag_from(candidate.generation, position);
         }
     }
 }
@@ -153,9 +158,9 @@ impl LaneTask {
                 let extent = judge.extent(work, case, job);
                 let bindings = extent.map(|_| judge.bindings(candidate, case)).unwrap_or_default();
                 if judge.unasked {
-                    announce_gap(&candidate.member, &self.metrics);
+                    announce_gap(candidate.member.member(), &self.metrics);
                 } else if let Some(extent) = extent.filter(|_| !bindings.is_empty()) {
-                    let member = &candidate.member;
+                    let member = candidate.member.member();
                     let frames = messages(&mut rendering, member, change.operation, &bindings, extent);
                     let count = frames.len();
                     let at = position(&job.fragment, change);
@@ -174,9 +179,9 @@ impl LaneTask {
         if told.len() > 100_000 {
             told.clear();
         }
-        if told.insert(Arc::as_ptr(&candidate.member).addr()) {
+        if told.insert(Arc::as_ptr(candidate.member.member()).addr()) {
             let text = refusal::policy_failed(&table.0, &table.1, sqlstate);
-            candidate.member.deliver_system("postgres_changes", false, &text);
+            candidate.member.member().deliver_system("postgres_changes", false, &text);
             tracing::warn!(schema = table.0, table = table.1, role = %candidate.claims.role, sqlstate, "policy failed");
         }
     }
@@ -198,7 +203,7 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
         };
         for (number, candidate) in work.candidates.iter().enumerate() {
             // Whoever left meanwhile, perhaps because there was too much to ask, must not add to it.
-            if candidate.member.is_ended() {
+            if candidate.member.member().is_ended() {
                 continue;
             }
             let mut sight = |row: &AskedRow| match &candidate.subscription.rows {

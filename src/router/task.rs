@@ -106,7 +106,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             }
             () = lagging.notified() => core.notice_lagging(),
             _ = catch_up.tick(), if core.has_behind() => {
-                for job in core.catch_up() {
+                for job in core.catch_up(lane.has_room()) {
                     lane.offer(job);
                 }
             }

@@ -424,27 +424,6 @@ async fn a_transaction_of_twenty_thousand_rows_reaches_a_client_that_reads_whole
     }
 }
 
-/// Nobody waits for the end of somebody else's transaction, and nobody gets the half of one.
-#[tokio::test]
-async fn a_join_during_a_large_transaction_is_answered_and_gets_nothing_of_it() {
-    const ROWS: i64 = 300_000;
-    let database = database(Postgres::default(), &items("docs")).await;
-    let server = Server::start(&database, &[]).await;
-    wait_for_stream(&server).await;
-    let routed = async || {
-        let (_, health) = get(&server, "/health").await;
-        health.at("counters").at("changes_total").as_i64().unwrap()
-    };
-    database.execute(&format!("insert into docs select n from generate_series(1, {ROWS}) n")).await;
-    until(Duration::from_secs(20), async || routed().await > 0).await;
-    let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
-    let at = routed().await;
-    assert!(at < ROWS, "the join waited for the end");
-    until(Duration::from_secs(60), async || routed().await == ROWS).await;
-    database.execute("insert into docs values (0)").await;
-    assert_eq!(next(&mut socket).await, is("INSERT", 0));
-}
-
 #[tokio::test]
 async fn what_waiting_does_not_cure_is_named_with_its_fix() {
     let database = database(Postgres::default(), &items("docs")).await;

@@ -6,5 +6,6 @@ mod faults;
 mod flips;
 mod lane;
 mod lane_edges;
+mod pressure;
 mod session;
 mod setup;
