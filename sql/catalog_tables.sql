@@ -33,6 +33,8 @@ select pg_catalog.jsonb_build_object(
         else 'deterministic' end,
       'generated', case when a.attgenerated <> '' then pg_catalog.jsonb_build_object(
         'expression', pg_catalog.pg_get_expr(ad.adbin, ad.adrelid),
+        -- With its length or scale: the expression is printed without the cast that cuts or rounds to it.
+        'sql_type', pg_catalog.format_type(a.atttypid, a.atttypmod),
         'reads', (
           select coalesce(pg_catalog.jsonb_agg(distinct dep.refobjsubid), '[]') from pg_catalog.pg_depend dep
           where ((dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and dep.objid = ad.oid)

@@ -77,6 +77,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (router, routing) = Router::new(Parts {
         config: config.router.clone(),
         pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
+        own_pool: target.pool("walcast router", 1, "")?,
         lane: config.lane.clone(),
         fragments: received,
         state: router_state,

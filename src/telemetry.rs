@@ -1,5 +1,5 @@
 //! Log output: `tracing` to stderr, as lines for people or as JSON for machines. Rows, tokens and payloads are never
-//! logged by anybody.
+//! logged by anybody; records of the `log` crate are not taken in, for the database driver writes parameters there.
 
 use std::str::FromStr;
 use tracing_subscriber::EnvFilter;

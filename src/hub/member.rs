@@ -1,8 +1,9 @@
 //! `Member`: one connection's membership in one channel, as long as its join lasts.
 //!
 //! **Lagging is a state, not a fault.** A change that finds the outbox full is skipped, its position is noted here, and
-//! what follows is skipped, too, until the router has served the member again from there. Changes on their way from
-//! before that moment carry an older generation, so they cannot overtake.
+//! what follows is skipped, too, until the router has served the member again from there. What stands before that
+//! position is still on its way, and goes through: so the router begins again only when nothing is. Changes from before
+//! that moment carry an older generation, so they cannot overtake.
 
 use super::{Offer, Outbox};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 use serde_json::Value;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use tokio::sync::Notify;
 
@@ -61,6 +62,30 @@ pub struct Member {
     knows_of_failure: AtomicBool,
     /// Whom to wake when the member begins to lag.
     on_lag: OnceLock<Arc<Notify>>,
+    /// Changes on their way that somebody else decides about.
+    on_their_way: AtomicUsize,
+}
+
+/// A member while a change for it is on its way through somebody else's hands.
+pub struct OnItsWay(Arc<Member>);
+
+impl OnItsWay {
+    /// Counts until it is dropped.
+    pub fn new(member: &Arc<Member>) -> OnItsWay {
+        member.on_their_way.fetch_add(1, Ordering::AcqRel);
+        OnItsWay(member.clone())
+    }
+
+    /// The member.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.0
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.on_their_way.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Member {
@@ -81,6 +106,7 @@ impl Member {
             state: Mutex::default(),
             knows_of_failure: AtomicBool::new(false),
             on_lag: OnceLock::new(),
+            on_their_way: AtomicUsize::new(0),
         })
     }
 
@@ -112,7 +138,8 @@ impl Member {
     /// Queues the messages of one change, all or none.
     pub fn deliver_change(&self, generation: Generation, position: Position, frames: Vec<Frame>) -> Delivery {
         let mut state = self.state();
-        if state.ended || state.generation != generation || state.lag.is_some() {
+        let is_skipped = state.lag.is_some_and(|lag| position >= lag);
+        if state.ended || state.generation != generation || is_skipped {
             return Delivery::Dropped;
         }
         match self.outbox.offer(frames) {
@@ -149,6 +176,11 @@ impl Member {
     /// The first change that was skipped, while the member lags.
     pub fn lag(&self) -> Option<Position> {
         self.state().lag
+    }
+
+    /// Whether a change is on its way that somebody else decides about.
+    pub fn has_on_their_way(&self) -> bool {
+        self.on_their_way.load(Ordering::Acquire) > 0
     }
 
     /// Ends the lag: deliveries of the new generation count from here on, older ones are dropped.

@@ -5,5 +5,5 @@ mod member;
 mod outbox;
 
 pub(crate) use member::system_frame;
-pub use member::{Delivery, Generation, Member, MessageForm};
+pub use member::{Delivery, Generation, Member, MessageForm, OnItsWay};
 pub use outbox::{Offer, Outbox, OutboxReceiver, outbox};

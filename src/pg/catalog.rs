@@ -159,6 +159,7 @@ struct ColumnRow {
 #[derive(Deserialize)]
 struct GeneratedRow {
     expression: String,
+    sql_type: String,
     reads: Vec<i16>,
 }
 
@@ -212,6 +213,7 @@ impl TableRow {
             },
             generated: column.generated.as_ref().map(|generated| Generated {
                 expression: generated.expression.clone(),
+                sql_type: generated.sql_type.clone(),
                 reads: indexes(&generated.reads).unwrap_or_default(),
             }),
         });

@@ -25,6 +25,8 @@ pub enum Collation {
 pub struct Generated {
     /// The defining expression as SQL over the table's other columns, names unqualified.
     pub expression: String,
+    /// The column's type as SQL, with its length or scale: what the expression's value is cut or rounded to.
+    pub sql_type: String,
     /// The columns it reads.
     pub reads: Vec<ColumnIndex>,
 }

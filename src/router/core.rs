@@ -6,20 +6,21 @@
 
 use super::{
     backlog::Backlog,
-    image::{Image, column_map},
+    image::{Image, column_map, judged_image},
     index::SubscriptionIndex,
     lane_job::{Candidate, LaneJob, LaneWork},
+    matching::{is_bare_key_delete, matches, messages},
     render::{Extent, Rendering},
     subscription::{Compiled, Subscription, TableBinding, TableSubscription, compile},
 };
 use crate::{
     change::{Change, Fragment, Operation, position::Position, relation::Relation},
     claims::Claims,
-    hub::{Delivery, Generation, Member},
+    hub::{Delivery, Generation, Member, OnItsWay},
     lsn::Lsn,
     metrics::Metrics,
     policy::catalog::{Catalog, RowRule, Table},
-    protocol::{Frame, refusal},
+    protocol::refusal,
 };
 use slab::Slab;
 use std::{
@@ -63,7 +64,7 @@ pub(super) struct RouterCore {
     behind: VecDeque<usize>,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
-    /// The transaction of which a part has been routed, and another part is to come.
+    /// The commit of a transaction of which a part has been routed, and the rest is to come.
     open: Option<Lsn>,
 }
 
@@ -92,12 +93,9 @@ impl RouterCore {
         !self.behind.is_empty()
     }
 
-    pub(super) fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
     /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others
     /// are active; then it is entered. A join that waits and has a binding that cannot work is refused with the reason.
+    /// Of a transaction that is being routed it gets nothing: half of one would be worse, and nobody waits for its end.
     pub(super) fn subscribe(&mut self, mut subscription: Subscription) -> Result<usize, String> {
         let compiled = compile_of(&subscription, &self.catalog);
         if let Some(reply) = subscription.held_reply.take() {
@@ -106,11 +104,10 @@ impl RouterCore {
             }
             subscription.member.deliver(reply);
         }
-        subscription.member.wake_on_lag(self.lagging.clone());
-        if let Some(Lsn(open)) = self.open {
-            // Nobody gets a part of a transaction.
-            subscription.start = subscription.start.max(Lsn(open + 1));
+        if let Some(open) = self.open {
+            subscription.start = subscription.start.max(Lsn(open.0 + 1));
         }
+        subscription.member.wake_on_lag(self.lagging.clone());
         let key = self.active.insert(Active {
             subscription,
             compiled: Compiled::default(),
@@ -157,13 +154,23 @@ impl RouterCore {
         }
     }
 
-    /// The stream does not continue what was before: every subscriber hears it, and joins again.
-    pub(super) fn announce_gap(&self) {
+    /// The stream does not continue what was before: every subscriber hears it, and joins again. What is kept of before
+    /// has positions of another log, which those of the new one must not be compared with.
+    pub(super) fn announce_gap(&mut self) {
+        self.backlog = Backlog::new(self.config.backlog_bytes);
+        self.open = None;
         for (_, active) in &self.active {
             if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
                 active.subscription.member.fail();
                 self.metrics.gaps.add(1);
             }
+        }
+    }
+
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    pub(super) fn lose(&self, table: u32) {
+        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+            announce_gap(&active.subscription.member, &self.metrics);
         }
     }
 
@@ -298,7 +305,7 @@ impl RouterCore {
         let member = &active.subscription.member;
         if active.compiled.needs_database {
             return Offered::Lane(Candidate {
-                member: member.clone(),
+                member: OnItsWay::new(member),
                 generation: active.generation,
                 claims: active.subscription.claims.clone(),
                 subscription: subscription.clone(),
@@ -341,7 +348,8 @@ impl RouterCore {
     }
 
     /// Serves those who are behind from the backlog, a bounded slice of it; the rest is work for the database lane.
-    pub(super) fn catch_up(&mut self) -> Vec<LaneJob> {
+    /// Those who need the lane wait until it has room: it would only turn them down again.
+    pub(super) fn catch_up(&mut self, lane_has_room: bool) -> Vec<LaneJob> {
         let mut jobs = Vec::new();
         let mut budget = CATCH_UP_CHANGES;
         for _ in 0..self.behind.len() {
@@ -350,7 +358,8 @@ impl RouterCore {
                 self.behind.push_front(key);
                 break;
             }
-            if self.serve_slice(key, &mut budget, &mut jobs) {
+            let waits = !lane_has_room && self.active.get(key).is_some_and(|active| active.compiled.needs_database);
+            if waits || self.serve_slice(key, &mut budget, &mut jobs) {
                 self.behind.push_back(key);
             }
         }
@@ -364,7 +373,8 @@ impl RouterCore {
         if member.is_ended() {
             return false;
         }
-        if !member.has_drained() {
+        // What the lane still has of before the lag is delivered first, in its place.
+        if !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
             return true;
         }
         let Some(mut from) = active.behind else { return false };
@@ -455,50 +465,4 @@ pub(super) fn announce_gap(member: &Member, metrics: &Metrics) {
 
 fn compile_of(subscription: &Subscription, catalog: &Catalog) -> Compiled {
     compile(&subscription.bindings, &subscription.claims.role, &subscription.casts, catalog)
-}
-
-/// The image filters and policies are tested on: the new row, or with DELETE the old one.
-pub(super) fn judged_image<'a>(change: &'a Change, map: &'a [Option<usize>]) -> Option<Image<'a>> {
-    let row = match change.operation {
-        Operation::Delete => change.old.as_ref().map(|old| &old.row),
-        _ => change.new.as_ref(),
-    };
-    row.map(|row| Image::new(row, map))
-}
-
-/// A DELETE of which only the key was logged.
-pub(super) fn is_bare_key_delete(change: &Change) -> bool {
-    change.operation == Operation::Delete && change.old.as_ref().is_some_and(|old| !old.whole)
-}
-
-/// Whether a binding wants the change, as far as the process can tell.
-fn matches(binding: &TableBinding, operation: Operation, image: &Image<'_>) -> bool {
-    let becomes_error = binding.fault.is_some() && operation != Operation::Delete;
-    binding.event.admits(operation) && (becomes_error || binding.filter.eval(&|column| image.get(column)) == Some(true))
-}
-
-/// One message a column set, with the ids of all bindings that share it.
-pub(super) fn messages(
-    rendering: &mut Rendering<'_>,
-    member: &Member,
-    operation: Operation,
-    bindings: &[Arc<TableBinding>],
-    extent: Extent,
-) -> Vec<Frame> {
-    let extent_of = |binding: &TableBinding| match binding.fault {
-        Some(fault) if operation != Operation::Delete => Extent::Fault(fault),
-        _ => extent,
-    };
-    let mut done: Vec<&Arc<TableBinding>> = Vec::new();
-    let mut frames = Vec::new();
-    for binding in bindings {
-        if done.iter().any(|other| other.columns == binding.columns) {
-            continue;
-        }
-        let same = bindings.iter().filter(|other| other.columns == binding.columns);
-        let ids = same.map(|other| other.id).collect();
-        done.push(binding);
-        frames.push(rendering.message(member, &binding.columns, extent_of(binding), ids));
-    }
-    frames
 }

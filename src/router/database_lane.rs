@@ -6,9 +6,10 @@
 //! subscribers lag from there. Any doubt hides the row, and is counted.
 
 use super::{
-    core::{Config as RouterConfig, announce_gap, is_bare_key_delete, judged_image, messages, position},
-    image::Image,
+    core::{Config as RouterConfig, announce_gap, position},
+    image::{Image, judged_image},
     lane_job::{Candidate, LaneJob, LaneWork},
+    matching::{is_bare_key_delete, messages},
     questions::{AskedRow, Question, Questions, Verdict},
     render::{Extent, Rendering},
     statements::{Asker, Verdicts},
@@ -71,6 +72,11 @@ impl Lane {
             Err(_) => refuse(&job),
         }
     }
+
+    /// Whether half of it is free.
+    pub(super) fn has_room(&self) -> bool {
+        self.jobs.capacity() >= QUEUE_JOBS / 2 && self.room.available_permits() >= QUEUE_KIBIBYTES / 2
+    }
 }
 
 /// No room: whoever the job is for is served from the backlog later.
@@ -78,7 +84,7 @@ fn refuse(job: &LaneJob) {
     for work in &job.work {
         let position = position(&job.fragment, &job.fragment.changes[work.change]);
         for candidate in &work.candidates {
-            candidate.member.lag_from(candidate.generation, position);
+            candidate.member.member().lag_from(candidate.generation, position);
         }
     }
 }
@@ -146,9 +152,9 @@ impl LaneTask {
                 let extent = judge.extent(work, case, job);
                 let bindings = extent.map(|_| judge.bindings(candidate, case)).unwrap_or_default();
                 if judge.unasked {
-                    announce_gap(&candidate.member, &self.metrics);
+                    announce_gap(candidate.member.member(), &self.metrics);
                 } else if let Some(extent) = extent.filter(|_| !bindings.is_empty()) {
-                    let member = &candidate.member;
+                    let member = candidate.member.member();
                     let frames = messages(&mut rendering, member, change.operation, &bindings, extent);
                     let count = frames.len();
                     let at = position(&job.fragment, change);
@@ -163,9 +169,9 @@ impl LaneTask {
     /// A policy failed on a row: hidden, counted, and said once a join, without the message, which may quote the row.
     fn tell_failed(&self, candidate: &Candidate, table: &(String, String), sqlstate: &str) {
         self.metrics.hidden_error.add(1);
-        if candidate.member.is_first_failure() {
+        if candidate.member.member().is_first_failure() {
             let text = refusal::policy_failed(&table.0, &table.1, sqlstate);
-            candidate.member.deliver_system("postgres_changes", false, &text);
+            candidate.member.member().deliver_system("postgres_changes", false, &text);
             tracing::warn!(schema = table.0, table = table.1, role = %candidate.claims.role, sqlstate, "policy failed");
         }
     }
@@ -187,14 +193,14 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
         };
         for (number, candidate) in work.candidates.iter().enumerate() {
             // Whoever left meanwhile, perhaps because there was too much to ask, must not add to it.
-            if candidate.member.is_ended() {
+            if candidate.member.member().is_ended() {
                 continue;
             }
             let mut sight = |row: &AskedRow| match &candidate.subscription.rows {
                 RowRule::All => Sight::Known(true),
                 RowRule::None => Sight::Known(false),
                 RowRule::Database(policy) => {
-                    questions.may_see(work, types, candidate, policy, row).map_or(Sight::Absent, Sight::Asked)
+                    questions.may_see(work, candidate, policy, row).map_or(Sight::Absent, Sight::Asked)
                 }
             };
             let is = sight(&row);
@@ -206,7 +212,7 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
                     Some(filter) => {
                         let reads: Vec<_> = binding.filter.database_columns().collect();
                         questions
-                            .matches(work, types, &candidate.claims.role, filter, &reads, &row)
+                            .matches(work, &candidate.claims.role, filter, &reads, &row)
                             .map_or(Sight::Absent, Sight::Asked)
                     }
                 }

@@ -2,7 +2,7 @@
 //! describe a table as it was before the last ALTER. Pure.
 
 use crate::{
-    change::{Datum, Row, relation::Relation},
+    change::{Change, Datum, Operation, Row, relation::Relation},
     policy::catalog::{ColumnIndex, Table},
 };
 
@@ -13,15 +13,6 @@ pub(super) fn column_map(table: &Table, relation: &Relation) -> Vec<Option<usize
         relation.columns.iter().position(|column| column.name == name && column.type_oid == type_oid)
     };
     table.columns.iter().map(|column| place(&column.name, column.type_oid)).collect()
-}
-
-/// Whether the catalogue describes the table as the stream does.
-pub(super) fn agrees(table: &Table, relation: &Relation) -> bool {
-    table.schema == relation.schema
-        && table.name == relation.name
-        && relation.columns.iter().all(|column| {
-            table.columns.iter().any(|known| known.name == column.name && known.type_oid == column.type_oid)
-        })
 }
 
 /// One row image.
@@ -47,4 +38,13 @@ impl<'a> Image<'a> {
         let place = self.map.get(index).copied().flatten();
         place.and_then(|place| relation.columns.get(place)).is_some_and(|column| column.is_key)
     }
+}
+
+/// The image filters and policies are tested on: the new row, or with DELETE the old one.
+pub(super) fn judged_image<'a>(change: &'a Change, map: &'a [Option<usize>]) -> Option<Image<'a>> {
+    let row = match change.operation {
+        Operation::Delete => change.old.as_ref().map(|old| &old.row),
+        _ => change.new.as_ref(),
+    };
+    row.map(|row| Image::new(row, map))
 }

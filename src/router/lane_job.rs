@@ -7,7 +7,7 @@ use super::{
 use crate::{
     change::Fragment,
     claims::Claims,
-    hub::{Generation, Member},
+    hub::{Generation, OnItsWay},
     policy::catalog::{Catalog, Table},
 };
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) struct LaneWork {
 
 /// A subscriber who gets the change if he may see the row and the rest of his filter holds.
 pub(super) struct Candidate {
-    pub(super) member: Arc<Member>,
+    pub(super) member: OnItsWay,
     /// Since when he has been served without a lag.
     pub(super) generation: Generation,
     pub(super) claims: Claims,

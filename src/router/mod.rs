@@ -16,6 +16,7 @@ mod database_lane;
 mod image;
 mod index;
 mod lane_job;
+mod matching;
 mod prepare;
 mod questions;
 mod refresh;
@@ -67,7 +68,8 @@ impl Router {
         (Router { commands }, task::run(parts, receiver))
     }
 
-    /// Enters a subscription; its client is told before any change comes. The inner error is the reason why a join that wanted to wait cannot have what it asks for.
+    /// Enters a subscription: it gets whole transactions only, from the next one on, and its client is told before any
+    /// change comes. The inner error is the reason why a join that wanted to wait cannot have what it asks for.
     pub async fn subscribe(&self, subscription: Subscription) -> Result<Result<SubscriptionKey, String>, RouterGone> {
         let (answer, key) = oneshot::channel();
         self.commands.send(Command::Subscribe(Box::new(subscription), answer)).await.map_err(|_| RouterGone)?;

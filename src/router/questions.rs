@@ -86,7 +86,6 @@ impl Questions {
     pub(super) fn may_see(
         &mut self,
         work: &LaneWork,
-        types: &TypeRegistry,
         candidate: &Candidate,
         policy: &Arc<RowPolicy>,
         row: &AskedRow,
@@ -97,7 +96,7 @@ impl Questions {
         let statement = self
             .statements
             .entry((Arc::as_ptr(&work.table).addr(), Arc::as_ptr(policy).addr()))
-            .or_insert_with(|| statement(&work.table, types, &policy.expression).into());
+            .or_insert_with(|| statement(&work.table, &policy.expression).into());
         let key = GroupKey {
             role: candidate.claims.role.clone(),
             claims: Some(candidate.claims.json.clone()),
@@ -111,7 +110,6 @@ impl Questions {
     pub(super) fn matches(
         &mut self,
         work: &LaneWork,
-        types: &TypeRegistry,
         role: &Arc<str>,
         filter: (String, Vec<String>),
         reads: &[ColumnIndex],
@@ -121,7 +119,7 @@ impl Questions {
             return None;
         }
         let (expression, parameters) = filter;
-        let statement = statement(&work.table, types, &expression).into();
+        let statement = statement(&work.table, &expression).into();
         let key = GroupKey { role: role.clone(), claims: None, statement, parameters };
         Some(self.ask(key, &work.table, row))
     }
@@ -208,7 +206,7 @@ fn is_json(types: &TypeRegistry, type_oid: u32) -> bool {
 }
 
 /// One row a verdict: the image's number, from 1, and what the expression says of it.
-fn statement(table: &Table, types: &TypeRegistry, expression: &str) -> String {
+fn statement(table: &Table, expression: &str) -> String {
     let alias = escape_identifier(&table.name);
     let qualified = format!("{}.{alias}", escape_identifier(&table.schema));
     let populated = format!("pg_catalog.json_populate_record(null::{qualified}, _walcast._image::json) as {alias}");
@@ -221,8 +219,7 @@ fn statement(table: &Table, types: &TypeRegistry, expression: &str) -> String {
             let name = escape_identifier(&column.name);
             match &column.generated {
                 Some(generated) if is_computed(index) => {
-                    let sql_type = types.get(column.type_oid).map_or("text", |info| info.sql_name.as_str());
-                    format!("({})::{sql_type} as {name}", generated.expression)
+                    format!("({})::{} as {name}", generated.expression, generated.sql_type)
                 }
                 _ => format!("{alias}.{name}"),
             }

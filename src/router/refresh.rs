@@ -160,20 +160,23 @@ impl Refresh {
         }
     }
 
-    /// Waits, a bounded time, until the catalogue has been looked at anew from here on.
-    pub async fn now(&mut self) {
+    /// Waits, a bounded time, until the catalogue has been looked at anew from here on; whether it has.
+    pub async fn now(&mut self) -> bool {
         // The look that is under way may have begun too early, so the one after it counts.
         let wanted = self.looks.borrow().count + 2;
         let look = async {
             while self.looks.borrow_and_update().count < wanted {
                 self.wish.notify_one();
                 if self.looks.changed().await.is_err() {
-                    return;
+                    return false;
                 }
             }
+            true
         };
-        if timeout(NOW_LIMIT, look).await.is_err() {
+        let is_read = timeout(NOW_LIMIT, look).await.unwrap_or(false);
+        if !is_read {
             tracing::warn!("the catalogue could not be read in time; rows of tables it does not know stay hidden");
         }
+        is_read
     }
 }

@@ -4,22 +4,21 @@ use super::{
     Command, LaneConfig, SubscriptionKey,
     core::{Config, RouterCore},
     database_lane::lane,
-    image::agrees,
     refresh::Refresh,
     visible::wait_until_visible,
 };
 use crate::{
-    change::{Fragment, relation::Relation},
+    change::{Change, Fragment, relation::Relation},
     lsn::Lsn,
     metrics::Metrics,
     shutdown::Tasks,
     source::SourceState,
 };
 use deadpool_postgres::Pool;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 /// How often subscriptions of connections that ended without a word are taken out.
@@ -28,10 +27,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// get the greater share.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 /// How long the router waits until the transaction that altered a table is visible. Longer than that takes without
-/// synchronous replication; the rows of a table that is not known by then stay hidden.
+/// synchronous replication.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(2);
-/// Relations the catalogue was asked about and does not agree with: asked once each time the stream describes one.
-const KNOWN_DISAGREEMENTS: usize = 1024;
+/// How long nobody waits for the catalogue again after it could not be read.
+const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the router needs.
 pub struct Parts {
@@ -41,6 +40,8 @@ pub struct Parts {
     pub lane: LaneConfig,
     /// The lane's connections.
     pub pool: Pool,
+    /// A connection of the router's own, so that it never waits for the lane.
+    pub own_pool: Pool,
     /// The changes.
     pub fragments: mpsc::Receiver<Arc<Fragment>>,
     /// Where it says how far it is.
@@ -70,7 +71,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
     parts.tasks.spawn("database lane", lane_task.run());
     let mut core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
-    let mut disagreements: Vec<Arc<Relation>> = Vec::new();
+    let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let lagging = core.lagging();
@@ -83,7 +84,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         // Without a catalogue to go by the stream is held: nothing is lost by waiting.
         let is_fresh = parts.refresh.is_fresh();
         if let Some(fragment) = held.take_if(|_| is_fresh) {
-            agree(&mut core, &mut parts.refresh, &parts.pool, &mut disagreements, &fragment).await;
+            descriptions.agree(&mut core, &mut parts.refresh, &parts.own_pool, &fragment).await;
             if let Some(job) = core.route(&fragment) {
                 lane.offer(job);
             }
@@ -123,7 +124,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             () = lagging.notified() => core.notice_lagging(),
             () = looks.looked(), if !is_fresh => {}
             _ = catch_up.tick(), if is_fresh && core.has_behind() => {
-                for job in core.catch_up() {
+                for job in core.catch_up(lane.has_room()) {
                     lane.offer(job);
                 }
             }
@@ -149,34 +150,45 @@ fn execute(core: &mut RouterCore, command: Command) {
     }
 }
 
-/// A table the catalogue does not know as the stream describes it: the catalogue is read again before the change is
-/// judged, so that the first rows after an ALTER or CREATE are judged by the table they belong to. Bounded; what is
-/// still unknown then is hidden.
-async fn agree(
-    core: &mut RouterCore,
-    refresh: &mut Refresh,
-    pool: &Pool,
-    disagreements: &mut Vec<Arc<Relation>>,
-    fragment: &Fragment,
-) {
-    let mut last: Option<&Arc<Relation>> = None;
-    for change in &fragment.changes {
-        let relation = &change.relation;
-        if last.is_some_and(|last| Arc::ptr_eq(last, relation)) {
-            continue;
+/// The descriptions of tables the catalogue has been read behind.
+#[derive(Default)]
+struct Descriptions {
+    known: HashMap<u32, Arc<Relation>>,
+    failed: Option<Instant>,
+}
+
+impl Descriptions {
+    /// Postgres describes a table in the stream again behind whatever was done to it: its columns, grants, policies, the
+    /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
+    /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
+    /// their subscribers hear it.
+    async fn agree(&mut self, core: &mut RouterCore, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
+        let mut new: Vec<&Arc<Relation>> = Vec::new();
+        for Change { relation, .. } in &fragment.changes {
+            let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
+            if !is_known && !new.iter().any(|other| Arc::ptr_eq(other, relation)) {
+                new.push(relation);
+            }
         }
-        last = Some(relation);
-        let known = core.catalog().tables.get(&relation.oid).is_some_and(|table| agrees(table, relation));
-        if known || disagreements.iter().any(|seen| Arc::ptr_eq(seen, relation)) {
-            continue;
+        if new.is_empty() {
+            return;
         }
+        let may_ask = self.failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE);
         // The change's own transaction may be what altered the table, and not be visible yet.
-        wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await;
-        refresh.now().await;
-        core.set_catalog(refresh.catalog());
-        if disagreements.len() == KNOWN_DISAGREEMENTS {
-            disagreements.clear();
+        let is_read =
+            may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
+        if is_read {
+            core.set_catalog(refresh.catalog());
+            self.failed = None;
+            self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
+            return;
         }
-        disagreements.push(relation.clone());
+        if may_ask {
+            self.failed = Some(Instant::now());
+        }
+        for relation in new {
+            self.known.remove(&relation.oid);
+            core.lose(relation.oid);
+        }
     }
 }

@@ -76,6 +76,8 @@ struct Progress {
     next: Position,
     /// The end of the last transaction that went into the queue whole.
     queued: Lsn,
+    /// What the receiver said last of the stream before this one: it is no position of this one's log.
+    of_before: Lsn,
 }
 
 impl Walreceiver {
@@ -114,6 +116,20 @@ impl Walreceiver {
         self.state.send_modify(|state| state.streaming = false);
     }
 
+    /// Waits until the receiver has taken all that was queued, and said so; false when it is time to stop. Else what it
+    /// says of one stream later would be taken for a position of the next.
+    async fn is_handed_on(&self, queued: Lsn) -> bool {
+        let mut handed_on = self.handed_on.clone();
+        let taken = async {
+            let is_empty = self.fragments.reserve_many(self.fragments.max_capacity()).await.is_ok();
+            is_empty && handed_on.wait_for(|position| queued == Lsn::ZERO || *position == queued).await.is_ok()
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            taken = taken => taken,
+        }
+    }
+
     /// One connection; `Ok` when it ended because it was told to.
     async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<(), SourceError> {
         let started = match first {
@@ -127,7 +143,10 @@ impl Walreceiver {
         let begins = slot_is_new || progress.system != system;
         if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
-            *progress = Progress { system, ..Progress::default() };
+            if !self.is_handed_on(progress.queued).await {
+                return Ok(());
+            }
+            *progress = Progress { system, of_before: *self.handed_on.borrow(), ..Progress::default() };
         }
         tracing::info!(slot = self.config.slot, publication = self.config.publication, "replication started");
         self.state.send_modify(|state| {
@@ -265,7 +284,8 @@ impl Connection<'_> {
     /// Only what has been handed on is confirmed. With nothing undelivered that is all up to the last keepalive:
     /// otherwise a quiet publication on a busy database would hold its WAL for ever.
     fn status(&mut self, reply: bool) -> StatusUpdate {
-        let handed_on = *self.receiver.handed_on.borrow();
+        let handed_on = Some(*self.receiver.handed_on.borrow()).filter(|&position| position != self.progress.of_before);
+        let handed_on = handed_on.unwrap_or(Lsn::ZERO);
         let nothing_open = self.assembler.is_idle() && handed_on >= self.progress.queued;
         let reached = if nothing_open { self.kept_alive.max(handed_on) } else { handed_on };
         self.flushed = self.flushed.max(reached);

@@ -52,6 +52,47 @@ async fn a_restart_of_the_database_costs_a_client_nothing_but_time() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
+/// Another cluster in the place of the one before counts its log anew: what was handed on of the old log says nothing
+/// about the new one.
+#[tokio::test]
+async fn another_server_in_the_same_place_is_confirmed_no_position_of_the_one_before() {
+    let roles = "create role anon; create role authenticated; create role service_role bypassrls; create role walcast;";
+    let tables = format!("{roles} {} {}", super::setup::PRELUDE, items("docs"));
+    let cluster = start_cluster(new_directory(), None).await;
+    let (directory, port) = (cluster.directory().to_owned(), cluster.port());
+    let client = connect(&cluster.url("postgres")).await;
+    client.batch_execute(&tables).await.unwrap();
+    let server = Server::start_at(&cluster.url("postgres"), "walcast", &[]).await;
+    let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
+    for id in 1..=5 {
+        client.batch_execute("select pg_switch_wal()").await.unwrap();
+        client.batch_execute(&format!("insert into docs values ({id})")).await.unwrap();
+        assert_eq!(next(&mut socket).await, is("INSERT", id));
+    }
+    cluster.stop().await.unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+
+    let directory = new_directory();
+    let cluster = start_cluster(directory.clone(), Some(port)).await;
+    let client = connect(&cluster.url("postgres")).await;
+    client.batch_execute(&tables).await.unwrap();
+    wait_for_stream(&server).await;
+    socket.expect("the end of the old stream", |m| m.is(TOPIC, "phx_error")).await;
+    let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
+    for id in 1..=3 {
+        client.batch_execute(&format!("insert into docs values ({id})")).await.unwrap();
+        assert_eq!(next(&mut socket).await, is("INSERT", id));
+        let sql = "select confirmed_flush_lsn <= pg_current_wal_lsn(), active_pid from pg_replication_slots";
+        let row = client.query_one(sql, &[]).await.unwrap();
+        assert!(row.get::<_, bool>(0), "confirmed what is not there yet");
+        let kill = "select pg_terminate_backend($1)";
+        client.query(kill, &[&row.get::<_, Option<i32>>(1)]).await.unwrap();
+    }
+    drop(server);
+    cluster.stop().await.unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 #[tokio::test]
 async fn a_killed_walsender_loses_and_repeats_nothing() {
     let database = database(Postgres::default(), &items("docs")).await;

@@ -3,7 +3,9 @@
 
 mod decoding;
 mod faults;
+mod flips;
 mod lane;
 mod lane_edges;
+mod pressure;
 mod session;
 mod setup;

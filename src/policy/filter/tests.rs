@@ -60,7 +60,8 @@ fn table() -> Table {
         column("total", 23, Collation::None),
         column("hidden", 23, Collation::None),
     ];
-    columns[14].generated = Some(Generated { expression: "n + 1".to_owned(), reads: vec![0] });
+    columns[14].generated =
+        Some(Generated { expression: "n + 1".to_owned(), sql_type: "integer".to_owned(), reads: vec![0] });
     Table {
         oid: 1,
         schema: "public".to_owned(),
