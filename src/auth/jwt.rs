@@ -112,7 +112,7 @@ impl Checker {
     fn check_claims(&self, claims: Map<String, Value>, now: i64) -> Result<Claims, TokenError> {
         let role = claims.get("role").and_then(Value::as_str).ok_or(TokenError::MissingClaims)?;
         let expires_at = claims.get("exp").and_then(seconds).ok_or(TokenError::MissingClaims)?;
-        match now - expires_at {
+        match now.saturating_sub(expires_at) {
             0 => return Err(TokenError::ExpiresNow),
             late if late > 0 => return Err(TokenError::Expired { seconds_ago: late }),
             _ => {}
@@ -187,11 +187,13 @@ mod tests {
 
     #[test]
     fn expiry_has_no_leeway() {
+        let ancient = token(json!({"role": "anon", "exp": i64::MIN}));
         let token = token(json!({"role": "anon", "exp": 100}));
         assert!(verifier().verify(&token, 99).is_ok());
         assert_eq!(verifier().verify(&token, 100).unwrap_err(), TokenError::ExpiresNow);
         let expired = verifier().verify(&token, 107).unwrap_err();
         assert_eq!(expired.to_string(), "Token has expired 7 seconds ago");
+        assert!(matches!(verifier().verify(&ancient, 1).unwrap_err(), TokenError::Expired { .. }));
     }
 
     #[test]

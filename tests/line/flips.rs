@@ -8,8 +8,10 @@ use crate::support::{
     server::Server,
     socket::Socket,
     token::{ALICE, alice, anon},
+    wait::until,
 };
 use serde_json::json;
+use std::time::Duration;
 
 const TOPIC: &str = "realtime:line";
 
@@ -132,4 +134,27 @@ async fn the_most_talkative_log_has_neither_rows_nor_claims() {
             panic!("{secret} in {line}");
         }
     }
+}
+
+/// Sessions that make temporary tables all the time are no reason to read the catalogue, and compile every
+/// subscription, twice a second.
+#[tokio::test]
+async fn a_temporary_table_does_not_have_the_catalogue_read() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let server = Server::start(&database, &[]).await;
+    wait_for_stream(&server).await;
+    let reads = || server.log().iter().filter(|line| line.contains("catalogue read")).count();
+    let client = database.connect().await;
+    // Other tests change roles, which belong to all databases: one quiet round is proof enough.
+    until(Duration::from_secs(30), async || {
+        let before = reads();
+        client.batch_execute("drop table if exists scratch; create temporary table scratch (n int)").await.unwrap();
+        // Longer than two looks at the version.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        reads() == before
+    })
+    .await;
+    let before = reads();
+    client.batch_execute("create type mood as enum ('good')").await.unwrap();
+    until(Duration::from_secs(5), async || reads() > before).await;
 }
