@@ -64,6 +64,9 @@ pub async fn start(arguments: &DevArgs) -> anyhow::Result<Running> {
     let cluster = start_cluster(arguments, &data.join("postgres")).await?;
     let superuser = Target::parse(&cluster.url("postgres"))?;
     let mut client = superuser.connect("walcast dev").await?;
+    if cluster.is_reused() && is_served(&client).await? {
+        anyhow::bail!("`walcast dev` runs on these data already; stop it, or name another directory with --data");
+    }
     let is_new = make_role(&client, cluster.password()).await?;
     let report = migrate::migrate(&mut client, true).await.context("cannot set up the database")?;
     if let Some(sql) = report.least_privilege_sql() {
@@ -118,7 +121,21 @@ async fn start_cluster(arguments: &DevArgs, directory: &Path) -> anyhow::Result<
     let binaries = Binaries::find(&search).await?;
     let mut options = ClusterOptions::new(binaries, directory);
     options.port = Some(arguments.postgres_port.unwrap_or(POSTGRES_PORT));
-    Ok(Cluster::start(options).await?)
+    let cluster = Cluster::start(options).await?;
+    match arguments.postgres_port {
+        Some(wanted) if wanted != cluster.port() => {
+            let port = cluster.port();
+            cluster.stop().await.context("cannot stop Postgres")?;
+            anyhow::bail!("Postgres could not have port {wanted}, only {port}; choose another with --postgres-port")
+        }
+        _ => Ok(cluster),
+    }
+}
+
+/// Whether a server reads the slot: a second one would get no changes.
+async fn is_served(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let sql = "select from pg_catalog.pg_replication_slots where slot_name = 'walcast' and active";
+    Ok(client.query_opt(sql, &[]).await?.is_some())
 }
 
 /// The role the server runs as; whether it was made now. Only here somebody knows a password for it.

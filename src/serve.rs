@@ -19,7 +19,6 @@ use crate::{
     shutdown::Tasks,
     source::{SourceState, slot_task::Walreceiver},
 };
-use anyhow::Context;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -61,7 +60,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let target = config.target.clone();
     let (host, port) = &config.address;
     let listener =
-        TcpListener::bind((host.as_str(), *port)).await.with_context(|| format!("cannot listen on {host}:{port}"))?;
+        TcpListener::bind((host.as_str(), *port)).await.map_err(|error| cannot_listen(host, *port, &error))?;
     let address = listener.local_addr()?;
     let (refresh, refresher) = Refresher::start(&target, &config.slot.publication).await?;
 
@@ -130,6 +129,16 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     doors.spawn("accept", accept(listener, routes, doors.clone(), accepting.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     Ok(Running { address, doors, stream, router: router_tasks, accepting })
+}
+
+/// The refusal with what to do about it.
+fn cannot_listen(host: &str, port: u16, error: &std::io::Error) -> anyhow::Error {
+    let fix = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --port (PORT)",
+        std::io::ErrorKind::PermissionDenied => "choose a port from 1024 on with --port (PORT)",
+        _ => "choose an address of this machine with --host (HOST)",
+    };
+    anyhow::anyhow!("cannot listen on {host}:{port}: {error}; {fix}")
 }
 
 impl Running {

@@ -25,11 +25,12 @@ const AUTH_FUNCTIONS: [(&str, &str); 4] = [
 pub(super) fn findings(server: &Server) -> Vec<Finding> {
     let mut findings = vec![version(server), wal_level(server)];
     findings.extend(recovery(server));
-    findings.extend([replication(server), login(server), slots(server), senders(server)]);
+    findings.extend([replication(server), slots(server), senders(server)]);
     findings.extend([slot(server), keep_size(server)]);
     findings.extend(publication(server));
+    // In the order in which their SQL runs: what grants roles comes after what makes them.
     findings.extend(roles(server));
-    findings.push(auth_functions(server));
+    findings.extend([auth_functions(server), login(server)]);
     findings
 }
 
@@ -178,11 +179,6 @@ fn publication(server: &Server) -> Vec<Finding> {
 
 fn roles(server: &Server) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if server.claimable.is_empty() {
-        let meaning = "no role is granted to it that a token could name: every client is refused";
-        let grant = format!("grant anon, authenticated, service_role to {};", server.login);
-        findings.push(Finding::error("claimable_roles", &server.login, meaning).with_fix(grant));
-    }
     for (role, create) in ROLES {
         let grant = format!("grant {role} to {};", server.login);
         findings.push(if server.claimable.iter().any(|name| name == role) {
@@ -194,6 +190,11 @@ fn roles(server: &Server) -> Vec<Finding> {
             let meaning = "does not exist: its tokens are refused; `walcast migrate` makes it";
             Finding::warning("role", role, meaning).with_fix(format!("{}\n{grant}", statements(create)))
         });
+    }
+    if server.claimable.is_empty() {
+        let meaning = "no role is granted to it that a token could name: every client is refused";
+        let grant = format!("grant anon, authenticated, service_role to {};", server.login);
+        findings.push(Finding::error("claimable_roles", &server.login, meaning).with_fix(grant));
     }
     findings
 }

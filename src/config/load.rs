@@ -164,15 +164,21 @@ impl Settings {
     }
 }
 
-/// The parser's message and the number of the line, but not the line itself.
+/// The parser's message and the number of the line, but neither the line nor the value itself.
 fn without_lines(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
+    // "invalid type: integer `12345`, expected a string": the value may be a secret.
+    let message = match error.message().split_once(", expected ") {
+        Some((what, expected)) if what.starts_with("invalid type") || what.starts_with("invalid value") => {
+            format!("the value does not fit, expected {expected}")
+        }
+        _ => error.message().to_owned(),
+    };
     match error.span() {
         Some(span) => {
             let line = text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
             format!("line {line}: {message}")
         }
-        None => message.to_owned(),
+        None => message,
     }
 }
 
@@ -185,4 +191,20 @@ pub fn check_environment(variables: impl IntoIterator<Item = OsString>, known: &
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, without_lines};
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_repeated() {
+        for text in
+            ["slot = 'a'\njwt_secret = 4711", "port = 'x'\nport = '4711'", "\nport = '4711'", "\nport = 4711000"]
+        {
+            let error = toml::from_str::<Settings>(text).err().unwrap();
+            let said = without_lines(text, &error);
+            assert!(said.starts_with("line 2: ") && !said.contains("4711"), "{said}");
+        }
+    }
 }

@@ -7,7 +7,10 @@ use super::tls::{self, TlsError, Verification};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio_postgres::{Client, Config, config::SslMode};
+use tokio_postgres::{
+    Client, Config,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How values are written, whatever the server's or the role's defaults are: what the stream carries and what filters
@@ -70,12 +73,15 @@ impl Target {
                 "it names no user; write postgresql://user:password@host:5432/database".into(),
             ));
         }
+        // The first `@` ends the password, and what follows would be repeated as the host.
+        let holds_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if config.get_hosts().iter().any(holds_at) {
+            return Err(ConnectError::Url("its host holds an `@`; write an `@` of the password as %40".into()));
+        }
         let verification = own.apply(&mut config)?;
         // As libpq does: a Unix socket knows no TLS, whatever `sslmode` says.
         #[cfg(unix)]
-        if config.get_hostaddrs().is_empty()
-            && config.get_hosts().iter().all(|host| matches!(host, tokio_postgres::config::Host::Unix(_)))
-        {
+        if config.get_hostaddrs().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
             config.ssl_mode(SslMode::Disable);
         }
         if config.get_connect_timeout().is_none() {
@@ -88,9 +94,9 @@ impl Target {
     /// Host and port for messages; never the user, never the password.
     pub fn address(&self) -> String {
         let host = match self.config.get_hosts().first() {
-            Some(tokio_postgres::config::Host::Tcp(name)) => name.clone(),
+            Some(Host::Tcp(name)) => name.clone(),
             #[cfg(unix)]
-            Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+            Some(Host::Unix(path)) => path.display().to_string(),
             None => self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
         };
         format!("{host}:{}", self.config.get_ports().first().copied().unwrap_or(5432))
@@ -295,6 +301,7 @@ mod tests {
             ("sesame", "neither a URL"),
             ("host=h user=u password='sesame", "not closed"),
             ("postgres://h/d", "no user"),
+            ("postgres://u:open@sesame@h/d", "%40"),
         ] {
             let error = describe(&Target::parse(text).err().unwrap());
             assert!(error.contains(why), "{text}: {error}");
