@@ -132,7 +132,7 @@ async fn run_migrations(arguments: MigrateArgs) -> anyhow::Result<ExitCode> {
         "no database URL; set MIGRATE_DATABASE_URL or DATABASE_URL, for example \
          postgresql://postgres:password@127.0.0.1:5432/postgres",
     )?;
-    let mut client = Target::parse(&url)?.connect("walcast migrate").await?;
+    let mut client = check::connect(&Target::parse(&url)?, "walcast migrate").await?;
     let report = migrate::migrate(&mut client, arguments.demo).await?;
     say(&report);
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

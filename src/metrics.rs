@@ -36,6 +36,8 @@ pub struct Metrics {
     pub lags: Counter,
     /// Subscriptions told that changes are lost to them, because the backlog was too short or the database gone.
     pub gaps: Counter,
+    /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
+    pub mute_subscriptions: Counter,
     /// Frames of clients that could not be understood.
     pub malformed_frames: Counter,
     /// Connections ended because the client did not keep up.
@@ -53,6 +55,7 @@ impl Metrics {
             ("hidden_error_total", self.hidden_error.get()),
             ("lags_total", self.lags.get()),
             ("gaps_total", self.gaps.get()),
+            ("mute_subscriptions_total", self.mute_subscriptions.get()),
             ("malformed_frames_total", self.malformed_frames.get()),
             ("slow_clients_total", self.slow_clients.get()),
         ]

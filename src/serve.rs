@@ -98,6 +98,11 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     };
     stream.spawn("walreceiver", walreceiver.run());
 
+    for (_, role) in &config.auth.api_keys {
+        if !refresh.catalog().is_claimable(role) {
+            tracing::warn!(role, "an API key stands for a role that is not granted to this server's login");
+        }
+    }
     let verifier = Verifier::new(&config.auth);
     let rpc = Rpc {
         pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,

@@ -103,8 +103,8 @@ pub(super) struct Policy {
 }
 
 /// A connection, or why there is none and what to do.
-pub(super) async fn connect(target: &Target) -> Result<Client, CheckError> {
-    target.connect("walcast check").await.map_err(|error| {
+pub(crate) async fn connect(target: &Target, application: &str) -> Result<Client, CheckError> {
+    target.connect(application).await.map_err(|error| {
         let code = match &error {
             ConnectError::Connect { source, .. } => source.code(),
             _ => None,

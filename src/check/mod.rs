@@ -10,6 +10,7 @@ mod schemas;
 mod server;
 mod tables;
 
+pub(crate) use facts::connect;
 pub use preflight::{Unsuitable, preflight, preflight_stream};
 
 use crate::{
@@ -150,7 +151,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Looks at everything.
 pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<Vec<Finding>, CheckError> {
-    let mut client = facts::connect(target).await?;
+    let mut client = facts::connect(target, "walcast check").await?;
     let server = facts::server(&client, publication, slot).await?;
     let mut findings = server::findings(&server);
     if server.version_number < preflight::OLDEST {

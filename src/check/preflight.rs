@@ -46,7 +46,7 @@ pub enum Unsuitable {
 
 /// Whether this database can be served from, as far as that is certain.
 pub async fn preflight(target: &Target, publication: &str, slot: &str) -> Result<(), CheckError> {
-    let server = facts::server(&facts::connect(target).await?, publication, slot).await?;
+    let server = facts::server(&facts::connect(target, "walcast check").await?, publication, slot).await?;
     can_stream(&server)?;
     if server.claimable.is_empty() {
         return Err(Unsuitable::NoRole(server.login).into());
@@ -59,7 +59,7 @@ pub async fn preflight(target: &Target, publication: &str, slot: &str) -> Result
 
 /// Whether a temporary slot of this publication can be read, as far as that is certain.
 pub async fn preflight_stream(target: &Target, publication: &str) -> Result<(), CheckError> {
-    let server = facts::server(&facts::connect(target).await?, publication, "").await?;
+    let server = facts::server(&facts::connect(target, "walcast check").await?, publication, "").await?;
     Ok(can_stream(&server)?)
 }
 

@@ -122,13 +122,14 @@ impl Settings {
                 connect_error_delay: milliseconds(self.connect_error_delay_ms, 2000),
                 idle_timeout: milliseconds(self.idle_timeout_ms, 60_000),
                 write_timeout: milliseconds(self.write_timeout_ms, 20_000),
-                max_frame_bytes: self.max_frame_bytes.unwrap_or(5_000_000),
-                max_connections: self.max_connections.unwrap_or(16_384),
-                outbox_frames: self.outbox_frames.unwrap_or(4096),
-                outbox_bytes: self.outbox_bytes.unwrap_or(1024 * 1024),
+                max_frame_bytes: at_least_one("max_frame_bytes", self.max_frame_bytes.unwrap_or(5_000_000))?,
+                max_connections: at_least_one("max_connections", self.max_connections.unwrap_or(16_384))?,
+                outbox_frames: at_least_one("outbox_frames", self.outbox_frames.unwrap_or(4096))?,
+                outbox_bytes: at_least_one("outbox_bytes", self.outbox_bytes.unwrap_or(1024 * 1024))?,
                 session: Arc::new(session::Config {
-                    max_channels: self.max_channels_per_client.unwrap_or(100),
+                    max_channels: at_least_one("max_channels_per_client", self.max_channels_per_client.unwrap_or(100))?,
                     max_bindings: 1000,
+                    max_patterns: 20,
                     join_error_delay: milliseconds(self.join_error_delay_ms, 5000),
                 }),
             },
@@ -136,8 +137,12 @@ impl Settings {
     }
 }
 
-fn at_least_one(setting: &'static str, value: u16) -> Result<u16, ConfigError> {
-    if value == 0 { Err(ConfigError::Value { setting, why: "it must be at least 1".to_owned() }) } else { Ok(value) }
+fn at_least_one<T: Default + PartialEq>(setting: &'static str, value: T) -> Result<T, ConfigError> {
+    if value == T::default() {
+        Err(ConfigError::Value { setting, why: "it must be at least 1".to_owned() })
+    } else {
+        Ok(value)
+    }
 }
 
 /// `key=role,key=role`. Keys are secrets: they are not repeated in errors.
@@ -151,4 +156,50 @@ fn api_keys(text: Option<&str>) -> Result<Vec<(String, String)>, ConfigError> {
         }),
     };
     entries.enumerate().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            database_url: Some("postgresql://u@127.0.0.1/d".to_owned()),
+            jwt_secret: Some("a secret".to_owned()),
+            ..Settings::default()
+        }
+    }
+
+    fn refusal(settings: &Settings) -> String {
+        settings.serve().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_two_settings_without_a_default_are_asked_for_with_the_fix() {
+        assert!(settings().serve().is_ok());
+        assert!(refusal(&Settings { database_url: None, ..settings() }).contains("set DATABASE_URL"));
+        assert!(refusal(&Settings { jwt_secret: Some(String::new()), ..settings() }).contains("set JWT_SECRET"));
+    }
+
+    #[test]
+    fn a_limit_of_zero_would_serve_nobody_and_is_refused_by_name() {
+        for (name, settings) in [
+            ("max_connections", Settings { max_connections: Some(0), ..settings() }),
+            ("max_channels_per_client", Settings { max_channels_per_client: Some(0), ..settings() }),
+            ("max_frame_bytes", Settings { max_frame_bytes: Some(0), ..settings() }),
+            ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
+            ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
+            ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
+        ] {
+            assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));
+        }
+    }
+
+    #[test]
+    fn names_and_keys_that_cannot_be_used_are_refused_without_repeating_a_key() {
+        assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
+        assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
+        let error = refusal(&Settings { api_keys: Some("sb_a=anon,sb_sesame".to_owned()), ..settings() });
+        assert!(error.contains("entry 2") && !error.contains("sesame"), "{error}");
+    }
 }

@@ -17,6 +17,8 @@ pub const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels"
 pub const PRIVATE_NOT_BOOLEAN: &str = "InvalidJoinPayload: `private` must be true or false";
 /// More bindings than one join may have.
 pub const TOO_MANY_BINDINGS: &str = "InvalidJoinPayload: too many `postgres_changes` bindings";
+/// More regular expressions than the filters of one socket may have.
+pub const TOO_MANY_PATTERNS: &str = "InvalidJoinPayload: too many `match` and `imatch` filters on this connection";
 /// The subscription is active.
 pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
 /// The server ends; the socket is closed behind it.

@@ -24,7 +24,7 @@ use crate::{
 };
 use slab::Slab;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 use tokio::sync::Notify;
@@ -45,6 +45,9 @@ const CATCH_UP_CHANGES: usize = 4096;
 /// Of these, for one subscription.
 const SLICE_CHANGES: usize = 512;
 
+/// Roles and tables the log names at most between two catalogues.
+const KNOWN_MUTE: usize = 1000;
+
 struct Active {
     subscription: Subscription,
     compiled: Compiled,
@@ -64,6 +67,8 @@ pub(super) struct RouterCore {
     behind: VecDeque<usize>,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
+    /// Roles and tables of which the log has said that subscriptions get nothing.
+    known_mute: HashSet<(Arc<str>, String)>,
     /// The commit of a transaction of which a part has been routed, and the rest is to come.
     open: Option<Lsn>,
 }
@@ -79,6 +84,7 @@ impl RouterCore {
             index: SubscriptionIndex::default(),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
+            known_mute: HashSet::new(),
             open: None,
         }
     }
@@ -119,8 +125,17 @@ impl RouterCore {
     }
 
     /// Puts a compiled subscription in the place of the one before, and tells its client what is new about it.
-    fn install(&mut self, key: usize, mut compiled: Compiled, is_fresh: bool) {
+    fn install(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
         self.leave(key);
+        self.exchange(key, compiled, is_fresh);
+        self.enter(key);
+    }
+
+    /// The same while the subscription is not in the index.
+    fn exchange(&mut self, key: usize, mut compiled: Compiled, is_fresh: bool) {
+        if is_fresh {
+            self.note_mute(&self.active[key].subscription.claims.role.clone(), &compiled);
+        }
         let active = &mut self.active[key];
         // Once in the database lane, always there: what is on its way in it must not be overtaken.
         compiled.needs_database |= active.compiled.needs_database;
@@ -134,7 +149,16 @@ impl RouterCore {
         if active.compiled.working > 0 && (is_fresh || recovered) {
             member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
         }
-        self.enter(key);
+    }
+
+    /// "No error, no event": the client is told nothing, as by the server we replace, but the operator can find out.
+    fn note_mute(&mut self, role: &Arc<str>, compiled: &Compiled) {
+        self.metrics.mute_subscriptions.add(compiled.mute.len());
+        for (table, why) in &compiled.mute {
+            if self.known_mute.len() < KNOWN_MUTE && self.known_mute.insert((role.clone(), table.clone())) {
+                tracing::info!(%role, table, why, "a subscription gets nothing of a table");
+            }
+        }
     }
 
     /// Gives a subscription other claims, from the next change on.
@@ -197,10 +221,14 @@ impl RouterCore {
             return;
         }
         self.catalog = catalog;
+        // Made anew as a whole: taking out one subscription after the other would look through all of them each time.
+        self.index = SubscriptionIndex::default();
+        self.known_mute.clear();
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
             let compiled = compile_of(&self.active[key].subscription, &self.catalog);
-            self.install(key, compiled, false);
+            self.exchange(key, compiled, false);
+            self.enter(key);
         }
     }
 

@@ -36,6 +36,8 @@ const FLIGHT_ATTEMPTS: u32 = 3;
 /// How long a transaction whose commit has arrived may stay invisible to new snapshots before its rows are hidden.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a statement of a filter may take at most: a pattern can be made to take for ever.
+const FILTER_TIMEOUT: Duration = Duration::from_millis(250);
 /// A subscriber whose policy ran into the time limit is not asked about for this long, so that he cannot hold up the
 /// others again and again. His rows are hidden meanwhile.
 const SLOW_PAUSE: Duration = Duration::from_secs(10);
@@ -326,7 +328,7 @@ impl Asker {
     ) -> Result<Vec<Verdict>, tokio_postgres::Error> {
         let settings = client.prepare_cached(SETTINGS).await?;
         let text = text(group);
-        let statement_timeout = self.config.statement_timeout.as_millis().to_string();
+        let statement_timeout = self.statement_timeout(group).as_millis().to_string();
         let claims = group.key.claims.as_deref().unwrap_or("");
         let role = &*group.key.role;
         let setting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &statement_timeout];
@@ -385,6 +387,14 @@ impl Asker {
         self.config.statement_timeout * 2 + Duration::from_secs(1)
     }
 
+    /// A filter is the subscriber's own text and gets less time than the owner's policy.
+    fn statement_timeout(&self, group: &Group) -> Duration {
+        match group.key.claims {
+            Some(_) => self.config.statement_timeout,
+            None => self.config.statement_timeout.min(FILTER_TIMEOUT),
+        }
+    }
+
     fn analysis(&self, statement: &Arc<str>) -> Analysis {
         let known = self.under_role.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(statement) { Analysis::UnderRole } else { Analysis::UnderLogin }
@@ -437,6 +447,6 @@ fn is_fault(error: &tokio_postgres::Error) -> bool {
 /// Failures of the server or the connection, not of the expression: classes 08, 53, 57 (but a cancelled statement is
 /// the expression's own) and 58.
 fn is_of_the_server(code: &SqlState) -> bool {
-    let class = &code.code()[..2];
+    let class = code.code().get(..2).unwrap_or_default();
     *code != SqlState::QUERY_CANCELED && matches!(class, "08" | "53" | "57" | "58")
 }

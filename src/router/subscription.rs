@@ -108,6 +108,8 @@ pub(super) struct Compiled {
     pub(super) errors: Vec<String>,
     /// Bindings with which nothing is wrong.
     pub(super) working: usize,
+    /// Tables that were named and of which the role can get nothing, and why: the silence nobody understands.
+    pub(super) mute: Vec<(String, &'static str)>,
     /// Whether some of it can only be decided by the database: then all of the subscription goes that way, so that
     /// its order holds.
     pub(super) needs_database: bool,
@@ -137,7 +139,8 @@ pub(super) fn compile(bindings: &[Binding], role: &str, casts: &CastValues, cata
             match compile_binding(binding.id, request, table, role, casts, catalog) {
                 Ok(Some(compiled)) => by_table.entry(table.oid).or_default().push(Arc::new(compiled)),
                 // A role that may read nothing of the table hears nothing of it.
-                Ok(None) => {}
+                Ok(None) if request.table == WILDCARD => {}
+                Ok(None) => compiled.mute.push((table.name.clone(), "the role may SELECT no column of it")),
                 Err(error) => note(&mut compiled.errors, request.refused(&error)),
             }
         }
@@ -150,6 +153,9 @@ pub(super) fn compile(bindings: &[Binding], role: &str, casts: &CastValues, cata
         let Some(table) = catalog.tables.get(&oid) else { continue };
         let rows = catalog.access(table, role).map(|access| access.rows.clone()).unwrap_or_default();
         let filter_asks = bindings.iter().any(|binding| binding.filter.database_sql(1).is_some());
+        if matches!(rows, RowRule::None) {
+            compiled.mute.push((table.name.clone(), "no policy of it lets the role see a row"));
+        }
         compiled.needs_database |= filter_asks || matches!(rows, RowRule::Database(_));
         compiled.tables.insert(oid, Arc::new(TableSubscription { table: table.clone(), rows, bindings }));
     }

@@ -1,6 +1,9 @@
 //! The bindings of a join: read, numbered, and echoed as the client wrote them (protocol reference, section 3.5).
 
-use crate::policy::binding::{Binding, BindingRequest};
+use crate::policy::{
+    binding::{Binding, BindingRequest},
+    filter::Operator,
+};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -21,6 +24,13 @@ pub(super) fn read(list: &[Value]) -> (Vec<Binding>, String) {
         echo.push(Value::Object(echoed));
     }
     (bindings, Value::Array(echo).to_string())
+}
+
+/// How many regular expressions the bindings' filters have.
+pub(super) fn patterns(bindings: &[Binding]) -> usize {
+    let requests = bindings.iter().filter_map(|binding| binding.request.as_ref().ok());
+    let operators = requests.flat_map(|request| &request.conditions).map(|condition| condition.operator);
+    operators.filter(|operator| matches!(operator, Operator::Match | Operator::Imatch)).count()
 }
 
 /// A number made of what the binding says, so that it is the same for every join; equal bindings share it, and two
@@ -67,5 +77,15 @@ mod tests {
         let (a, b) = (json!({"table": "a"}), json!({"table": "b"}));
         let id = number(a.as_object().unwrap(), &[]);
         assert_ne!(number(a.as_object().unwrap(), &[(id, b.as_object().unwrap())]), id);
+    }
+
+    #[test]
+    fn regular_expressions_are_counted_and_other_filters_are_not() {
+        let list = [
+            json!({"table": "a", "filter": "x=match.^a,y=not.imatch.b$,z=eq.1"}),
+            json!({"table": "a", "filter": "x=like.a%"}),
+            json!({"table": "a", "filter": "nonsense"}),
+        ];
+        assert_eq!(patterns(&read(&list).0), 2);
     }
 }

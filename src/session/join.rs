@@ -66,6 +66,11 @@ impl Session {
             return Err(refusal::TOO_MANY_BINDINGS.to_owned());
         }
         let (bindings, echo) = binding_list::read(&list);
+        let patterns = binding_list::patterns(&bindings);
+        let others: usize = self.channels.values().map(|channel| channel.patterns).sum();
+        if patterns > 0 && patterns + others > self.config.max_patterns {
+            return Err(refusal::TOO_MANY_PATTERNS.to_owned());
+        }
         let response = format!(r#"{{"postgres_changes":{echo}}}"#);
         let reply = self.codec.reply(&Reply {
             join_ref: &push.join_ref,
@@ -85,6 +90,7 @@ impl Session {
             claims: claims.clone(),
             member: member.clone(),
             has_bindings: !bindings.is_empty(),
+            patterns,
         };
         self.channels.insert(topic.to_owned(), channel);
         if bindings.is_empty() {

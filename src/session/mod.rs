@@ -29,6 +29,8 @@ pub struct Config {
     pub max_channels: usize,
     /// Bindings one join may have.
     pub max_bindings: usize,
+    /// Regular expressions in the filters of one socket. Postgres evaluates them, and one can take long.
+    pub max_patterns: usize,
     /// How long the refusal of a join is held back, against storms of rejoins.
     pub join_error_delay: Duration,
 }
@@ -90,6 +92,8 @@ struct Channel {
     claims: Claims,
     member: Arc<Member>,
     has_bindings: bool,
+    /// Regular expressions in its filters.
+    patterns: usize,
 }
 
 /// The state of one connection.

@@ -11,6 +11,7 @@ use crate::{
     },
 };
 use postgres_protocol::escape::escape_literal;
+use std::time::Duration;
 
 /// Which slot of which publication.
 #[derive(Clone, Debug)]
@@ -117,6 +118,8 @@ pub struct Started {
     pub slot_is_new: bool,
     /// What the slot has confirmed already: a status update must not fall behind it.
     pub confirmed: Lsn,
+    /// Silence for which the server takes a reader for gone; none when it never does.
+    pub sender_timeout: Option<Duration>,
 }
 
 /// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is.
@@ -128,6 +131,10 @@ pub async fn start(target: &Target, config: &Config) -> Result<Started, SourceEr
     if found.is_empty() {
         return Err(SourceError::NoPublication(config.publication.clone()));
     }
+    let timeout = session.query("select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'").await?;
+    let timeout = timeout.first().and_then(|row| row.first().cloned().flatten());
+    let sender_timeout =
+        timeout.and_then(|text| text.parse().ok()).filter(|&setting| setting > 0).map(Duration::from_millis);
     let identity = session.query("IDENTIFY_SYSTEM").await?;
     let cell = |index: usize| identity.first().and_then(|row| row.get(index).cloned().flatten()).unwrap_or_default();
     let system = format!("{}/{}", cell(0), cell(1));
@@ -141,7 +148,7 @@ pub async fn start(target: &Target, config: &Config) -> Result<Started, SourceEr
         }
     };
     let stream = session.start(&config.slot, &[&config.publication], Lsn::ZERO).await?;
-    Ok(Started { stream, system, slot_is_new: existing.is_none(), confirmed })
+    Ok(Started { stream, system, slot_is_new: existing.is_none(), confirmed, sender_timeout })
 }
 
 /// What the slot has confirmed; none when there is no such slot.

@@ -37,7 +37,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A status update goes out this often: well below `wal_sender_timeout` (60 s by default), and often enough that a
+/// A status update goes out this often, or at a third of `wal_sender_timeout` where that is less: often enough that a
 /// restart resends little.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Every status update asks for an answer once the server has been silent for this long ...
@@ -139,7 +139,7 @@ impl Walreceiver {
                 started = slot::start(&self.target, &self.config) => started?,
             },
         };
-        let Started { stream, system, slot_is_new, confirmed } = started;
+        let Started { stream, system, slot_is_new, confirmed, sender_timeout } = started;
         let begins = slot_is_new || progress.system != system;
         if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
@@ -163,7 +163,7 @@ impl Walreceiver {
             flushed: confirmed,
             heard: Instant::now(),
         };
-        let result = connection.run().await;
+        let result = connection.run(status_interval(sender_timeout)).await;
         if result.is_ok() {
             let update = connection.status(false);
             let finish = connection.stream.finish(update);
@@ -188,8 +188,8 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self) -> Result<(), SourceError> {
-        let mut timer = interval(STATUS_INTERVAL);
+    async fn run(&mut self, status_interval: Duration) -> Result<(), SourceError> {
+        let mut timer = interval(status_interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -292,6 +292,11 @@ impl Connection<'_> {
         let written = self.kept_alive.max(self.progress.queued).max(self.flushed);
         StatusUpdate { written, flushed: self.flushed, clock: postgres_clock(), reply }
     }
+}
+
+fn status_interval(sender_timeout: Option<Duration>) -> Duration {
+    let third = sender_timeout.map_or(STATUS_INTERVAL, |timeout| timeout / 3);
+    third.clamp(Duration::from_millis(10), STATUS_INTERVAL)
 }
 
 /// Microseconds since 2000-01-01 UTC.
