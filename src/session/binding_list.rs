@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn regular_expressions_are_counted_and_other_filters_are_not() {
         let list = [
-            json!({"table": "a", "filter": "x=match.^a,y=not.imatch.b$,z=eq.1"}),
-            json!({"table": "a", "filter": "x=like.a%"}),
-            json!({"table": "a", "filter": "nonsense"}),
+            json!({"schema": "s", "table": "a", "filter": "x=match.^a,y=not.imatch.b$,z=eq.1"}),
+            json!({"schema": "s", "table": "a", "filter": "x=like.a%"}),
+            json!({"schema": "s", "table": "a", "filter": "nonsense"}),
         ];
         assert_eq!(patterns(&read(&list).0), 2);
     }
