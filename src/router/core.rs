@@ -5,6 +5,7 @@
 //! the client is told.
 
 use super::{
+    SubscriptionKey,
     backlog::Backlog,
     image::{Image, column_map, judged_image},
     index::SubscriptionIndex,
@@ -49,6 +50,8 @@ const SLICE_CHANGES: usize = 512;
 const KNOWN_MUTE: usize = 1000;
 
 struct Active {
+    /// Tells it from the one that had its place before.
+    number: u64,
     subscription: Subscription,
     compiled: Compiled,
     generation: Generation,
@@ -61,6 +64,7 @@ pub(super) struct RouterCore {
     metrics: Arc<Metrics>,
     catalog: Arc<Catalog>,
     active: Slab<Active>,
+    next_number: u64,
     index: SubscriptionIndex,
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first.
@@ -81,6 +85,7 @@ impl RouterCore {
             metrics,
             catalog,
             active: Slab::new(),
+            next_number: 0,
             index: SubscriptionIndex::default(),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
@@ -102,7 +107,7 @@ impl RouterCore {
     /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others
     /// are active; then it is entered. A join that waits and has a binding that cannot work is refused with the reason.
     /// Of a transaction that is being routed it gets nothing: half of one would be worse, and nobody waits for its end.
-    pub(super) fn subscribe(&mut self, mut subscription: Subscription) -> Result<usize, String> {
+    pub(super) fn subscribe(&mut self, mut subscription: Subscription) -> Result<SubscriptionKey, String> {
         let compiled = compile_of(&subscription, &self.catalog);
         if let Some(reply) = subscription.held_reply.take() {
             if let Some(error) = compiled.errors.first() {
@@ -114,14 +119,22 @@ impl RouterCore {
             subscription.start = subscription.start.max(Lsn(open.0 + 1));
         }
         subscription.member.wake_on_lag(self.lagging.clone());
-        let key = self.active.insert(Active {
+        let number = self.next_number;
+        self.next_number += 1;
+        let place = self.active.insert(Active {
+            number,
             subscription,
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
         });
-        self.install(key, compiled, true);
-        Ok(key)
+        self.install(place, compiled, true);
+        Ok(SubscriptionKey { place, number })
+    }
+
+    /// The place of a subscription, while it is there.
+    fn place(&self, key: SubscriptionKey) -> Option<usize> {
+        self.active.get(key.place).filter(|active| active.number == key.number).map(|_| key.place)
     }
 
     /// Puts a compiled subscription in the place of the one before, and tells its client what is new about it.
@@ -162,20 +175,23 @@ impl RouterCore {
     }
 
     /// Gives a subscription other claims, from the next change on.
-    pub(super) fn replace_claims(&mut self, key: usize, claims: Claims) {
-        if !self.active.contains(key) {
-            return;
-        }
-        self.active[key].subscription.claims = claims;
-        let compiled = compile_of(&self.active[key].subscription, &self.catalog);
-        self.install(key, compiled, true);
+    pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims) {
+        let Some(place) = self.place(key) else { return };
+        self.active[place].subscription.claims = claims;
+        let compiled = compile_of(&self.active[place].subscription, &self.catalog);
+        self.install(place, compiled, true);
     }
 
-    pub(super) fn unsubscribe(&mut self, key: usize) {
-        if self.active.contains(key) {
-            self.leave(key);
-            self.active.remove(key);
+    pub(super) fn unsubscribe(&mut self, key: SubscriptionKey) {
+        if let Some(place) = self.place(key) {
+            self.remove(place);
         }
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.leave(place);
+        self.active.remove(place);
+        self.behind.retain(|behind| *behind != place);
     }
 
     /// The stream does not continue what was before: every subscriber hears it, and joins again. What is kept of before
@@ -206,8 +222,8 @@ impl RouterCore {
             .filter(|(_, active)| active.subscription.member.is_ended())
             .map(|(key, _)| key)
             .collect();
-        for key in gone {
-            self.unsubscribe(key);
+        for place in gone {
+            self.remove(place);
         }
     }
 
@@ -494,3 +510,6 @@ pub(super) fn announce_gap(member: &Member, metrics: &Metrics) {
 fn compile_of(subscription: &Subscription, catalog: &Catalog) -> Compiled {
     compile(&subscription.bindings, &subscription.claims.role, &subscription.casts, catalog)
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,9 +46,13 @@ pub(crate) enum Command {
     Unsubscribe(SubscriptionKey),
 }
 
-/// The router's name for a subscription.
+/// The router's name for a subscription. Places are used again; the number is not, so that the key of one that is gone
+/// never reaches another client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubscriptionKey(usize);
+pub struct SubscriptionKey {
+    place: usize,
+    number: u64,
+}
 
 /// The router has ended.
 #[derive(Debug, thiserror::Error)]

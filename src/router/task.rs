@@ -1,7 +1,7 @@
 //! The router's loop: receive, call the core, send on. It owns the core.
 
 use super::{
-    Command, LaneConfig, SubscriptionKey,
+    Command, LaneConfig,
     core::{Config, RouterCore},
     database_lane::lane,
     refresh::Refresh,
@@ -139,14 +139,14 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
 fn execute(core: &mut RouterCore, command: Command) {
     match command {
         Command::Subscribe(subscription, answer) => {
-            let entered = core.subscribe(*subscription).map(SubscriptionKey);
+            let entered = core.subscribe(*subscription);
             // Whoever asked is gone: so is the subscription.
-            if let Err(Ok(SubscriptionKey(key))) = answer.send(entered) {
+            if let Err(Ok(key)) = answer.send(entered) {
                 core.unsubscribe(key);
             }
         }
-        Command::ReplaceClaims(SubscriptionKey(key), claims) => core.replace_claims(key, claims),
-        Command::Unsubscribe(SubscriptionKey(key)) => core.unsubscribe(key),
+        Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims),
+        Command::Unsubscribe(key) => core.unsubscribe(key),
     }
 }
 
