@@ -12,7 +12,7 @@ use crate::{
 };
 use serde::Deserialize;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 use tokio_postgres::{Client, IsolationLevel, Statement, Transaction};
@@ -87,6 +87,8 @@ pub async fn read(client: &mut Client, publication: &str) -> Result<Catalog, Cat
         roles: claimable.iter().map(|&name| name.into()).collect(),
         other_roles: roles.iter().filter(|role| !role.claimable).map(|role| role.name.clone()).collect(),
         types: Arc::new(types),
+        facts: Arc::default(),
+        lookups: BTreeMap::new(),
     })
 }
 
@@ -283,5 +285,5 @@ fn row_rule<'a>(
         list.sort_unstable();
         list
     });
-    RowRule::Database(Arc::new(RowPolicy { expression, reads }))
+    RowRule::Database(Arc::new(RowPolicy { expression, reads, why: Vec::new() }))
 }

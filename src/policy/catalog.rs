@@ -1,8 +1,12 @@
 //! What the database's catalogue says, as one immutable value: tables, columns, keys, grants, policies, roles, types.
 //! `pg::catalog` reads it; the router and the subscriptions look things up in it.
 
+use super::{facts::Facts, lookup::Need, program::Program};
 use crate::change::{relation::ReplicaIdentity, value::TypeRegistry};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// The order of a column in its table's column list: an index into `Table::columns`.
 pub type ColumnIndex = usize;
@@ -65,9 +69,40 @@ pub enum RowRule {
     /// No permissive policy applies to the role: no row.
     #[default]
     None,
+    /// The process decides, as long as the tables it looks into are ready.
+    Compiled(Arc<CompiledPolicy>),
     /// Postgres decides on the row image: the database lane.
     Database(Arc<RowPolicy>),
 }
+
+impl RowRule {
+    /// What the database is asked, where that depends on the row.
+    pub fn asked(&self) -> Option<&Arc<RowPolicy>> {
+        match self {
+            RowRule::All | RowRule::None => None,
+            RowRule::Compiled(compiled) => Some(&compiled.fallback),
+            RowRule::Database(policy) => Some(policy),
+        }
+    }
+}
+
+/// The policies of a table that apply to one role, as a program, and as the database would be asked.
+#[derive(Debug)]
+pub struct CompiledPolicy {
+    /// What the process computes.
+    pub program: Program,
+    /// What the database is asked where the process cannot.
+    pub fallback: Arc<RowPolicy>,
+}
+
+impl PartialEq for CompiledPolicy {
+    /// A program is made of what the database would be asked.
+    fn eq(&self, other: &CompiledPolicy) -> bool {
+        self.fallback == other.fallback
+    }
+}
+
+impl Eq for CompiledPolicy {}
 
 /// The policies of a table that apply to one role, joined to one expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +111,8 @@ pub struct RowPolicy {
     pub expression: String,
     /// The table's columns it reads; none when it may read any.
     pub reads: Option<Vec<ColumnIndex>>,
+    /// Why the database decides, policy by policy; empty where the process can.
+    pub why: Vec<String>,
 }
 
 /// A published table.
@@ -123,6 +160,10 @@ pub struct Catalog {
     pub other_roles: Vec<String>,
     /// The database's types.
     pub types: Arc<TypeRegistry>,
+    /// What policies mention.
+    pub facts: Arc<Facts>,
+    /// What compiled policies look up, by table.
+    pub lookups: BTreeMap<u32, Need>,
 }
 
 impl Catalog {

@@ -4,7 +4,14 @@
 //! for, and `filter` is the part of it that narrows the rows. Every doubt hides: what is not known to be visible is not
 //! visible.
 
+pub mod analyse;
 pub mod binding;
 pub mod catalog;
+pub mod expr;
+pub mod facts;
 pub mod filter;
+pub mod functions;
 mod inspect;
+pub mod lookup;
+pub mod program;
+pub mod value;

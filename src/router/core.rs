@@ -360,7 +360,7 @@ impl RouterCore {
             RowRule::All => Extent::WholeOld,
             // Nobody of this role sees a row; a bare key is told to every subscriber unless that is switched off.
             RowRule::None if is_bare_key_delete(change) && !self.config.strict_deletes => Extent::KeyOnly,
-            RowRule::None | RowRule::Database(_) => return Offered::Done,
+            RowRule::None | RowRule::Compiled(_) | RowRule::Database(_) => return Offered::Done,
         };
         let frames = messages(rendering, member, change.operation, &matching, extent);
         let count = frames.len();

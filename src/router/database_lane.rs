@@ -196,12 +196,10 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
             if candidate.member.member().is_ended() {
                 continue;
             }
-            let mut sight = |row: &AskedRow| match &candidate.subscription.rows {
-                RowRule::All => Sight::Known(true),
-                RowRule::None => Sight::Known(false),
-                RowRule::Database(policy) => {
-                    questions.may_see(work, candidate, policy, row).map_or(Sight::Absent, Sight::Asked)
-                }
+            let rows = &candidate.subscription.rows;
+            let mut sight = |row: &AskedRow| match rows.asked() {
+                None => Sight::Known(matches!(rows, RowRule::All)),
+                Some(policy) => questions.may_see(work, candidate, policy, row).map_or(Sight::Absent, Sight::Asked),
             };
             let is = sight(&row);
             let was = old_row.as_ref().map_or(Sight::Absent, &mut sight);
