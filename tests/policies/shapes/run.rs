@@ -1,0 +1,112 @@
+//! One shape in a database of its own: its classes, and its verdicts next to Postgres'.
+
+use super::subjects::{ROLES, subjects};
+use crate::{
+    policies::{
+        PRELUDE,
+        asked::{Asked, FUNCTIONS, ask},
+        compare::{Moment, Replaced, Tally},
+        state::Eyes,
+    },
+    support::postgres::{Database, Postgres, majors},
+};
+use std::collections::HashMap;
+use tokio::sync::Mutex;
+use walcast::policy::catalog::{Catalog, RowRule, Table};
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// Who decides about a table for a role.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    All,
+    None,
+    Compiled,
+    /// With these words in the reason.
+    Database(&'static str),
+}
+
+impl Rule {
+    fn fits(self, rows: &RowRule) -> bool {
+        match (self, rows) {
+            (Rule::All, RowRule::All) | (Rule::None, RowRule::None) | (Rule::Compiled, RowRule::Compiled(_)) => true,
+            (Rule::Database(words), RowRule::Database(policy)) => policy.why.iter().any(|why| why.contains(words)),
+            _ => false,
+        }
+    }
+}
+
+/// A policy, or several, and what becomes of them.
+pub struct Shape {
+    pub name: &'static str,
+    pub table: &'static str,
+    pub key: &'static str,
+    /// By role, as `ROLES` lists them.
+    pub rules: [Rule; 6],
+    pub sql: &'static [&'static str],
+}
+
+/// A database with the tables of all shapes, copied from one that is made once.
+async fn database(major: u32) -> Database {
+    static TEMPLATES: Mutex<Option<HashMap<u32, Database>>> = Mutex::const_new(None);
+    let mut templates = TEMPLATES.lock().await;
+    let postgres = Postgres::shared(major);
+    let templates = templates.get_or_insert_default();
+    if !templates.contains_key(&major) {
+        let template = postgres.database().await;
+        template.execute(&format!("{PRELUDE} {FUNCTIONS} {SCHEMA}")).await;
+        templates.insert(major, template);
+    }
+    postgres.database_like(&templates[&major]).await
+}
+
+/// Compares a shape with Postgres, for all roles, claims and rows.
+pub async fn check(shape: &Shape) {
+    for major in majors() {
+        let database = database(major).await;
+        database.execute(&shape.sql.join(";\n")).await;
+        let mut eyes = Eyes::open(&database).await;
+        let catalog = eyes.catalog().await;
+        let asked = [Asked::new(shape.table, shape.key)];
+        let judged = eyes.judged(&catalog, &asked).await;
+        check_rules(shape, &judged[0].table, major);
+        check_views(&catalog);
+        let lookups = eyes.lookups(&catalog).await;
+        let subjects = subjects();
+        let answer = ask(&eyes.superuser, &subjects, &asked).await;
+        let replaced = Replaced::new();
+        let moment = Moment { catalog: &catalog, lookups: &lookups, subjects: &subjects, answer: &answer, replaced: &replaced };
+        let mut tally = Tally::default();
+        let disagreements = moment.compare(&judged, &mut tally);
+        let said: Vec<_> = disagreements.iter().take(3).map(ToString::to_string).collect();
+        assert!(said.is_empty(), "PostgreSQL {major}, {}: {} disagreements\n{}", shape.name, disagreements.len(), said.join("\n"));
+        check_tally(shape, &tally);
+    }
+}
+
+fn check_rules(shape: &Shape, table: &Table, major: u32) {
+    for (role, rule) in ROLES.iter().zip(shape.rules) {
+        let rows = &table.access[*role].rows;
+        let got = match rows {
+            RowRule::Database(policy) => format!("the database's, {:?}", policy.why),
+            RowRule::Compiled(_) => "compiled".to_owned(),
+            settled => format!("{settled:?}"),
+        };
+        assert!(rule.fits(rows), "PostgreSQL {major}, {}: for {role} it should be {rule:?}, but is {got}", shape.name);
+    }
+}
+
+/// Views are not published, whoever reads them.
+fn check_views(catalog: &Catalog) {
+    assert!(catalog.tables.values().all(|table| table.name != "doc_list"));
+}
+
+/// A comparison in which nothing was compiled, or everything was doubted, would prove nothing.
+fn check_tally(shape: &Shape, tally: &Tally) {
+    let is_compiled = shape.rules.iter().any(|rule| matches!(rule, Rule::Compiled));
+    assert_eq!(tally.compiled > 0, is_compiled, "{}: {tally}", shape.name);
+    assert_eq!(tally.not_followed, 0, "{}: {tally}", shape.name);
+    // Two of eight claims are such that Postgres may raise an error.
+    assert!(tally.doubts * 2 <= tally.compiled, "{}: {tally}", shape.name);
+    assert_eq!((tally.unsupported, tally.unreadable), (0, 0), "{}: {tally}", shape.name);
+}
