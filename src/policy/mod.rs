@@ -7,6 +7,7 @@
 pub mod analyse;
 pub mod binding;
 pub mod catalog;
+mod eval;
 pub mod expr;
 pub mod facts;
 pub mod filter;
