@@ -164,19 +164,25 @@ impl Program {
 
     /// Whether a subscriber sees a row. `now` is in microseconds since 2000-01-01 UTC.
     pub fn judge(&self, arguments: &Arguments, row: &Row<'_>, lookups: &Lookups, now: i64) -> Verdict {
-        verdict(&self.predicate, arguments, row, lookups, now)
+        self.judge_part(&self.predicate, arguments, row, lookups, now)
     }
 
-    /// What one of the policies says by itself: a place in `clauses`.
-    pub fn judge_clause(
+    /// What a part of the predicate says by itself.
+    pub fn judge_part(
         &self,
-        clause: &Clause,
+        part: &Expr,
         arguments: &Arguments,
         row: &Row<'_>,
         lookups: &Lookups,
         now: i64,
     ) -> Verdict {
-        verdict(&clause.expr, arguments, row, lookups, now)
+        match Env::new(Some(row), &arguments.0, lookups, now).eval(part) {
+            Ok(Value::Bool(true)) => Verdict::Yes,
+            Ok(Value::Bool(false) | Value::Null) => Verdict::No,
+            Ok(_) | Err(Stop::Unsupported) => Verdict::Unsupported,
+            Err(Stop::Absent) => Verdict::Absent,
+            Err(Stop::Failed(sqlstate)) => Verdict::Failed(sqlstate),
+        }
     }
 
     /// In how many ways the predicate can become true: the paths `enter` and `probe` speak of, in the same order.
@@ -193,17 +199,6 @@ impl Program {
     /// `limit` gives `Everybody`.
     pub fn probe(&self, row: &Row<'_>, lookups: &Lookups, now: i64, limit: usize) -> Vec<Probe> {
         self.paths.probe(row, lookups, now, limit)
-    }
-}
-
-/// What an expression of a program says.
-pub(super) fn verdict(expr: &Expr, arguments: &Arguments, row: &Row<'_>, lookups: &Lookups, now: i64) -> Verdict {
-    match Env::new(Some(row), &arguments.0, lookups, now).eval(expr) {
-        Ok(Value::Bool(true)) => Verdict::Yes,
-        Ok(Value::Bool(false) | Value::Null) => Verdict::No,
-        Ok(_) | Err(Stop::Unsupported) => Verdict::Unsupported,
-        Err(Stop::Absent) => Verdict::Absent,
-        Err(Stop::Failed(sqlstate)) => Verdict::Failed(sqlstate),
     }
 }
 
@@ -237,4 +232,3 @@ fn fails_in_lookup(expr: &Expr, failing: &[usize]) -> bool {
     let is_failing = |part: &Expr| matches!(part, Expr::Parameter(number) if failing.contains(number));
     expr.any(&|part| matches!(part, Expr::Lookup(_)) && part.any(&is_failing))
 }
-
