@@ -5,8 +5,10 @@
 //! `hoist` finds the parameters and what is read, `paths` how a row finds its subscribers, `super::eval` computes.
 
 mod hoist;
+mod moments;
 mod paths;
 
+pub use moments::Moment;
 pub use paths::{Entry, Probe};
 
 use super::{
@@ -47,8 +49,10 @@ pub struct Program {
     pub reads: BTreeSet<ColumnIndex>,
     /// What is needed of other tables, by oid.
     pub lookups: BTreeMap<u32, Need>,
-    /// Whether the answer depends on the time.
-    pub is_timed: bool,
+    /// The moments at which the answer for a row may change though nobody touches it.
+    pub moments: Vec<Moment>,
+    /// Whether time counts in other ways than `moments`: for those nobody is woken.
+    pub has_unwatched_time: bool,
     /// The types of the judged table's columns; none for those the process does not compute with.
     types: Vec<Option<Type>>,
     paths: Paths,
@@ -121,8 +125,10 @@ impl Program {
         let paths = Paths::of(&predicate);
         let (reads, mut lookups) = hoist::needs(table.oid, &predicate);
         paths.add_needs(&mut lookups);
+        let (moments, has_unwatched_time) = moments::moments(&predicate);
         Program {
-            is_timed: predicate.any(&|expr| matches!(expr, Expr::Now)),
+            moments,
+            has_unwatched_time,
             types: table.columns.iter().map(|column| type_of(&facts.types, column.type_oid)).collect(),
             parameters: hoist.parameters,
             clauses,
@@ -183,6 +189,11 @@ impl Program {
             Err(Stop::Absent) => Verdict::Absent,
             Err(Stop::Failed(sqlstate)) => Verdict::Failed(sqlstate),
         }
+    }
+
+    /// Whether the answer depends on the time.
+    pub fn is_timed(&self) -> bool {
+        self.has_unwatched_time || !self.moments.is_empty()
     }
 
     /// In how many ways the predicate can become true: the paths `enter` and `probe` speak of, in the same order.
