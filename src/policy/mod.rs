@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod expr;
 pub mod facts;
 pub mod filter;
+pub mod follow;
 pub mod functions;
 mod inspect;
 pub mod lookup;
