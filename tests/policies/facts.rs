@@ -99,7 +99,7 @@ async fn names_are_followed_through_policies_and_bodies_and_nothing_else_is_read
         // The owner of a function that runs with his rights is a role like those that are claimed.
         let roles: Vec<&str> = catalog.facts.roles.iter().map(|role| &**role).collect();
         assert_eq!(roles, ["anon", "authenticated", "postgres", "service_role"]);
-        assert!(table(&catalog, "members").rights["postgres"].sees_all);
+        assert!(table(&catalog, "people").rights["postgres"].sees_all);
     }
 }
 

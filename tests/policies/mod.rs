@@ -1,3 +1,4 @@
 //! Policies: what is read of them, and what they mean, with Postgres as the oracle.
 
 mod facts;
+mod version;
