@@ -12,6 +12,7 @@ pub mod explain;
 pub mod expr;
 pub mod facts;
 pub mod filter;
+pub mod follow;
 pub mod functions;
 mod inspect;
 pub mod lookup;
