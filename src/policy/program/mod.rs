@@ -237,4 +237,3 @@ fn fails_in_lookup(expr: &Expr, failing: &[usize]) -> bool {
     let is_failing = |part: &Expr| matches!(part, Expr::Parameter(number) if failing.contains(number));
     expr.any(&|part| matches!(part, Expr::Lookup(_)) && part.any(&is_failing))
 }
-
