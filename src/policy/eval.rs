@@ -78,7 +78,7 @@ impl<'a> Env<'a> {
 
     /// Puts a row in scope, and gives back what was there.
     pub(super) fn place(&mut self, scope: usize, row: Option<LookupRow<'a>>) -> Option<LookupRow<'a>> {
-        let Some(at) = scope.checked_sub(1) else { return None };
+        let at = scope.checked_sub(1)?;
         if self.scopes.len() <= at {
             self.scopes.resize(at + 1, None);
         }

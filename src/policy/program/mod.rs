@@ -5,8 +5,10 @@
 //! `hoist` finds the parameters and what is read, `paths` how a row finds its subscribers, `super::eval` computes.
 
 mod hoist;
+mod moments;
 mod paths;
 
+pub use moments::Moment;
 pub use paths::{Entry, Probe};
 
 use super::{
@@ -47,8 +49,10 @@ pub struct Program {
     pub reads: BTreeSet<ColumnIndex>,
     /// What is needed of other tables, by oid.
     pub lookups: BTreeMap<u32, Need>,
-    /// Whether the answer depends on the time.
-    pub is_timed: bool,
+    /// The moments at which the answer for a row may change though nobody touches it.
+    pub moments: Vec<Moment>,
+    /// Whether time counts in other ways than `moments`: for those nobody is woken.
+    pub has_unwatched_time: bool,
     /// The types of the judged table's columns; none for those the process does not compute with.
     types: Vec<Option<Type>>,
     paths: Paths,
@@ -121,8 +125,10 @@ impl Program {
         let paths = Paths::of(&predicate);
         let (reads, mut lookups) = hoist::needs(table.oid, &predicate);
         paths.add_needs(&mut lookups);
+        let (moments, has_unwatched_time) = moments::moments(&predicate);
         Program {
-            is_timed: predicate.any(&|expr| matches!(expr, Expr::Now)),
+            moments,
+            has_unwatched_time,
             types: table.columns.iter().map(|column| type_of(&facts.types, column.type_oid)).collect(),
             parameters: hoist.parameters,
             clauses,
@@ -164,19 +170,30 @@ impl Program {
 
     /// Whether a subscriber sees a row. `now` is in microseconds since 2000-01-01 UTC.
     pub fn judge(&self, arguments: &Arguments, row: &Row<'_>, lookups: &Lookups, now: i64) -> Verdict {
-        verdict(&self.predicate, arguments, row, lookups, now)
+        self.judge_part(&self.predicate, arguments, row, lookups, now)
     }
 
-    /// What one of the policies says by itself: a place in `clauses`.
-    pub fn judge_clause(
+    /// What a part of the predicate says by itself.
+    pub fn judge_part(
         &self,
-        clause: &Clause,
+        part: &Expr,
         arguments: &Arguments,
         row: &Row<'_>,
         lookups: &Lookups,
         now: i64,
     ) -> Verdict {
-        verdict(&clause.expr, arguments, row, lookups, now)
+        match Env::new(Some(row), &arguments.0, lookups, now).eval(part) {
+            Ok(Value::Bool(true)) => Verdict::Yes,
+            Ok(Value::Bool(false) | Value::Null) => Verdict::No,
+            Ok(_) | Err(Stop::Unsupported) => Verdict::Unsupported,
+            Err(Stop::Absent) => Verdict::Absent,
+            Err(Stop::Failed(sqlstate)) => Verdict::Failed(sqlstate),
+        }
+    }
+
+    /// Whether the answer depends on the time.
+    pub fn is_timed(&self) -> bool {
+        self.has_unwatched_time || !self.moments.is_empty()
     }
 
     /// In how many ways the predicate can become true: the paths `enter` and `probe` speak of, in the same order.
@@ -193,17 +210,6 @@ impl Program {
     /// `limit` gives `Everybody`.
     pub fn probe(&self, row: &Row<'_>, lookups: &Lookups, now: i64, limit: usize) -> Vec<Probe> {
         self.paths.probe(row, lookups, now, limit)
-    }
-}
-
-/// What an expression of a program says.
-pub(super) fn verdict(expr: &Expr, arguments: &Arguments, row: &Row<'_>, lookups: &Lookups, now: i64) -> Verdict {
-    match Env::new(Some(row), &arguments.0, lookups, now).eval(expr) {
-        Ok(Value::Bool(true)) => Verdict::Yes,
-        Ok(Value::Bool(false) | Value::Null) => Verdict::No,
-        Ok(_) | Err(Stop::Unsupported) => Verdict::Unsupported,
-        Err(Stop::Absent) => Verdict::Absent,
-        Err(Stop::Failed(sqlstate)) => Verdict::Failed(sqlstate),
     }
 }
 
