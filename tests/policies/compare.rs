@@ -123,9 +123,8 @@ impl Moment<'_> {
     ) {
         let rows = judged.images.len() as u64;
         let Some(access) = self.catalog.access(&judged.table, &subject.role) else { return };
-        let may_read = |key: &str| {
-            judged.table.column(key).is_some_and(|(column, _)| access.select.get(column) == Some(&true))
-        };
+        let may_read =
+            |key: &str| judged.table.column(key).is_some_and(|(column, _)| access.select.get(column) == Some(&true));
         if !judged.asked.key.split(',').all(may_read) {
             tally.unreadable += rows;
             return;
@@ -266,34 +265,6 @@ impl Tally {
             _ => {}
         }
     }
-
-    /// Adds what another one counted.
-    pub fn add(&mut self, other: &Tally) {
-        let pairs: [(&mut u64, u64); 15] = [
-            (&mut self.decisions, other.decisions),
-            (&mut self.settled, other.settled),
-            (&mut self.compiled, other.compiled),
-            (&mut self.visible, other.visible),
-            (&mut self.errors, other.errors),
-            (&mut self.database, other.database),
-            (&mut self.doubts, other.doubts),
-            (&mut self.not_followed, other.not_followed),
-            (&mut self.absent, other.absent),
-            (&mut self.unsupported, other.unsupported),
-            (&mut self.failed, other.failed),
-            (&mut self.unreadable, other.unreadable),
-            (&mut self.probed, other.probed),
-            (&mut self.candidates, other.candidates),
-            (&mut self.rules_compiled, other.rules_compiled),
-        ];
-        for (own, added) in pairs {
-            *own += added;
-        }
-        self.rules_database += other.rules_database;
-        for (reason, count) in &other.reasons {
-            *self.reasons.entry(reason.clone()).or_default() += count;
-        }
-    }
 }
 
 impl fmt::Display for Tally {
@@ -303,7 +274,11 @@ impl fmt::Display for Tally {
         writeln!(f, "    {} failed, {} absent, {} unsupported", self.failed, self.absent, self.unsupported)?;
         writeln!(f, "    {} candidates of {} probed", self.candidates, self.probed)?;
         writeln!(f, "  {} settled without the row", self.settled)?;
-        writeln!(f, "  {} of the database, {} by doubt, {} not followed", self.database, self.doubts, self.not_followed)?;
+        writeln!(
+            f,
+            "  {} of the database, {} by doubt, {} not followed",
+            self.database, self.doubts, self.not_followed
+        )?;
         writeln!(f, "{} not asked: the key is unreadable", self.unreadable)?;
         writeln!(f, "{} rules compiled, {} left to the database:", self.rules_compiled, self.rules_database)?;
         let mut reasons: Vec<_> = self.reasons.iter().collect();

@@ -7,7 +7,13 @@ use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use walcast::{
     change::Datum,
-    policy::catalog::{Catalog, ColumnIndex, Table},
+    lsn::Lsn,
+    pg::catalog::read,
+    policy::{
+        analyse,
+        catalog::{Catalog, ColumnIndex, Table},
+        lookup::{Layout, Loading, Lookups, Snapshot},
+    },
 };
 
 /// The publication clients subscribe to.
@@ -41,7 +47,7 @@ pub struct Eyes {
     /// As superuser: writes, and asks the oracle.
     pub superuser: Client,
     /// As superuser, with the stream's text forms.
-    texts: Client,
+    pub texts: Client,
     /// As the server's own login.
     pub own: Client,
 }
@@ -52,12 +58,48 @@ impl Eyes {
         let texts = database.connect().await;
         texts.batch_execute(TEXT_FORMS).await.unwrap();
         let own = crate::support::postgres::connect(&database.walcast_url()).await;
-        Eyes { superuser: database.connect().await, texts, own }
+        let superuser = database.connect().await;
+        // Policies that call each other in a circle fail sooner.
+        superuser.batch_execute("set max_stack_depth = '400kB'; set jit = off").await.unwrap();
+        Eyes { superuser, texts, own }
     }
 
     /// The catalogue, as the server reads it.
     pub async fn catalog(&mut self) -> Catalog {
-        walcast::pg::catalog::read(&mut self.own, PUBLICATION).await.unwrap_or_else(|error| panic!("{error:?}"))
+        read(&mut self.own, PUBLICATION, analyse::mentioned).await.unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
+    /// The rows of all tables that compiled policies look into.
+    pub async fn lookups(&self, catalog: &Catalog) -> Lookups {
+        let mut lookups = Lookups::default();
+        for (oid, need) in &catalog.lookups {
+            let facts = Arc::clone(&catalog.facts.tables[oid]);
+            let (schema, name) = (facts.schema.clone(), facts.name.clone());
+            let layout = Layout::new(facts, need.clone(), &catalog.types)
+                .unwrap_or_else(|trouble| panic!("{schema}.{name}: {trouble}"));
+            let mut loading = Loading::new(layout, self.snapshot().await, lookups.room_without(&[]));
+            let columns: Vec<String> =
+                loading.layout().names().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+            let sql = format!("select {} from \"{schema}\".\"{name}\"", columns.join(", "));
+            let mut is_complete = true;
+            for message in self.texts.simple_query(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")) {
+                let SimpleQueryMessage::Row(row) = message else { continue };
+                let texts = (0..columns.len()).map(|column| row.get(column).map(str::as_bytes));
+                is_complete &= loading.add_row(texts).is_ok();
+            }
+            // Without it, whatever looks into it is left to the database.
+            if is_complete {
+                lookups.complete(loading);
+            }
+        }
+        lookups
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        let snapshot = self.superuser.query_one("select pg_current_snapshot()::text", &[]).await.unwrap();
+        let end = self.superuser.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
+        let end: Lsn = end.get::<_, &str>(0).parse().unwrap();
+        Snapshot::parse(snapshot.get(0), end).unwrap()
     }
 
     /// The rows of those tables that are published.

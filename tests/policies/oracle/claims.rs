@@ -19,7 +19,14 @@ pub fn random(random: &mut Random) -> Value {
     };
     let uuid = |random: &mut Random| Value::from(*random.pick(&UUIDS));
     let text = |random: &mut Random| Value::from(*random.pick(&TEXTS));
-    let not_uuids = [json!("user_2abc"), json!(""), Value::Null, json!(7), json!({"a": 1}), json!("{ABCDEFABCDEFABCDEFABCDEFABCDEFAB}")];
+    let not_uuids = [
+        json!("user_2abc"),
+        json!(""),
+        Value::Null,
+        json!(7),
+        json!({"a": 1}),
+        json!("{ABCDEFABCDEFABCDEFABCDEFABCDEFAB}"),
+    ];
     let sub = uuid(random);
     put(random, "sub", sub, &not_uuids);
     let org = uuid(random);
@@ -29,7 +36,12 @@ pub fn random(random: &mut Random) -> Value {
     let aal = json!(random.pick(&["aal1", "aal2"]));
     put(random, "aal", aal, &[Value::Null, json!(2), json!([])]);
     let anonymous = json!(random.percent(50));
-    put(random, "is_anonymous", anonymous, &[Value::Null, json!("perhaps"), json!("true"), json!("t"), json!(" off "), json!(1)]);
+    put(
+        random,
+        "is_anonymous",
+        anonymous,
+        &[Value::Null, json!("perhaps"), json!("true"), json!("t"), json!(" off "), json!(1)],
+    );
     let user_role = text(random);
     put(random, "user_role", user_role, &[Value::Null, json!({})]);
     let issued = json!(1_700_000_000 + random.below(100));
@@ -58,7 +70,12 @@ fn app_metadata(random: &mut Random, is_good: bool) -> Value {
     let role = json!(random.pick(&["admin", "a", "open"]));
     put(random, "role", role, &[Value::Null, json!(["admin"])]);
     let level = json!(random.below(5));
-    put(random, "level", level, &[Value::Null, json!("x"), json!("3"), json!(1.5), json!(99_999_999_999_u64), json!(true)]);
+    put(
+        random,
+        "level",
+        level,
+        &[Value::Null, json!("x"), json!("3"), json!(1.5), json!(99_999_999_999_u64), json!(true)],
+    );
     let state = json!(random.pick(&STATES));
     put(random, "state", state, &[Value::Null, json!("unknown")]);
     Value::Object(app)

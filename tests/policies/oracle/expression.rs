@@ -3,8 +3,9 @@
 use super::{
     kinds::{Kind, TEXTS, UUIDS},
     random::Random,
-    world::World,
+    world::{Helper, World},
 };
+use std::collections::BTreeSet;
 
 /// A table in scope.
 #[derive(Clone, Debug)]
@@ -20,6 +21,10 @@ pub struct Writer<'a> {
     pub scopes: Vec<Scope>,
     /// Arguments of the function whose body is written.
     pub parameters: Vec<(String, Kind)>,
+    /// The tables sub-selects may read.
+    pub tables: Vec<usize>,
+    /// The tables whose policies hold for what has been written.
+    pub read: BTreeSet<usize>,
     /// How many parts an expression may still get.
     pub budget: usize,
     aliases: usize,
@@ -28,7 +33,17 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// One without anything in scope.
     pub fn new(random: &'a mut Random, world: &'a World) -> Writer<'a> {
-        Writer { random, world, scopes: Vec::new(), parameters: Vec::new(), budget: 12, aliases: 0 }
+        let tables = (0..world.tables.len()).collect();
+        Writer {
+            random,
+            world,
+            scopes: Vec::new(),
+            parameters: Vec::new(),
+            tables,
+            read: BTreeSet::new(),
+            budget: 12,
+            aliases: 0,
+        }
     }
 
     /// The expression of a policy on a table.
@@ -84,7 +99,7 @@ impl<'a> Writer<'a> {
                     format!("case when {condition} then {then} end")
                 }
             }
-            3 if self.random.percent(50) => self.scalar_query(kind),
+            3 if self.random.percent(50) && !self.tables.is_empty() => self.scalar_query(kind),
             4 => self.computed(kind),
             _ if kind.is_text() => format!("({})::{}", self.atom(Kind::Uuid), Kind::Text.cast(schema)),
             _ => self.computed(kind),
@@ -188,15 +203,25 @@ impl<'a> Writer<'a> {
 
     /// A call of a helper that returns one value of this kind.
     pub fn helper(&mut self, kind: Kind) -> Option<String> {
-        let fits: Vec<_> =
-            self.world.helpers.iter().filter(|helper| !helper.returns_set && helper.returns == kind).cloned().collect();
-        if fits.is_empty() || self.budget == 0 {
+        if self.budget == 0 {
             return None;
         }
-        let helper = self.random.pick(&fits).clone();
+        let helper = self.pick_helper(|helper| !helper.returns_set && helper.returns == kind)?;
         self.budget -= 1;
         let argument = helper.argument.map_or_else(String::new, |kind| self.atom_for(kind));
         Some(format!("{}({argument})", helper.name))
+    }
+
+    /// A helper that reads nothing but what may be read here.
+    pub fn pick_helper(&mut self, fits: impl Fn(&Helper) -> bool) -> Option<Helper> {
+        let may_read = |helper: &&Helper| helper.reads.iter().all(|table| self.tables.contains(table));
+        let fits: Vec<&Helper> = self.world.helpers.iter().filter(|helper| fits(helper)).filter(may_read).collect();
+        if fits.is_empty() {
+            return None;
+        }
+        let helper = (*self.random.pick(&fits)).clone();
+        self.read.extend(&helper.reads);
+        Some(helper)
     }
 
     /// An atom that a function with a parameter of exactly this kind takes.
@@ -294,14 +319,15 @@ impl<'a> Writer<'a> {
                 self.simple_boolean()
             ),
             33..36 => {
-                let test = self.random.pick(&["is true", "is not true", "is false", "is not false", "is null", "is unknown"]);
+                let test =
+                    self.random.pick(&["is true", "is not true", "is false", "is not false", "is null", "is unknown"]);
                 let test = test.to_string();
                 format!("(({}) {test})", self.boolean())
             }
             36..39 => format!("coalesce({}, {})", self.boolean(), self.random.percent(50)),
             39..43 => self.helper(Kind::Bool).unwrap_or_else(|| self.simple_boolean()),
-            43..52 => self.exists(),
-            52..62 => self.in_query(),
+            43..52 if !self.tables.is_empty() => self.exists(),
+            52..62 if !self.tables.is_empty() => self.in_query(),
             62..64 => format!("({} = {})", self.boolean(), self.simple_boolean()),
             64..78 => self.shape(),
             _ => self.simple_boolean(),
@@ -415,7 +441,9 @@ impl<'a> Writer<'a> {
         let pattern = match self.random.below(4) {
             0 => format!("({} || '%')", self.atom(Kind::Text)),
             1 => self.atom(Kind::Text),
-            _ => (*self.random.pick(&["'%@example.com'", "'a%'", "'%/_/%'", "'_'", "'A%'", "'%'", "'a\\%'"])).to_owned(),
+            _ => {
+                (*self.random.pick(&["'%@example.com'", "'a%'", "'%/_/%'", "'_'", "'A%'", "'%'", "'a\\%'"])).to_owned()
+            }
         };
         let operator = *self.random.pick(&["like", "like", "like", "not like", "ilike"]);
         format!("({text} {operator} {pattern})")

@@ -190,11 +190,13 @@ impl Kind {
     pub fn value(self, random: &mut Random, schema: &str) -> String {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
         match self {
-            Kind::Text | Kind::Bytes | Kind::Varchar | Kind::Label => quoted(random.pick(&TEXTS)),
-            Kind::Uuid => quoted(random.pick(&UUIDS)) + "::uuid",
+            Kind::Text | Kind::Bytes | Kind::Varchar | Kind::Label => quoted(pick_text(random, &TEXTS)),
+            Kind::Uuid => quoted(pick_text(random, &UUIDS)) + "::uuid",
             Kind::Int2 => random.pick(&INTS[..7]).to_string() + "::smallint",
             Kind::Int4 | Kind::Count => (*random.pick(&INTS)).to_owned(),
-            Kind::Int8 => random.pick(&["0", "1", "-1", "3", "2147483648", "9223372036854775807"]).to_string() + "::bigint",
+            Kind::Int8 => {
+                random.pick(&["0", "1", "-1", "3", "2147483648", "9223372036854775807"]).to_string() + "::bigint"
+            }
             Kind::Numeric => {
                 random.pick(&["0", "1", "1.0", "1.50", "-2", "5", "1e10", "'NaN'", "2.999999999999999999"]).to_string()
                     + "::numeric"
@@ -206,9 +208,11 @@ impl Kind {
             Kind::Bool => (*random.pick(&["true", "false"])).to_owned(),
             Kind::Timestamptz => format!("({})::timestamptz", random.pick(&MOMENTS)),
             Kind::Timestamp => format!("({})::timestamp", random.pick(&MOMENTS[3..]).replace("+00", "")),
-            Kind::Date => random.pick(&["'2000-01-01'", "'2024-02-29'", "'infinity'", "'1999-12-31'"]).to_string() + "::date",
-            Kind::Jsonb => quoted(random.pick(&JSONS)) + "::jsonb",
-            Kind::Json => quoted(random.pick(&JSONS)) + "::json",
+            Kind::Date => {
+                random.pick(&["'2000-01-01'", "'2024-02-29'", "'infinity'", "'1999-12-31'"]).to_string() + "::date"
+            }
+            Kind::Jsonb => quoted(pick_text(random, &JSONS)) + "::jsonb",
+            Kind::Json => quoted(pick_text(random, &JSONS)) + "::json",
             Kind::State => format!("'{}'::{schema}.state", random.pick(&STATES)),
             Kind::Uuids => format!("'{{{}}}'::uuid[]", elements(random, &UUIDS)),
             Kind::Texts => format!("'{{{}}}'::text[]", elements(random, &["a", "b", "A", "open", "\"\"", "admin"])),
@@ -235,4 +239,8 @@ fn elements(random: &mut Random, of: &[&str]) -> String {
     let count = random.below(4);
     let element = |random: &mut Random| if random.percent(12) { "NULL" } else { *random.pick(of) };
     (0..count).map(|_| element(random)).collect::<Vec<_>>().join(",")
+}
+
+fn pick_text(random: &mut Random, of: &[&'static str]) -> &'static str {
+    of[random.below(of.len())]
 }

@@ -55,7 +55,7 @@ impl Writer<'_> {
             self.scopes.truncate(outer);
             return format!("(select count(*)::int {from})");
         }
-        let number = self.random.below(self.world.tables.len());
+        let number = self.pick_table();
         let table = &self.world.tables[number];
         let (qualified, key) = (self.world.qualified(table), table.columns[..table.key].to_vec());
         let alias = self.alias();
@@ -76,14 +76,15 @@ impl Writer<'_> {
     }
 
     fn set_helper(&mut self, kind: Kind) -> Option<String> {
-        let fits: Vec<_> =
-            self.world.helpers.iter().filter(|helper| helper.returns_set && helper.returns == kind).cloned().collect();
-        if fits.is_empty() {
-            return None;
-        }
-        let helper = self.random.pick(&fits).clone();
+        let helper = self.pick_helper(|helper| helper.returns_set && helper.returns == kind)?;
         let argument = helper.argument.map_or_else(String::new, |kind| self.atom_for(kind));
         Some(format!("{}({argument})", helper.name))
+    }
+
+    fn pick_table(&mut self) -> usize {
+        let table = self.tables[self.random.below(self.tables.len())];
+        self.read.insert(table);
+        table
     }
 
     /// `from ... where ...`; its tables stay in scope.
@@ -93,7 +94,7 @@ impl Writer<'_> {
         let mut conditions = Vec::new();
         let sources = if self.random.percent(22) { 2 } else { 1 };
         for source in 0..sources {
-            let number = self.random.below(self.world.tables.len());
+            let number = self.pick_table();
             let alias = self.alias();
             let qualified = self.world.qualified(&self.world.tables[number]);
             let link = |writer: &mut Self, alias: &str| {
@@ -147,7 +148,11 @@ impl Writer<'_> {
             return self.simple_boolean();
         }
         let column = self.random.pick(&columns).clone();
-        if self.random.percent(50) { format!("{column} = auth.uid()") } else { format!("{} = {column}", self.claim(Kind::Uuid)) }
+        if self.random.percent(50) {
+            format!("{column} = auth.uid()")
+        } else {
+            format!("{} = {column}", self.claim(Kind::Uuid))
+        }
     }
 
     /// An equality between a column of a new table and one that is in scope already, or a parameter.
@@ -172,7 +177,11 @@ impl Writer<'_> {
             };
             if let Some(other) = other {
                 let (own, other) = (format!("{}.{}", scope.alias, column.name), other);
-                return Some(if self.random.percent(50) { format!("{own} = {other}") } else { format!("{other} = {own}") });
+                return Some(if self.random.percent(50) {
+                    format!("{own} = {other}")
+                } else {
+                    format!("{other} = {own}")
+                });
             }
         }
         None

@@ -2,6 +2,7 @@
 
 use super::{expression::Writer, kinds::Kind, random::Random};
 use crate::policies::asked::Asked;
+use std::collections::BTreeSet;
 
 /// The roles of all worlds: one that others inherit, one that inherits, one that is a member without inheriting, one
 /// that owns tables, one that inherits that, one that bypasses row level security.
@@ -63,6 +64,8 @@ pub struct Helper {
     pub argument: Option<Kind>,
     pub returns: Kind,
     pub returns_set: bool,
+    /// The tables it reads whose policies hold there: calls from those would go in a circle.
+    pub reads: BTreeSet<usize>,
     /// Its whole definition.
     pub sql: String,
 }
@@ -220,12 +223,18 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
         writer.parameters.push((placeholder.to_owned(), kind));
     }
     let body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
+    let mut reads = std::mem::take(&mut writer.read);
     let argument_sql = argument.map_or_else(String::new, |kind| {
         let name = if placeholder == "arg" { "arg " } else { "" };
         format!("{name}{}", kind.cast(schema))
     });
     let volatility = if random.percent(92) { "stable" } else { *random.pick(&["volatile", "immutable"]) };
     let definer = if random.percent(55) { " security definer" } else { "" };
+    let is_owned = random.percent(35);
+    if !definer.is_empty() && !is_owned {
+        // As superuser, whom no policy holds.
+        reads.clear();
+    }
     let strict = if random.percent(15) { " strict" } else { "" };
     let path = match random.below(10) {
         0..5 => " set search_path = ''",
@@ -247,11 +256,11 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     } else {
         format!("{head} as $$ select {body} $$")
     };
-    let owner = if random.percent(35) { format!("; alter function {name} owner to oracle_owner") } else { String::new() };
+    let owner = if is_owned { format!("; alter function {name} owner to oracle_owner") } else { String::new() };
     let execute = if random.percent(8) {
         format!("; revoke execute on function {name} from public; grant execute on function {name} to oracle_user")
     } else {
         String::new()
     };
-    Helper { name, argument, returns, returns_set, sql: format!("{definition}{owner}{execute}") }
+    Helper { name, argument, returns, returns_set, reads, sql: format!("{definition}{owner}{execute}") }
 }

@@ -75,11 +75,18 @@ pub async fn check(shape: &Shape) {
         let subjects = subjects();
         let answer = ask(&eyes.superuser, &subjects, &asked).await;
         let replaced = Replaced::new();
-        let moment = Moment { catalog: &catalog, lookups: &lookups, subjects: &subjects, answer: &answer, replaced: &replaced };
+        let moment =
+            Moment { catalog: &catalog, lookups: &lookups, subjects: &subjects, answer: &answer, replaced: &replaced };
         let mut tally = Tally::default();
         let disagreements = moment.compare(&judged, &mut tally);
         let said: Vec<_> = disagreements.iter().take(3).map(ToString::to_string).collect();
-        assert!(said.is_empty(), "PostgreSQL {major}, {}: {} disagreements\n{}", shape.name, disagreements.len(), said.join("\n"));
+        assert!(
+            said.is_empty(),
+            "PostgreSQL {major}, {}: {} disagreements\n{}",
+            shape.name,
+            disagreements.len(),
+            said.join("\n")
+        );
         check_tally(shape, &tally);
     }
 }
