@@ -132,7 +132,7 @@ impl Read {
         let schemas = tables.iter().map(|table| table.schema.as_str());
         let schemas = schemas.chain(functions.iter().map(|function| function.schema.as_str())).collect();
         let usage = database::usage(transaction, &role_names, schemas).await?;
-        let database = database::database(transaction).await?;
+        let database = database::database(transaction, &names).await?;
         let types = Arc::new(types::types(transaction).await?);
         Ok(Read { roles, types, known_roles, tables, functions, usage, database })
     }
@@ -148,6 +148,8 @@ impl Read {
             default_collation: Some(self.database.default_collation()),
             custom_settings: self.database.custom_settings().chain(session.settings).collect(),
             restricted_builtins: self.database.restricted_builtins,
+            builtin_functions: Some(self.database.builtin_functions),
+            custom_operators: self.database.custom_operators,
             custom_casts: self.database.custom_casts.into_iter().collect(),
             types: self.types.clone(),
             names: session.names,
