@@ -10,7 +10,7 @@ use std::{
 };
 use walcast::{
     change::relation::ReplicaIdentity,
-    pg::catalog::{self, LOOKUP_PUBLICATION},
+    pg::catalog::{self, LOOKUP_PUBLICATION, Scope},
     policy::{
         catalog::{Catalog, Collation},
         facts::{Carried, FunctionFacts, Language, TableFacts},
@@ -24,7 +24,8 @@ fn words(text: &str) -> BTreeSet<String> {
 }
 
 async fn read(url: &str) -> Catalog {
-    catalog::read(&mut connect(url).await, "supabase_realtime", words).await.unwrap()
+    let scope = Scope { mentioned: words, ..Scope::of("supabase_realtime") };
+    catalog::read(&mut connect(url).await, scope).await.unwrap()
 }
 
 /// A published table `docs` with row level security and a policy whose text mentions these words.
