@@ -7,6 +7,8 @@
 pub mod analyse;
 pub mod binding;
 pub mod catalog;
+mod eval;
+pub mod explain;
 pub mod expr;
 pub mod facts;
 pub mod filter;
@@ -14,5 +16,6 @@ pub mod follow;
 pub mod functions;
 mod inspect;
 pub mod lookup;
+pub mod print;
 pub mod program;
 pub mod value;
