@@ -59,6 +59,8 @@ select pg_catalog.md5(pg_catalog.concat_ws('|',
        and s.setrole in (0, (select r.oid from pg_catalog.pg_roles r where r.rolname = session_user))),
   (select pg_catalog.string_agg(k.oid::text || ':' || k.xmin::text, ',' order by k.oid) from pg_catalog.pg_cast k
      where k.oid >= 16384),
+  (select pg_catalog.string_agg(o.oid::text || ':' || o.xmin::text, ',' order by o.oid) from pg_catalog.pg_operator o
+     where o.oid >= 16384),
   (select xmin::text from database),
   (select pg_catalog.string_agg(t.oid::text || ':' || t.xmin::text, ',' order by t.oid) from pg_catalog.pg_type t
      where t.oid >= 16384 and t.typnamespace not in (select oid from passing))

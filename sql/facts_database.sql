@@ -1,4 +1,4 @@
--- What a policy's meaning depends on beside tables and functions, as one JSON object.
+-- $1 names. What a policy's meaning depends on beside tables and functions, as one JSON object.
 select pg_catalog.jsonb_build_object(
   'login', current_user,
   'time_zone', pg_catalog.current_setting('TimeZone'),
@@ -10,6 +10,15 @@ select pg_catalog.jsonb_build_object(
     select coalesce(pg_catalog.jsonb_agg(distinct p.proname), '[]') from pg_catalog.pg_proc p
     where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and p.proacl is not null and not exists (
       select from pg_catalog.aclexplode(p.proacl) acl where acl.grantee = 0 and acl.privilege_type = 'EXECUTE')),
+  'builtin_functions', (
+    select coalesce(pg_catalog.jsonb_agg(distinct p.proname), '[]') from pg_catalog.pg_proc p
+    where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and p.proname = any ($1::text[])),
+  -- Without a type of their own they can be meant where one of pg_catalog is not exactly what is asked for.
+  'custom_operators', (
+    select coalesce(pg_catalog.jsonb_agg(distinct o.oprname), '[]') from pg_catalog.pg_operator o
+    where o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace and not exists (
+      select from pg_catalog.pg_type t
+      where t.oid in (o.oprleft, o.oprright) and t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace)),
   'custom_casts', (
     select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(k.castsource::bigint, k.casttarget::bigint)), '[]')
     from pg_catalog.pg_cast k where k.oid >= 16384),

@@ -4,10 +4,13 @@ use crate::{
     line,
     support::postgres::{Database, Postgres, connect, majors},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 use walcast::{
     change::relation::ReplicaIdentity,
-    pg::catalog::{self, LOOKUP_PUBLICATION},
+    pg::catalog::{self, LOOKUP_PUBLICATION, Scope},
     policy::{
         catalog::{Catalog, Collation},
         facts::{Carried, FunctionFacts, Language, TableFacts},
@@ -21,7 +24,8 @@ fn words(text: &str) -> BTreeSet<String> {
 }
 
 async fn read(url: &str) -> Catalog {
-    catalog::read(&mut connect(url).await, "supabase_realtime", words).await.unwrap()
+    let scope = Scope { mentioned: words, ..Scope::of("supabase_realtime") };
+    catalog::read(&mut connect(url).await, scope).await.unwrap()
 }
 
 /// A published table `docs` with row level security and a policy whose text mentions these words.
@@ -342,8 +346,12 @@ async fn what_sessions_and_the_database_were_given_is_known() {
              create type pair as (a int, b int);
              create function as_text(pair) returns text language sql as 'select $1::text';
              create cast (pair as text) with function as_text(pair);
+             create function same(uuid, text) returns boolean language sql as 'select $1::text = $2';
+             create operator ~~~ (leftarg = uuid, rightarg = text, function = same);
+             create function pairs(pair, pair) returns boolean language sql as 'select true';
+             create operator === (leftarg = pair, rightarg = pair, function = pairs);
              revoke execute on function pg_catalog.initcap(text) from public",
-            "docs",
+            "docs lower as_text",
         )
         .await;
         let before = read(&database.walcast_url()).await;
@@ -354,6 +362,10 @@ async fn what_sessions_and_the_database_were_given_is_known() {
         assert!(!facts.restricted_builtins.contains("lower"));
         let text = 25;
         assert_eq!(facts.custom_casts.iter().map(|cast| cast.1).collect::<Vec<_>>(), [text]);
+        let builtin = facts.builtin_functions.as_ref().unwrap();
+        assert!(builtin.contains("current_setting") && builtin.contains("lower") && !builtin.contains("as_text"));
+        assert!(!builtin.contains("upper"), "nobody mentions it");
+        assert_eq!(facts.custom_operators, HashSet::from(["~~~".to_owned()]));
         assert!(matches!(facts.default_collation, Some(Collation::Bytewise | Collation::Deterministic)));
         assert!(Arc::ptr_eq(&facts.types, &before.types));
 

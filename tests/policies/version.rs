@@ -92,6 +92,7 @@ const CHANGES: &[&str] = &[
     "create function as_text(pair) returns text language sql as 'select $1::text'; \
      create cast (pair as text) with function as_text(pair)",
     "drop cast (pair as text)",
+    "create operator public.~~~ (leftarg = uuid, rightarg = uuid, function = pg_catalog.uuid_eq)",
     "revoke execute on function pg_catalog.lower(text) from public",
 ];
 

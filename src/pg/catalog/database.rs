@@ -24,12 +24,14 @@ pub(super) struct DatabaseRow {
     time_zone: String,
     default_collation: String,
     pub(super) restricted_builtins: HashSet<String>,
+    pub(super) builtin_functions: HashSet<String>,
+    pub(super) custom_operators: HashSet<String>,
     pub(super) custom_casts: Vec<(u32, u32)>,
     settings: Vec<String>,
 }
 
-pub(super) async fn database(transaction: &Transaction<'_>) -> Result<DatabaseRow, CatalogError> {
-    Ok(serde_json::from_value(transaction.query_one(DATABASE, &[]).await?.get(0))?)
+pub(super) async fn database(transaction: &Transaction<'_>, names: &[&str]) -> Result<DatabaseRow, CatalogError> {
+    Ok(serde_json::from_value(transaction.query_one(DATABASE, &[&names]).await?.get(0))?)
 }
 
 impl DatabaseRow {

@@ -1,7 +1,7 @@
 //! Which names policies mention, and the functions and policies behind those names in turn: what must be known to
 //! understand them. Not what the names mean.
 
-use super::{CatalogError, Mentioned};
+use super::{CatalogError, Scope};
 use std::collections::BTreeSet;
 use tokio_postgres::Transaction;
 
@@ -24,14 +24,10 @@ pub(super) struct Mentions {
 }
 
 /// Follows names until nothing new is mentioned.
-pub(super) async fn closure(
-    transaction: &Transaction<'_>,
-    publication: &str,
-    mentioned: Mentioned,
-) -> Result<Mentions, CatalogError> {
+pub(super) async fn closure(transaction: &Transaction<'_>, scope: Scope<'_>) -> Result<Mentions, CatalogError> {
     let mut mentions = Mentions::default();
-    let texts = transaction.query(POLICIES, &[&publication, &Vec::<&str>::new()]).await?;
-    let mut new = mentions.read(texts.iter().map(|row| row.get(0)), mentioned);
+    let texts = transaction.query(POLICIES, &[&scope.publication, &Vec::<&str>::new()]).await?;
+    let mut new = mentions.read(texts.iter().map(|row| row.get(0)), scope.mentioned);
     for _ in 0..ROUNDS {
         if new.is_empty() {
             break;
@@ -41,14 +37,18 @@ pub(super) async fn closure(
         let functions = transaction.query(BODIES, &[&names]).await?;
         mentions.owners.extend(functions.iter().filter_map(|row| row.get::<_, Option<String>>("owner")));
         let texts = policies.iter().chain(&functions).map(|row| row.get(0));
-        new = mentions.read(texts, mentioned);
+        new = mentions.read(texts, scope.mentioned);
     }
     Ok(mentions)
 }
 
 impl Mentions {
     /// Takes in what texts mention; the names that are new.
-    fn read<'a>(&mut self, texts: impl Iterator<Item = &'a str>, mentioned: Mentioned) -> BTreeSet<String> {
+    fn read<'a>(
+        &mut self,
+        texts: impl Iterator<Item = &'a str>,
+        mentioned: fn(&str) -> BTreeSet<String>,
+    ) -> BTreeSet<String> {
         let mut new = BTreeSet::new();
         for text in texts {
             self.settings.extend(settings(text));

@@ -47,9 +47,6 @@ pub enum CatalogError {
     Row(#[from] serde_json::Error),
 }
 
-/// Finds the names in a text of SQL: `analyse::mentioned`.
-pub type Mentioned = fn(&str) -> BTreeSet<String>;
-
 /// A connection to the catalogue, with the question that is asked all the time analysed once.
 pub struct CatalogReader {
     client: Client,
@@ -79,26 +76,44 @@ impl CatalogReader {
 
     /// The whole catalogue and its version. Settings are those the connection was opened with.
     pub async fn read(&mut self) -> Result<Catalog, CatalogError> {
-        read(&mut self.client, &self.publication, analyse::mentioned).await
+        read(&mut self.client, Scope::of(&self.publication)).await
+    }
+}
+
+/// What is read.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// The publication clients subscribe to.
+    pub publication: &'a str,
+    /// Finds the names in a text of SQL: `analyse::mentioned`.
+    pub mentioned: fn(&str) -> BTreeSet<String>,
+    /// Roles that count as claimable though they are not granted to us.
+    pub also_claimable: &'a [&'a str],
+}
+
+impl<'a> Scope<'a> {
+    /// What serving a publication needs.
+    pub fn of(publication: &'a str) -> Scope<'a> {
+        Scope { publication, mentioned: analyse::mentioned, also_claimable: &[] }
     }
 }
 
 /// Reads the whole catalogue and its version.
-pub async fn read(client: &mut Client, publication: &str, mentioned: Mentioned) -> Result<Catalog, CatalogError> {
+pub async fn read(client: &mut Client, scope: Scope<'_>) -> Result<Catalog, CatalogError> {
     let transaction =
         client.build_transaction().read_only(true).isolation_level(IsolationLevel::RepeatableRead).start().await?;
     let search_path: String = transaction.query_one("select current_setting('search_path')", &[]).await?.get(0);
     transaction.batch_execute("set local search_path = ''").await?;
-    let mentions = mentions::closure(&transaction, publication, mentioned).await?;
-    let read = Read::all(&transaction, publication, &mentions).await?;
+    let mentions = mentions::closure(&transaction, scope).await?;
+    let read = Read::all(&transaction, scope, &mentions).await?;
     // In the session's own search path, as it is asked for later: publications are listed with expressions.
     transaction.execute("select set_config('search_path', $1, true)", &[&search_path]).await?;
     let names: Vec<&str> = mentions.names.iter().map(String::as_str).collect();
-    let version = transaction.query_one(VERSION, &[&publication, &LOOKUP_PUBLICATION, &names]).await?.get(0);
+    let version = transaction.query_one(VERSION, &[&scope.publication, &LOOKUP_PUBLICATION, &names]).await?.get(0);
     transaction.rollback().await?;
     let settings = database::settings_in_force(client, &mentions.settings).await?;
     let search_path = database::split_search_path(&search_path);
-    Ok(read.into_catalog(publication, version, Session { search_path, settings, names: mentions.names }))
+    Ok(read.into_catalog(scope.publication, version, Session { search_path, settings, names: mentions.names }))
 }
 
 /// What statements said, before anything is made of it.
@@ -121,18 +136,18 @@ struct Session {
 }
 
 impl Read {
-    async fn all(transaction: &Transaction<'_>, publication: &str, mentions: &Mentions) -> Result<Read, CatalogError> {
-        let roles = types::roles(transaction).await?;
+    async fn all(transaction: &Transaction<'_>, scope: Scope<'_>, mentions: &Mentions) -> Result<Read, CatalogError> {
+        let roles = types::roles(transaction, scope.also_claimable).await?;
         let known_roles: BTreeSet<Arc<str>> =
             roles.claimable().chain(mentions.owners.iter().map(String::as_str)).map(Arc::from).collect();
         let role_names: Vec<&str> = known_roles.iter().map(|role| &**role).collect();
         let names: Vec<&str> = mentions.names.iter().map(String::as_str).collect();
-        let tables = tables::rows(transaction, publication, &role_names, &names).await?;
+        let tables = tables::rows(transaction, scope.publication, &role_names, &names).await?;
         let functions = functions::functions(transaction, &names, &role_names).await?;
         let schemas = tables.iter().map(|table| table.schema.as_str());
         let schemas = schemas.chain(functions.iter().map(|function| function.schema.as_str())).collect();
         let usage = database::usage(transaction, &role_names, schemas).await?;
-        let database = database::database(transaction).await?;
+        let database = database::database(transaction, &names).await?;
         let types = Arc::new(types::types(transaction).await?);
         Ok(Read { roles, types, known_roles, tables, functions, usage, database })
     }
@@ -148,6 +163,8 @@ impl Read {
             default_collation: Some(self.database.default_collation()),
             custom_settings: self.database.custom_settings().chain(session.settings).collect(),
             restricted_builtins: self.database.restricted_builtins,
+            builtin_functions: Some(self.database.builtin_functions),
+            custom_operators: self.database.custom_operators,
             custom_casts: self.database.custom_casts.into_iter().collect(),
             types: self.types.clone(),
             names: session.names,

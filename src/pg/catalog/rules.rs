@@ -34,21 +34,13 @@ pub(super) fn rule(facts: &Facts, rows: Vec<TableRow>, names: Names<'_>) -> Rule
         for (role, access) in &mut access {
             access.rows = ruler.rule(role);
             if let RowRule::Compiled(compiled) = &access.rows {
-                add(&mut ruled.lookups, &compiled.program.lookups);
+                follow::add(&mut ruled.lookups, &compiled.program.lookups);
             }
         }
         let columns = table.columns.clone();
         ruled.tables.insert(row.oid, Arc::new(row.into_table(columns, access)));
     }
     ruled
-}
-
-fn add(all: &mut BTreeMap<u32, Need>, more: &BTreeMap<u32, Need>) {
-    for (table, need) in more {
-        let known = all.entry(*table).or_default();
-        known.columns.extend(&need.columns);
-        known.keys.extend(need.keys.iter().cloned());
-    }
 }
 
 /// What is known while one table's rules are made.

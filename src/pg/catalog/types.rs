@@ -34,12 +34,13 @@ impl Roles {
     }
 }
 
-pub(super) async fn roles(transaction: &Transaction<'_>) -> Result<Roles, CatalogError> {
+/// Reads the roles; these count as claimable too.
+pub(super) async fn roles(transaction: &Transaction<'_>, claimable: &[&str]) -> Result<Roles, CatalogError> {
     let rows = transaction.query(ROLES, &[]).await?;
     let role = |row: &tokio_postgres::Row| RoleRow {
         name: row.get("rolname"),
         bypasses_row_security: row.get("rolbypassrls"),
-        claimable: row.get("claimable"),
+        claimable: row.get("claimable") || claimable.contains(&row.get("rolname")),
     };
     Ok(Roles(rows.iter().map(role).collect()))
 }
