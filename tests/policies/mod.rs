@@ -5,6 +5,7 @@ mod asked;
 mod cases;
 mod compare;
 mod facts;
+mod functions;
 mod oracle;
 mod shapes;
 mod state;
