@@ -8,9 +8,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use walcast::{
     change::Datum,
     lsn::Lsn,
-    pg::catalog::read,
+    pg::catalog::{Scope, read},
     policy::{
-        analyse,
         catalog::{Catalog, ColumnIndex, Table},
         lookup::{Layout, Loading, Lookups, Snapshot},
     },
@@ -66,7 +65,7 @@ impl Eyes {
 
     /// The catalogue, as the server reads it.
     pub async fn catalog(&mut self) -> Catalog {
-        read(&mut self.own, PUBLICATION, analyse::mentioned).await.unwrap_or_else(|error| panic!("{error:?}"))
+        read(&mut self.own, Scope::of(PUBLICATION)).await.unwrap_or_else(|error| panic!("{error:?}"))
     }
 
     /// The rows of all tables that compiled policies look into.
