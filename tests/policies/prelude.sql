@@ -1,5 +1,4 @@
 -- What every database of these tests begins with.
-alter default privileges in schema public grant select on tables to walcast;
 create schema auth;
 grant usage on schema auth to public;
 create function auth.jwt() returns jsonb language sql stable as

@@ -120,15 +120,6 @@ impl Postgres {
         Database { postgres: self, url, name }
     }
 
-    /// A copy of a database that nobody is connected to.
-    pub async fn database_like(&'static self, template: &Database) -> Database {
-        let name = format!("test_{}_{}", std::process::id(), unique());
-        let create = format!("create database {name} template {}", template.name);
-        connect(&self.url).await.batch_execute(&create).await.unwrap();
-        let url = self.url_of("postgres", PASSWORD, &name);
-        Database { postgres: self, url, name }
-    }
-
     fn url_of(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
     }

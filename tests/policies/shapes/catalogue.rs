@@ -121,7 +121,7 @@ shapes! {
         ["create policy c27 on docs for select using (current_user = 'support' or status = 'open')"];
     c27b_name_of_the_login: DOCS, [d("session_user"), d("session_user"), A, d("session_user"), d("session_user"), d("session_user")],
         ["create policy c27b on docs for select using (session_user <> 'support')"];
-    c28_request_headers: DOCS, [C, C, A, C, C, C],
+    c28_request_headers: DOCS, [d("request.headers"), d("request.headers"), A, d("request.headers"), d("request.headers"), d("request.headers")],
         ["create policy c28 on docs for select
             using (current_setting('request.headers', true)::json ->> 'x-region' = region)"];
 }
@@ -247,8 +247,7 @@ shapes! {
          "create policy c54 on docs to shapes_owner using (is_public)"];
     c55_bypassing_role: DOCS, [N, N, A, N, N, N],
         ["create policy c55 on docs to service_role using (false)"];
-    c56_owner_of_the_table: DOCS, [N, N, A, N, A, A],
-        ["alter table docs owner to shapes_owner", "grant shapes_owner to shapes_editor"];
+    c56_owner_of_the_table: DOCS, [N, N, A, N, A, N], ["alter table docs owner to shapes_owner"];
     c57_row_level_security_off: DOCS, [A, A, A, A, A, A],
         ["alter table docs disable row level security", "create policy c57 on docs using (false)"];
     c58_column_grants: DOCS, [N, C, A, N, N, C],
@@ -263,9 +262,10 @@ shapes! {
     c61_comparison_by_collation: DOCS, [N, d(""), A, N, N, d("")],
         ["create policy c61 on docs for select to authenticated
             using (title < 'm' and title ilike auth.email() || '%')"];
-    c61b_comparison_by_bytes: DOCS, [N, C, A, N, N, C],
-        ["create policy c61b on docs for select to authenticated
-            using (title collate \"C\" < 'm' and path like auth.uid() || '%')"];
+    c61b_comparison_by_a_collation_that_is_named: DOCS, [N, d("COLLATE"), A, N, N, d("COLLATE")],
+        ["create policy c61b on docs for select to authenticated using (title collate \"C\" < 'm')"];
+    c61c_prefix_of_a_path: DOCS, [N, C, A, N, N, C],
+        ["create policy c61c on docs for select to authenticated using (path like auth.uid() || '/%')"];
     c62_view_over_the_table: DOCS, [N, C, A, N, N, C],
         ["create policy c62 on docs for select to authenticated using (owner_id = auth.uid())",
          "create view doc_list as select id, title from docs"];

@@ -15,6 +15,9 @@ use tokio::sync::Mutex;
 use walcast::policy::catalog::{Catalog, RowRule, Table};
 
 const SCHEMA: &str = include_str!("schema.sql");
+/// What the shape before has left goes.
+const FRESH: &str = "set client_min_messages = warning; drop schema public cascade; create schema public;
+    grant usage on schema public to public;";
 
 /// Who decides about a table for a role.
 #[derive(Clone, Copy, Debug)]
@@ -46,26 +49,16 @@ pub struct Shape {
     pub sql: &'static [&'static str],
 }
 
-/// A database with the tables of all shapes, copied from one that is made once.
-async fn database(major: u32) -> Database {
-    static TEMPLATES: Mutex<Option<HashMap<u32, Database>>> = Mutex::const_new(None);
-    let mut templates = TEMPLATES.lock().await;
-    let postgres = Postgres::shared(major);
-    let templates = templates.get_or_insert_default();
-    if !templates.contains_key(&major) {
-        let template = postgres.database().await;
-        template.execute(&format!("{PRELUDE} {FUNCTIONS} {SCHEMA}")).await;
-        templates.insert(major, template);
-    }
-    postgres.database_like(&templates[&major]).await
-}
+/// One database for all shapes of a major version: making one takes longer than making the tables anew.
+static DATABASES: Mutex<Option<HashMap<u32, Database>>> = Mutex::const_new(None);
 
 /// Compares a shape with Postgres, for all roles, claims and rows.
 pub async fn check(shape: &Shape) {
     for major in majors() {
-        let database = database(major).await;
-        database.execute(&shape.sql.join(";\n")).await;
-        let mut eyes = Eyes::open(&database).await;
+        let mut databases = DATABASES.lock().await;
+        let database = database(&mut databases, major).await;
+        database.execute(&format!("{FRESH} {SCHEMA} {}", shape.sql.join(";\n"))).await;
+        let mut eyes = Eyes::open(database).await;
         let catalog = eyes.catalog().await;
         let asked = [Asked::new(shape.table, shape.key)];
         let judged = eyes.judged(&catalog, &asked).await;
@@ -89,6 +82,16 @@ pub async fn check(shape: &Shape) {
         );
         check_tally(shape, &tally);
     }
+}
+
+async fn database(databases: &mut Option<HashMap<u32, Database>>, major: u32) -> &Database {
+    let databases = databases.get_or_insert_default();
+    if !databases.contains_key(&major) {
+        let database = Postgres::shared(major).database().await;
+        database.execute(&format!("{PRELUDE} {FUNCTIONS}")).await;
+        databases.insert(major, database);
+    }
+    &databases[&major]
 }
 
 fn check_rules(shape: &Shape, table: &Table, major: u32) {
