@@ -10,7 +10,9 @@ use std::{
 };
 use walcast::policy::{
     catalog::{Catalog, RowRule, Table},
+    facts::Policy,
     lookup::Lookups,
+    print::Printer,
     program::{Arguments, Entry, Probe, Program, Verdict},
 };
 
@@ -87,7 +89,8 @@ impl fmt::Display for Disagreement {
 /// Programs in the places of those in the catalogue, by table and role.
 pub type Replaced = HashMap<(u32, String), Program>;
 
-/// What is known at one moment.
+/// What is known at one moment. With replaced programs, only those are compared.
+#[derive(Clone, Copy)]
 pub struct Moment<'a> {
     pub catalog: &'a Catalog,
     pub lookups: &'a Lookups,
@@ -142,7 +145,7 @@ impl Moment<'_> {
                 },
                 policies: policies(self.catalog, judged.table.oid),
                 predicate: program.map_or_else(String::new, |program| {
-                    format!("{:?} with {:?}", program.predicate, program.parameters)
+                    Printer::new(&self.catalog.facts, judged.table.oid, &program.parameters).print(&program.predicate)
                 }),
             });
         };
@@ -166,6 +169,10 @@ impl Moment<'_> {
                 self.replaced.get(&(judged.table.oid, subject.role.clone())).unwrap_or(&compiled.program)
             }
         };
+        let is_replaced = self.replaced.contains_key(&(judged.table.oid, subject.role.clone()));
+        if !self.replaced.is_empty() && !is_replaced {
+            return;
+        }
         if !program.lookups.keys().all(|oid| self.lookups.is_ready(*oid)) {
             tally.not_followed += rows;
             return;
@@ -246,7 +253,11 @@ fn sight(shown: &Shown, image: &Image) -> Sight {
 
 fn policies(catalog: &Catalog, oid: u32) -> String {
     let Some(table) = catalog.facts.tables.get(&oid) else { return String::new() };
-    format!("{:?}", table.policies)
+    let policy = |policy: &Policy| {
+        let using = policy.using.as_deref().unwrap_or_default().replace('\n', " ");
+        format!("\n    {}{}: {using}", policy.name, if policy.permissive { "" } else { " (restrictive)" })
+    };
+    table.policies.iter().map(policy).collect()
 }
 
 impl Tally {

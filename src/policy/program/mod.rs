@@ -120,7 +120,11 @@ impl Program {
             let wanted = clauses.iter().filter(move |clause| clause.permissive == permissive);
             wanted.map(|clause| clause.expr.clone())
         };
-        let granted = Expr::Or(of(true).collect());
+        // Postgres joins permissive policies in the contrary order of their names, and restrictive ones by name: it
+        // matters where one of them fails.
+        let mut granted: Vec<Expr> = of(true).collect();
+        granted.reverse();
+        let granted = Expr::Or(granted);
         let predicate = Expr::And([granted].into_iter().chain(of(false)).collect());
         let paths = Paths::of(&predicate);
         let (reads, mut lookups) = hoist::needs(table.oid, &predicate);

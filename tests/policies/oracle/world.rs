@@ -40,8 +40,8 @@ pub struct Table {
     /// How many of the first columns are the primary key.
     pub key: usize,
     pub replica_identity_full: bool,
-    /// Whether it is in the publication clients subscribe to.
-    pub published: bool,
+    /// The publication it is in: that of clients, or that of lookup tables.
+    pub publication: Option<&'static str>,
 }
 
 impl Table {
@@ -117,8 +117,8 @@ impl World {
             if table.replica_identity_full {
                 sql += &format!("alter table {name} replica identity full;\n");
             }
-            if table.published {
-                sql += &format!("alter publication supabase_realtime add table {name};\n");
+            if let Some(publication) = table.publication {
+                sql += &format!("alter publication {publication} add table {name};\n");
             }
             sql += &format!("grant select on {name} to walcast, oracle_all;\n");
         }
@@ -130,17 +130,17 @@ impl World {
         let mut sql = String::new();
         for table in &self.tables {
             let name = self.qualified(table);
-            let owner = if random.percent(40) { "oracle_owner" } else { "postgres" };
+            let owner = if random.percent(30) { "oracle_owner" } else { "postgres" };
             sql += &format!("alter table {name} owner to {owner}; grant select on {name} to walcast, oracle_all;\n");
-            let (security, force) = (random.percent(75), random.percent(30));
+            let (security, force) = (random.percent(90), random.percent(50));
             sql += &format!("alter table {name} {} row level security;\n", if security { "enable" } else { "disable" });
             sql += &format!("alter table {name} {}force row level security;\n", if force { "" } else { "no " });
             for role in &ROLES[..5] {
                 sql += &format!("revoke all on {name} from {role};\n");
                 let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
                 match random.below(100) {
-                    0..80 => sql += &format!("grant select on {name} to {role};\n"),
-                    80..95 => {
+                    0..85 => sql += &format!("grant select on {name} to {role};\n"),
+                    85..97 => {
                         // The key, so that rows can be told apart, and some others.
                         let granted: Vec<&str> = names
                             .iter()
@@ -199,7 +199,11 @@ fn table(random: &mut Random, schema: &str, number: usize) -> Table {
         columns,
         key,
         replica_identity_full: random.percent(50),
-        published: random.percent(85),
+        publication: match random.below(20) {
+            0..16 => Some("supabase_realtime"),
+            16..19 => Some("walcast_lookups"),
+            _ => None,
+        },
     }
 }
 
@@ -235,7 +239,7 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
         // As superuser, whom no policy holds.
         reads.clear();
     }
-    let strict = if random.percent(15) { " strict" } else { "" };
+    let strict = if random.percent(30) { " strict" } else { "" };
     let path = match random.below(10) {
         0..5 => " set search_path = ''",
         5..6 => " set search_path = pg_catalog, pg_temp",
