@@ -19,6 +19,9 @@ use walcast::policy::{
 /// How many keys of one path a row may be probed with.
 const KEY_LIMIT: usize = 64;
 
+/// What Postgres says of a policy with `x = x` for an `x` without columns: an internal error, whatever `x` is.
+const PLANNER_BREAKS: &str = "XX000 cannot cope with variable-free clause";
+
 /// What was decided, and by whom.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -44,6 +47,8 @@ pub struct Tally {
     pub unsupported: u64,
     /// A program said that Postgres fails.
     pub failed: u64,
+    /// Not compared: Postgres' planner breaks.
+    pub broken: u64,
     /// Not asked, because the role may not read the key.
     pub unreadable: u64,
     /// Probed decisions, and the candidates among them: how much an index saves.
@@ -181,6 +186,10 @@ impl Moment<'_> {
             tally.doubts += rows;
             return;
         };
+        if shown.error.as_ref().is_some_and(|error| error.contains(PLANNER_BREAKS)) {
+            tally.broken += rows;
+            return;
+        }
         tally.compiled += rows;
         let entries = program.enter(&arguments);
         for image in &judged.images {
@@ -290,7 +299,7 @@ impl fmt::Display for Tally {
             "  {} of the database, {} by doubt, {} not followed",
             self.database, self.doubts, self.not_followed
         )?;
-        writeln!(f, "{} not asked: the key is unreadable", self.unreadable)?;
+        writeln!(f, "{} not asked: the key is unreadable; {} the planner breaks", self.unreadable, self.broken)?;
         writeln!(f, "{} rules compiled, {} left to the database:", self.rules_compiled, self.rules_database)?;
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

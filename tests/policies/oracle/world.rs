@@ -222,11 +222,16 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let (is_named, is_standard) = (random.percent(70), random.percent(12));
     let is_plpgsql = !returns_set && random.percent(20);
     let placeholder = if is_named || is_plpgsql { "arg" } else { "$1" };
+    let is_strict = random.percent(30);
     let mut writer = Writer::new(random, world);
     if let Some(kind) = argument {
         writer.parameters.push((placeholder.to_owned(), kind));
     }
-    let body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
+    let mut body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
+    if is_strict && returns == Kind::Bool && !returns_set && writer.random.percent(60) {
+        // Without STRICT, a NULL would give something else.
+        body = format!("coalesce({body}, true)");
+    }
     let mut reads = std::mem::take(&mut writer.read);
     let argument_sql = argument.map_or_else(String::new, |kind| {
         let name = if placeholder == "arg" { "arg " } else { "" };
@@ -239,7 +244,7 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
         // As superuser, whom no policy holds.
         reads.clear();
     }
-    let strict = if random.percent(30) { " strict" } else { "" };
+    let strict = if is_strict { " strict" } else { "" };
     let path = match random.below(10) {
         0..5 => " set search_path = ''",
         5..6 => " set search_path = pg_catalog, pg_temp",
