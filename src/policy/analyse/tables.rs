@@ -10,10 +10,7 @@ use super::{
     subquery::Gathered,
     tree,
 };
-use crate::policy::{
-    expr::Expr,
-    facts::{Carried, TableFacts},
-};
+use crate::policy::{expr::Expr, facts::TableFacts};
 use sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, SelectItem, TableAlias,
     TableFactor, TableFunctionArgs, TableWithJoins,
@@ -103,7 +100,10 @@ impl Reader<'_> {
     fn table(&self, name: &ObjectName, alias: Option<&TableAlias>, level: &mut Level) -> Read<()> {
         let parts = names::parts(name)?;
         let table = self.naming.table(self.facts(), &parts)?;
-        check_followable(table)?;
+        // Whether the stream carries its changes is decided where the publications are known.
+        if !table.is_ordinary {
+            return refuse(format!("{}.{} is no ordinary table", table.schema, table.name));
+        }
         let alias = match alias {
             None => None,
             Some(alias) => match alias_of(alias)? {
@@ -228,22 +228,4 @@ fn selects_only(items: &[SelectItem], alias: &str, column: &str) -> Read<bool> {
         ast::Expr::Value(_) => true,
         _ => false,
     })
-}
-
-/// Whether the rows of a table can be held here, change by change.
-fn check_followable(table: &TableFacts) -> Read<()> {
-    let TableFacts { schema, name, is_ordinary, carried, has_usable_identity, identity, reader, .. } = table;
-    if !is_ordinary {
-        return refuse(format!("{schema}.{name} is no ordinary table"));
-    }
-    if *carried == Carried::No && !has_usable_identity {
-        return refuse(format!("the changes of {schema}.{name} cannot be followed: it has no replica identity"));
-    }
-    if *carried != Carried::No && identity.is_empty() {
-        return refuse(format!("the stream does not tell the rows of {schema}.{name} apart"));
-    }
-    if reader.is_none() {
-        return refuse(format!("nobody we may be can read all of {schema}.{name}"));
-    }
-    Ok(())
 }

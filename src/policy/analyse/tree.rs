@@ -3,47 +3,7 @@
 
 use crate::policy::expr::{ColumnRef, Expr, Lookup, Output};
 
-/// The expressions directly inside of one.
-fn children<'e>(expr: &'e Expr, visit: &mut dyn FnMut(&'e Expr)) {
-    match expr {
-        Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => {}
-        Expr::And(all) | Expr::Or(all) | Expr::Call(_, all) | Expr::Coalesce(all) | Expr::Array(all) => {
-            all.iter().for_each(visit);
-        }
-        Expr::Not(one) | Expr::IsNull(one) | Expr::IsBool(one, _) | Expr::Lazy(one) => visit(one),
-        Expr::AnyAll { left, array, comparison: _, all: _ } => {
-            visit(left);
-            visit(array);
-        }
-        Expr::Distinct(_, left, right) | Expr::NullIf(_, left, right) => {
-            visit(left);
-            visit(right);
-        }
-        Expr::Case(branches, otherwise) => {
-            for (condition, value) in branches {
-                visit(condition);
-                visit(value);
-            }
-            visit(otherwise);
-        }
-        Expr::Lookup(lookup) => {
-            let Lookup { sources, first_scope: _, output } = &**lookup;
-            for source in sources {
-                source.keys.iter().for_each(|(_, key)| visit(key));
-                source.conditions.iter().for_each(&mut *visit);
-            }
-            match output {
-                Output::Exists | Output::Count => {}
-                Output::Any { left, value, comparison: _ } => {
-                    visit(left);
-                    visit(value);
-                }
-                Output::Scalar(value) | Output::Array(value) => visit(value),
-            }
-        }
-    }
-}
-
+/// The expressions directly inside of one, to change them.
 fn children_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
     match expr {
         Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => {}
@@ -86,9 +46,7 @@ fn children_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
 
 /// How many parts an expression has.
 pub(super) fn size(expr: &Expr) -> usize {
-    let mut total = 1;
-    children(expr, &mut |child| total += size(child));
-    total
+    1 + expr.parts().into_iter().map(size).sum::<usize>()
 }
 
 /// Every column an expression reads, those of its own lookups included.
@@ -96,7 +54,7 @@ pub(super) fn columns(expr: &Expr, visit: &mut dyn FnMut(ColumnRef)) {
     if let Expr::Column(column) = expr {
         visit(*column);
     }
-    children(expr, &mut |child| columns(child, visit));
+    expr.parts().into_iter().for_each(|part| columns(part, visit));
 }
 
 /// Whether an expression is computed from rows of the scopes below `scope`: from rows outside of itself, when that is
@@ -109,9 +67,7 @@ pub(super) fn reads_below(expr: &Expr, scope: usize) -> bool {
 
 /// Whether claims and role are all an expression depends on.
 pub(super) fn is_of_claims(expr: &Expr) -> bool {
-    let mut all = !matches!(expr, Expr::Column(_) | Expr::Now | Expr::Lookup(_));
-    children(expr, &mut |child| all = all && is_of_claims(child));
-    all
+    !expr.any(&|part| matches!(part, Expr::Column(_) | Expr::Now | Expr::Lookup(_)))
 }
 
 /// Whether an error can come of it for some row, time or state of other tables. What depends on claims alone is
@@ -131,9 +87,7 @@ pub(super) fn may_fail(expr: &Expr, is_single: &dyn Fn(&Lookup) -> bool) -> bool
         },
         _ => false,
     };
-    let mut any = own;
-    children(expr, &mut |child| any = any || may_fail(child, is_single));
-    any
+    own || expr.parts().into_iter().any(|part| may_fail(part, is_single))
 }
 
 /// Moves an expression that was made where `from` rows were in scope to where `to` rows are: its own lookups' rows
