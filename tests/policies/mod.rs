@@ -1,4 +1,5 @@
 //! Policies: what is read of them, and what they mean, with Postgres as the oracle.
 
 mod facts;
+mod functions;
 mod version;
