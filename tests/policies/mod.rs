@@ -1,3 +1,5 @@
-//! Policies decided in the process: compared with what Postgres itself says.
+//! Policies: what is read of them, and what they mean, with Postgres as the oracle.
 
+mod facts;
 mod functions;
+mod version;
