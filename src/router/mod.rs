@@ -14,6 +14,8 @@ mod backlog;
 mod bound;
 mod core;
 mod database_lane;
+#[cfg(test)]
+mod fixture;
 mod image;
 mod index;
 mod intake;
