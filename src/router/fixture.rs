@@ -3,7 +3,7 @@
 
 use super::{
     core::{Config, RouterCore},
-    subscription::{CastKey, CastValues, Subscription},
+    subscription::{CastKey, CastValues, Ready, Subscription},
 };
 use crate::{
     change::{
@@ -18,11 +18,10 @@ use crate::{
         analyse::Clause,
         binding::{Binding, BindingRequest},
         catalog::{Access, Catalog, Collation, CompiledPolicy, RowPolicy, RowRule, Table, TableColumn},
-        expr::{ColumnRef, Expr},
+        expr::{ColumnRef, Expr, Lookup, Output, Source},
         facts::{Carried, Facts, TableFacts},
         filter::casts_needed,
         functions::{CollationUse, Function},
-        lookup::Lookups,
         program::Program,
         value::{Stop, Value},
     },
@@ -31,8 +30,13 @@ use crate::{
 use serde_json::{Value as Json, json};
 use std::{collections::HashMap, sync::Arc};
 
+/// No table is looked into.
+pub(super) const NONE: Ready<'_> = &|_| false;
+
 /// The table: `id` is its key.
 pub(super) const TABLE: u32 = 1;
+/// A table that policies look into.
+pub(super) const MEMBERS: u32 = 2;
 pub(super) const COLUMNS: [&str; 4] = ["id", "owner", "state", "body"];
 const OWNER: usize = 1;
 const STATE: usize = 2;
@@ -125,6 +129,13 @@ pub(super) fn id_is(id: &str) -> Expr {
 /// Fails where the state is `bad`.
 pub(super) fn state_is_not_bad() -> Expr {
     Expr::Call(&PICKY, vec![column(STATE)])
+}
+
+/// A row of `MEMBERS` has the state and the subscriber.
+pub(super) fn is_member() -> Expr {
+    let subject = Expr::Call(&SUBJECT, vec![Expr::Claims]);
+    let source = Source { table: MEMBERS, keys: vec![(0, column(STATE)), (1, subject)], conditions: Vec::new() };
+    Expr::Lookup(Box::new(Lookup { sources: vec![source], first_scope: 1, output: Output::Exists }))
 }
 
 /// A rule the process decides, of this policy.
@@ -274,8 +285,13 @@ impl Asked<'_> {
 
     /// Enters it, and forgets the word that it is active.
     pub(super) fn join(&self, core: &mut RouterCore) -> Client {
+        self.join_with(core, NONE)
+    }
+
+    /// The same where these tables can be looked into.
+    pub(super) fn join_with(&self, core: &mut RouterCore, ready: Ready<'_>) -> Client {
         let (subscription, mut client) = self.subscription();
-        core.subscribe(subscription, &Lookups::default()).unwrap();
+        core.subscribe(subscription, ready).unwrap();
         client.heard();
         client
     }

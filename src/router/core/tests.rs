@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     change::Change,
-    policy::{catalog::RowRule, expr::Expr},
+    policy::{catalog::RowRule, expr::Expr, lookup::Lookups},
     router::{
         fixture::{
-            Asked, Client, blind_update, compiled, config, core, database_policy, delete, delete_key, id_is, insert,
-            is_owner, state_is, state_is_not_bad, transaction, update,
+            Asked, Client, MEMBERS, NONE, blind_update, compiled, config, core, database_policy, delete, delete_key,
+            id_is, insert, is_member, is_owner, state_is, state_is_not_bad, transaction, update,
         },
         judgement::Basis,
         lane_job::LaneJob,
@@ -41,16 +41,15 @@ const NOTHING: [&str; 0] = [];
 
 #[test]
 fn the_key_of_a_subscription_that_is_gone_reaches_nobody_elses() {
-    let lookups = Lookups::default();
     let mut core = core(RowRule::All);
     let (first, first_client) = Asked::default().subscription();
-    let old = core.subscribe(first, &lookups).unwrap();
+    let old = core.subscribe(first, NONE).unwrap();
     first_client.member.end();
     core.sweep();
     let (second, _second_client) = Asked::default().subscription();
-    let new = core.subscribe(second, &lookups).unwrap();
+    let new = core.subscribe(second, NONE).unwrap();
     assert_eq!(old.place, new.place, "the place is used again, or this shows nothing");
-    core.replace_claims(old, Claims::of_role("mallory"), &lookups);
+    core.replace_claims(old, Claims::of_role("mallory"), NONE);
     assert_eq!(&*core.active[new.place].subscription.claims.role, "authenticated");
     core.unsubscribe(old);
     assert_eq!(core.subscriptions(), 1);
@@ -182,7 +181,7 @@ fn a_subscription_leaves_the_lane_when_nothing_of_it_is_on_its_way() {
     let job = route(&mut core, 1, insert("1 alice a x"));
     assert!(job.is_some());
     let next = fixture_catalog_2(compiled(is_owner()));
-    core.set_catalog(next, &Lookups::default());
+    core.set_catalog(next, NONE);
     let behind = route(&mut core, 2, insert("2 alice a x")).expect("it would overtake the first");
     assert!(behind.work[0].candidates[0].sights.is_some(), "though its rights are known");
     drop((job, behind));
@@ -203,7 +202,7 @@ fn owned(client: &mut Client) -> usize {
 fn who_lags_is_served_by_the_rights_of_now() {
     let mut core = core(compiled(is_owner()));
     let (subscription, mut client) = Asked { room: 4, ..Asked::default() }.subscription();
-    let key = core.subscribe(subscription, &Lookups::default()).unwrap();
+    let key = core.subscribe(subscription, NONE).unwrap();
     client.heard();
     for lsn in 1..=6 {
         let owner = if lsn == 6 { "bob" } else { "alice" };
@@ -213,7 +212,7 @@ fn who_lags_is_served_by_the_rights_of_now() {
     assert_eq!(owned(&mut client), 4);
     let mut claims = core.active[key.place].subscription.claims.clone();
     claims.json = r#"{"role":"authenticated","sub":"bob"}"#.into();
-    core.replace_claims(key, claims, &Lookups::default());
+    core.replace_claims(key, claims, NONE);
     assert!(catch_up(&mut core).is_empty());
     let ids: Vec<_> = client.changes().into_iter().map(|(_, data)| data["record"]["id"].to_string()).collect();
     assert_eq!(ids, ["\"6\""], "alice's fifth row is not bob's");
@@ -224,7 +223,7 @@ fn who_lags_is_served_by_the_rights_of_now() {
 fn a_place_that_is_used_again_does_not_inherit_a_lag() {
     let mut core = core(RowRule::All);
     let (subscription, mut client) = Asked { room: 1, ..Asked::default() }.subscription();
-    let key = core.subscribe(subscription, &Lookups::default()).unwrap();
+    let key = core.subscribe(subscription, NONE).unwrap();
     client.heard();
     for lsn in 1..=3 {
         route(&mut core, lsn, insert(&format!("{lsn} alice a x")));
@@ -234,4 +233,73 @@ fn a_place_that_is_used_again_does_not_inherit_a_lag() {
     let mut next = Asked::default().join(&mut core);
     catch_up(&mut core);
     assert!(!core.has_behind() && next.kinds().is_empty());
+}
+
+const RIGHTS_CHANGED: &str = "Rights to rows of public.t have changed. Fetch it again";
+
+fn texts(client: &mut Client) -> Vec<String> {
+    client.heard().into_iter().map(|message| message["payload"]["message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn who_opted_in_hears_that_rights_changed_once_a_transaction_and_others_never() {
+    let mut core = core(compiled(Expr::Or(vec![is_member(), is_owner()])));
+    let opted = Asked { visibility: true, ..Asked::default() };
+    let mut onlooker = opted.join_with(&mut core, &|table| table == MEMBERS);
+    let mut plain = Asked::default().join_with(&mut core, &|table| table == MEMBERS);
+    core.rights_changed([MEMBERS, 99]);
+    let heard = onlooker.heard();
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0]["event"], "system");
+    assert_eq!(heard[0]["payload"]["status"], "ok");
+    assert_eq!(heard[0]["payload"]["message"], RIGHTS_CHANGED);
+    core.rights_changed([99]);
+    assert!(onlooker.heard().is_empty() && plain.heard().is_empty());
+    onlooker.member.end();
+    core.sweep();
+    core.rights_changed([MEMBERS]);
+    assert!(!core.has_behind(), "nobody is left to be told");
+}
+
+#[test]
+fn a_slow_client_hears_once_of_many_changes_of_rights() {
+    let mut core = core(compiled(is_member()));
+    let opted = Asked { visibility: true, room: 4, ..Asked::default() };
+    let mut client = opted.join_with(&mut core, &|_| true);
+    for _ in 0..50 {
+        core.rights_changed([MEMBERS]);
+    }
+    assert_eq!(texts(&mut client), [RIGHTS_CHANGED; 2], "as long as there is room");
+    assert!(core.has_behind(), "he is still to be told of the last");
+    catch_up(&mut core);
+    assert_eq!(texts(&mut client), [RIGHTS_CHANGED]);
+    assert!(!core.has_behind());
+}
+
+#[test]
+fn until_its_tables_are_ready_a_policy_is_the_databases_and_then_it_is_not() {
+    let mut core = core(compiled(is_member()));
+    let _client = Asked::default().join(&mut core);
+    assert!(route(&mut core, 1, insert("1 alice a x")).is_some());
+    core.compile_again(&|_| true);
+    assert!(route(&mut core, 2, insert("2 alice a x")).is_none());
+    core.compile_again(NONE);
+    assert!(route(&mut core, 3, insert("3 alice a x")).is_some());
+}
+
+#[test]
+fn when_a_transaction_cannot_be_kept_those_whose_rights_it_may_change_hear_of_a_gap_and_no_others() {
+    let mut core = core(compiled(Expr::Or(vec![is_member(), is_owner()])));
+    let mut looking = Asked::default().join_with(&mut core, &|_| true);
+    core.lose_lookups(Lsn(5));
+    assert_eq!(looking.heard()[0]["payload"]["message"], refusal::CHANGES_SKIPPED);
+    assert!(looking.member.is_ended() && core.is_amid(Lsn(5)));
+    let mut core = fixture_core();
+    let mut plain = Asked::default().join(&mut core);
+    core.lose_lookups(Lsn(5));
+    assert!(plain.heard().is_empty());
+}
+
+fn fixture_core() -> RouterCore {
+    crate::router::fixture::core(compiled(is_owner()))
 }

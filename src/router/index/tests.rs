@@ -8,7 +8,7 @@ use crate::{
     router::{
         bound::Bounds,
         fixture::{
-            Asked, TABLE, blind_update, catalog, compiled, delete, delete_key, insert, is_owner, state_is, update,
+            Asked, NONE, TABLE, blind_update, catalog, compiled, delete, delete_key, insert, is_owner, state_is, update,
         },
         judgement::Basis,
         matching::{Wanted, is_bare_key_delete},
@@ -32,7 +32,7 @@ impl World {
 
     fn enter(&mut self, asked: &Asked<'_>) {
         let (subscription, _client) = asked.subscription();
-        let compiled = compile(&subscription, &self.catalog, &Lookups::default(), &mut self.bounds);
+        let compiled = compile(&subscription, &self.catalog, NONE, &mut self.bounds);
         let table = compiled.tables[&TABLE].clone();
         self.index.insert(self.tables.len(), &table);
         self.tables.push(table);

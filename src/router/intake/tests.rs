@@ -6,12 +6,9 @@ use crate::{
     change::{Change, Operation},
     policy::catalog::RowRule,
     protocol::refusal,
-    router::fixture::{Asked, Client, compiled, core, insert, is_owner, part, relation_of},
+    router::fixture::{Asked, Client, MEMBERS, compiled, core, insert, is_owner, part, relation_of},
 };
 use std::path::Path;
-
-/// A table that is looked into.
-const MEMBERS: u32 = 2;
 
 /// Notes what it is given.
 #[derive(Default)]
@@ -26,10 +23,20 @@ impl Follow for Follower {
     fn is_following(&self) -> bool {
         !self.is_idle
     }
+    fn is_holding(&self) -> bool {
+        false
+    }
+    fn is_ready(&self, _: u32) -> bool {
+        false
+    }
+    fn take_changes(&mut self) -> bool {
+        false
+    }
     fn lookups(&self) -> &Lookups {
         &self.lookups
     }
-    fn apply(&mut self, fragment: &Fragment) -> BTreeSet<u32> {
+    fn set_catalog(&mut self, _: &Catalog) {}
+    fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32> {
         self.applied.push((fragment.commit_lsn.0, fragment.changes.len()));
         fragment.changes.iter().map(|change| change.relation.oid).filter(|oid| *oid == MEMBERS).collect()
     }
