@@ -2,4 +2,5 @@
 
 mod facts;
 mod functions;
+mod live;
 mod version;
