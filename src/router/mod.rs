@@ -13,6 +13,7 @@
 mod backlog;
 mod core;
 mod database_lane;
+mod follow;
 mod image;
 mod index;
 mod lane_job;
@@ -21,6 +22,7 @@ mod prepare;
 mod questions;
 mod refresh;
 mod render;
+mod state;
 mod statements;
 mod subscription;
 mod task;
@@ -28,11 +30,13 @@ mod visible;
 
 pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
+pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts, Touched, TouchedRows};
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};
 pub(crate) use render::commit_timestamp;
+pub use state::{LookupPhase, LookupState, RouterState};
 pub use subscription::{CastKey, CastValues, Subscription};
-pub use task::{Parts, RouterState};
+pub use task::Parts;
 
 use crate::claims::Claims;
 use tokio::sync::{mpsc, oneshot};

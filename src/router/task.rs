@@ -1,9 +1,10 @@
 //! The router's loop: receive, call the core, send on. It owns the core.
 
 use super::{
-    Command, LaneConfig,
+    Command, FollowConfig, LaneConfig, RouterState,
     core::{Config, RouterCore},
     database_lane::lane,
+    follow::{self, Follow},
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -12,7 +13,7 @@ use crate::{
     lsn::Lsn,
     metrics::Metrics,
     shutdown::Tasks,
-    source::SourceState,
+    source::{SourceState, Wish},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -42,6 +43,12 @@ pub struct Parts {
     pub pool: Pool,
     /// A connection of the router's own, so that it never waits for the lane.
     pub own_pool: Pool,
+    /// Where lookup tables are read, with the text forms of the stream.
+    pub lookup_pool: Pool,
+    /// Choices about lookup tables.
+    pub follow: FollowConfig,
+    /// Where the source is told to begin anew.
+    pub wish: watch::Sender<Wish>,
     /// The changes.
     pub fragments: mpsc::Receiver<Arc<Fragment>>,
     /// Where it says how far it is.
@@ -58,19 +65,18 @@ pub struct Parts {
     pub tasks: Tasks,
 }
 
-/// How the router is doing.
-#[derive(Clone, Debug, Default)]
-pub struct RouterState {
-    /// Subscriptions entered.
-    pub subscriptions: usize,
-    /// Commit time of the last transaction routed, in microseconds since 2000-01-01 UTC.
-    pub commit_time: i64,
-}
-
 pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
     let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
     parts.tasks.spawn("database lane", lane_task.run());
     let mut core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let mut follow = Follow::new(follow::Parts {
+        config: parts.follow.clone(),
+        pool: parts.lookup_pool.clone(),
+        wish: parts.wish.clone(),
+        tasks: parts.tasks.clone(),
+    });
+    follow.set_catalog(&parts.refresh.catalog());
+    follow.set_source(&parts.source.borrow());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,10 +87,19 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut looks = parts.refresh.clone();
     let mut held: Option<Arc<Fragment>> = None;
     loop {
+        if follow.take_changes() {
+            parts.state.send_modify(|state| state.lookups = follow.report());
+        }
         // Without a catalogue to go by the stream is held: nothing is lost by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if let Some(fragment) = held.take_if(|_| is_fresh) {
-            descriptions.agree(&mut core, &mut parts.refresh, &parts.own_pool, &fragment).await;
+        if let Some(fragment) = held.as_ref().filter(|_| is_fresh && !follow.is_holding())
+            && descriptions.agree(&mut core, &mut parts.refresh, &parts.own_pool, fragment).await
+        {
+            follow.set_catalog(&parts.refresh.catalog());
+        }
+        // Nor without the tables that policies look into.
+        if let Some(fragment) = held.take_if(|_| is_fresh && !follow.is_holding()) {
+            follow.apply_transaction(std::slice::from_ref(&fragment));
             if let Some(job) = core.route(&fragment) {
                 lane.offer(job);
             }
@@ -107,9 +122,18 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 }
                 None => return,
             },
-            () = parts.refresh.changed() => core.set_catalog(parts.refresh.catalog()),
+            () = parts.refresh.changed() => {
+                core.set_catalog(parts.refresh.catalog());
+                follow.set_catalog(&parts.refresh.catalog());
+            }
+            event = follow.event() => {
+                follow.handle(event);
+                parts.state.send_modify(|state| state.lookups = follow.report());
+            }
             Ok(()) = parts.source.changed() => {
-                let now = parts.source.borrow_and_update().beginnings;
+                let state = parts.source.borrow_and_update().clone();
+                follow.set_source(&state);
+                let now = state.beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
@@ -162,7 +186,8 @@ impl Descriptions {
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
     /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
     /// their subscribers hear it.
-    async fn agree(&mut self, core: &mut RouterCore, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
+    /// Whether the catalogue was read.
+    async fn agree(&mut self, core: &mut RouterCore, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) -> bool {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
             let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
@@ -171,7 +196,7 @@ impl Descriptions {
             }
         }
         if new.is_empty() {
-            return;
+            return false;
         }
         let may_ask = self.failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE);
         // The change's own transaction may be what altered the table, and not be visible yet.
@@ -181,7 +206,7 @@ impl Descriptions {
             core.set_catalog(refresh.catalog());
             self.failed = None;
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
-            return;
+            return true;
         }
         if may_ask {
             self.failed = Some(Instant::now());
@@ -190,5 +215,6 @@ impl Descriptions {
             self.known.remove(&relation.oid);
             core.lose(relation.oid);
         }
+        false
     }
 }
