@@ -2,4 +2,5 @@
 
 mod facts;
 mod functions;
+mod rules;
 mod version;
