@@ -95,10 +95,13 @@ impl Asked<'_> {
         let is_compiled = matches!(rule, Some(RowRule::Compiled(_)));
         let mut lines: Vec<PolicyLine> = clauses.iter().map(|clause| self.line(clause, is_compiled)).collect();
         // What one cannot answer, all are asked of the database for: they are one question.
-        let others: Vec<String> =
-            lines.iter().filter(|line| !line.why.is_empty()).filter_map(|line| line.policy.clone()).collect();
+        let mut causes = lines.iter().filter(|line| !line.why.is_empty()).filter_map(|line| line.policy.clone());
+        let together = causes.next().map(|first| match causes.count() {
+            0 => format!("together with {first}"),
+            more => format!("together with {first} and {more} more"),
+        });
         for line in lines.iter_mut().filter(|line| line.decided_by == DATABASE && line.why.is_empty()) {
-            line.why.push(format!("decided together with {}", others.join(", ")));
+            line.why.extend(together.clone());
         }
         lines
     }
@@ -129,29 +132,30 @@ impl Asked<'_> {
     }
 
     fn line(&self, clause: &Result<Clause, Unprovable>, is_compiled: bool) -> PolicyLine {
-        let (policy, class) = match clause {
-            Ok(clause) => (&clause.policy, Class::of(&self.catalog.facts, self.facts, &Ok(clause.clone()))),
-            Err(unprovable) => {
-                (&unprovable.policy, Class::of(&self.catalog.facts, self.facts, &Err(unprovable.clone())))
-            }
+        let policy = match clause {
+            Ok(clause) => &clause.policy,
+            Err(unprovable) => &unprovable.policy,
         };
         let mut line = PolicyLine {
             policy: Some(policy.clone()),
             permissive: self.facts.policies.iter().find(|known| known.name == *policy).map(|known| known.permissive),
-            class: class.to_string(),
             decided_by: if is_compiled { PROCESS } else { DATABASE },
             ..self.settled("")
         };
-        line.why = match clause {
-            Err(unprovable) => vec![unprovable.why.clone()],
+        match clause {
+            Err(unprovable) => {
+                line.class = Class::DATABASE.to_string();
+                line.why = vec![unprovable.why.clone()];
+            }
             Ok(clause) => {
                 let program = class::alone(&self.catalog.facts, self.facts, clause);
+                line.class = Class::of(&program).to_string();
                 line.reads = names_of(self.facts, program.reads.iter());
                 line.looks_into = program.lookups.iter().map(|(oid, need)| self.lookup(*oid, need)).collect();
                 line.looks_into.sort_by(|one, other| one.table.cmp(&other.table));
-                line.looks_into.iter().filter_map(|lookup| lookup.obstacle.clone()).collect()
+                line.why = line.looks_into.iter().filter_map(|lookup| lookup.obstacle.clone()).collect();
             }
-        };
+        }
         line
     }
 
@@ -186,12 +190,20 @@ fn names_of<'a>(table: &TableFacts, columns: impl Iterator<Item = &'a usize>) ->
 /// The lines for people: table, role, policy, class, and what there is to say.
 pub(super) fn text(lines: &[PolicyLine]) -> String {
     let mut text = String::new();
-    for line in lines {
-        let policy = line.policy.as_deref().unwrap_or("-");
-        let fields = [&line.table, &line.role, policy, &line.class].map(printable);
-        let _ = writeln!(text, "{}  {}", fields.join("  "), printable(&remarks(line).join("; ")));
-        for fix in line.looks_into.iter().filter_map(|lookup| lookup.fix.as_ref()) {
-            let _ = writeln!(text, "         {}", printable(fix));
+    for group in lines.chunk_by(|one, other| (&one.table, &one.role) == (&other.table, &other.role)) {
+        for line in group {
+            let policy = line.policy.as_deref().unwrap_or("-");
+            let fields = [&line.table, &line.role, policy, &line.class].map(printable);
+            let _ = writeln!(text, "{}  {}", fields.join("  "), printable(&remarks(line).join("; ")));
+            for fix in line.looks_into.iter().filter_map(|lookup| lookup.fix.as_ref()) {
+                let _ = writeln!(text, "         {}", printable(fix));
+            }
+        }
+        if let Some(PolicyLine { table, role, not_granted, .. }) =
+            group.first().filter(|line| !line.not_granted.is_empty())
+        {
+            let columns = printable(&not_granted.join(", "));
+            let _ = writeln!(text, "{}  {}  columns not granted: {columns}", printable(table), printable(role));
         }
     }
     text
@@ -212,9 +224,6 @@ fn remarks(line: &PolicyLine) -> Vec<String> {
         remarks.push(format!("the database decides: {}", line.why.join("; ")));
     } else {
         remarks.extend(line.why.iter().cloned());
-    }
-    if !line.not_granted.is_empty() {
-        remarks.push(format!("not granted: {}", line.not_granted.join(", ")));
     }
     remarks
 }

@@ -2,7 +2,7 @@
 //! by it.
 
 use super::{
-    analyse::{Clause, Unprovable},
+    analyse::Clause,
     expr::{Expr, Lookup},
     facts::{Facts, TableFacts},
     program::Program,
@@ -36,16 +36,11 @@ pub enum Kind {
 }
 
 impl Class {
-    /// The class of a policy that was understood, or was not.
-    pub fn of(facts: &Facts, table: &TableFacts, clause: &Result<Clause, Unprovable>) -> Class {
-        match clause {
-            Ok(clause) => Class::of_program(&alone(facts, table, clause)),
-            Err(_) => Class { kind: Kind::Database, is_timed: false },
-        }
-    }
+    /// The class of what was not understood.
+    pub const DATABASE: Class = Class { kind: Kind::Database, is_timed: false };
 
     /// The class of a program.
-    pub fn of_program(program: &Program) -> Class {
+    pub fn of(program: &Program) -> Class {
         let joins = |part: &Expr| matches!(part, Expr::Lookup(lookup) if is_joined(lookup));
         let kind = match program.lookups.len() {
             0 if program.reads.is_empty() => Kind::Claims,
