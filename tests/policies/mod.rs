@@ -2,6 +2,7 @@
 //! random ones (`oracle`), and every disagreement that was ever found (`cases`).
 
 mod facts;
+mod follow;
 mod functions;
 mod live;
 mod rules;
