@@ -138,7 +138,8 @@ impl World {
                     None => (column, false),
                 };
                 let (name, type_name) = column.split_once(' ').expect("a name and a type");
-                let (type_name, special) = type_name.split_once('(').map_or((type_name, ""), |(name, rest)| (name, rest));
+                let (type_name, special) =
+                    type_name.split_once('(').map_or((type_name, ""), |(name, rest)| (name, rest));
                 let type_oid = self.type_oid(type_name);
                 let collation = match (special, type_name) {
                     ("en)", _) => Collation::Bytewise,
@@ -243,11 +244,9 @@ impl World {
                 let mut scopes = vec![Arc::clone(table)];
                 Ok(clauses.iter().map(|clause| self.show(&clause.expr, &mut scopes)).collect())
             }
-            Ruling::Database(results) => Err(results
-                .into_iter()
-                .filter_map(|result| result.err())
-                .map(|Unprovable { why, .. }| why)
-                .collect()),
+            Ruling::Database(results) => {
+                Err(results.into_iter().filter_map(|result| result.err()).map(|Unprovable { why, .. }| why).collect())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -279,7 +278,8 @@ impl World {
             Expr::IsBool(part, wanted) => format!("{} is {wanted}", self.show(part, scopes)),
             Expr::Call(function, parts) => match all(parts).as_slice() {
                 [left, right]
-                    if !function.name.contains(char::is_alphabetic) && !["->", "->>", "#>"].contains(&function.name) =>
+                    if !function.name.contains(char::is_alphabetic)
+                        && !["->", "->>", "#>"].contains(&function.name) =>
                 {
                     format!("({left} {} {right})", function.name)
                 }
@@ -290,9 +290,9 @@ impl World {
                 format!("({left} {} {}({array}))", comparison.name, if *all { "all" } else { "any" })
             }
             Expr::Case(arms, otherwise) => {
-                let arms = arms.iter().map(|(when, then)| {
-                    format!("when {} then {} ", self.show(when, scopes), self.show(then, scopes))
-                });
+                let arms = arms
+                    .iter()
+                    .map(|(when, then)| format!("when {} then {} ", self.show(when, scopes), self.show(then, scopes)));
                 let arms: String = arms.collect();
                 format!("case {arms}else {} end", self.show(otherwise, scopes))
             }
@@ -300,7 +300,9 @@ impl World {
             Expr::Distinct(_, left, right) => {
                 format!("({} distinct {})", self.show(left, scopes), self.show(right, scopes))
             }
-            Expr::NullIf(_, left, right) => format!("nullif({}, {})", self.show(left, scopes), self.show(right, scopes)),
+            Expr::NullIf(_, left, right) => {
+                format!("nullif({}, {})", self.show(left, scopes), self.show(right, scopes))
+            }
             Expr::Array(parts) => format!("[{}]", all(parts).join(", ")),
             Expr::Lazy(part) => format!("lazy({})", self.show(part, scopes)),
             Expr::Lookup(lookup) => {
@@ -323,7 +325,8 @@ impl World {
                     scopes.push(Arc::clone(table));
                     let conditions: Vec<String> =
                         source.conditions.iter().map(|condition| self.show(condition, scopes)).collect();
-                    let conditions = if conditions.is_empty() { String::new() } else { format!(" if {}", conditions.join(", ")) };
+                    let conditions =
+                        if conditions.is_empty() { String::new() } else { format!(" if {}", conditions.join(", ")) };
                     sources.push(format!("{}[{}]{conditions}", table.name, keys.join(", ")));
                 }
                 let sources = sources.join("; ");
