@@ -12,7 +12,7 @@ use super::{
 use crate::policy::{
     expr::Expr,
     facts::Facts,
-    functions::{self, Resolved},
+    functions,
     value::{Scalar, Type, Value},
 };
 use sqlparser::ast::{self, BinaryOperator, CastKind, UnaryOperator, ValueWithSpan};
@@ -262,16 +262,12 @@ impl<'a> Reader<'a> {
         }
         let kinds: Vec<Type> = arguments.iter().map(|argument| argument.kind).collect();
         match functions::function(name, &kinds) {
-            Some(found) => self.typing().call(self.allowed(found)?, arguments),
+            Some(found) => self.typing().call(found, arguments),
             None => {
                 let kinds: Vec<String> = kinds.into_iter().map(typed::words).collect();
                 refuse(format!("function {name}({}) is not known here", kinds.join(", ")))
             }
         }
-    }
-
-    fn allowed(&self, found: Resolved) -> Read<Resolved> {
-        Ok(found)
     }
 }
 

@@ -162,7 +162,7 @@ impl Reader<'_> {
         }
         let array = self.typing().call(found, arguments)?;
         let none = Expr::Const(Value::Array(Vec::new().into()));
-        let expr = Expr::Coalesce(vec![array.expr, none]);
+        let expr = if found.function.is_strict { Expr::Coalesce(vec![array.expr, none]) } else { array.expr };
         Ok(Typed { expr, ..array })
     }
 

@@ -201,6 +201,9 @@ impl Typing<'_> {
     pub(super) fn check(&self, function: &'static Function, arguments: &[&Typed]) -> Read<Collating> {
         let inputs = arguments.iter().fold(Collating::None, |all, argument| all.with(argument.collating));
         let name = function.name;
+        if function.needs_utc && !self.facts.is_utc {
+            return refuse(format!("{name} depends on the time zone"));
+        }
         let collation = match inputs {
             Collating::None => None,
             Collating::Default => Some(self.facts.default_collation),
