@@ -74,6 +74,7 @@ static EQUAL: Function = Function {
     is_strict: true,
     collation: CollationUse::Equality,
     is_hash_equality: true,
+    needs_utc: false,
     eval: |arguments, _| Ok(Value::Bool(arguments[0] == arguments[1])),
 };
 /// The claim `sub`; fails where that is `boom`.
@@ -83,6 +84,7 @@ static SUBJECT: Function = Function {
     is_strict: true,
     collation: CollationUse::None,
     is_hash_equality: false,
+    needs_utc: false,
     eval: |arguments, _| match &arguments[0] {
         Value::Text(claims) => {
             let claims: Json = serde_json::from_str(claims).map_err(|_| Stop::Failed("22P02"))?;
@@ -101,6 +103,7 @@ static PICKY: Function = Function {
     is_strict: true,
     collation: CollationUse::None,
     is_hash_equality: false,
+    needs_utc: false,
     eval: |arguments, _| {
         if arguments[0] == text_value("bad") { Err(Stop::Failed("22012")) } else { Ok(Value::Bool(true)) }
     },
