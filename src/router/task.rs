@@ -1,11 +1,11 @@
 //! The router's loop: receive, call the core, send on. It owns the core.
 
 use super::{
-    Command, LaneConfig,
+    Command, FollowConfig, LaneConfig, RouterState,
     core::{Config, RouterCore},
     database_lane::lane,
-    intake::{Follow, Intake},
-    judgement::Basis,
+    follow::{self, Follow},
+    intake::Intake,
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -13,16 +13,11 @@ use crate::{
     change::{Change, Fragment, relation::Relation},
     lsn::Lsn,
     metrics::Metrics,
-    policy::lookup::Lookups,
     shutdown::Tasks,
-    source::{SourceState, slot_task::postgres_clock},
+    source::{SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -49,6 +44,12 @@ pub struct Parts {
     pub pool: Pool,
     /// A connection of the router's own, so that it never waits for the lane.
     pub own_pool: Pool,
+    /// Where lookup tables are read, with the text forms of the stream.
+    pub lookup_pool: Pool,
+    /// Choices about lookup tables.
+    pub follow: FollowConfig,
+    /// Where the source is told to begin anew.
+    pub wish: watch::Sender<Wish>,
     /// The changes.
     pub fragments: mpsc::Receiver<Arc<Fragment>>,
     /// Where it says how far it is.
@@ -65,21 +66,20 @@ pub struct Parts {
     pub tasks: Tasks,
 }
 
-/// How the router is doing.
-#[derive(Clone, Debug, Default)]
-pub struct RouterState {
-    /// Subscriptions entered.
-    pub subscriptions: usize,
-    /// Commit time of the last transaction routed, in microseconds since 2000-01-01 UTC.
-    pub commit_time: i64,
-}
-
 pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
     let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
     parts.tasks.spawn("database lane", lane_task.run());
     let core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
     let lagging = core.lagging();
-    let mut intake = Intake::new(core, NoLookups::default(), parts.config.transaction_bytes, std::env::temp_dir());
+    let mut follow = Follow::new(follow::Parts {
+        config: parts.follow.clone(),
+        pool: parts.lookup_pool.clone(),
+        wish: parts.wish.clone(),
+        tasks: parts.tasks.clone(),
+    });
+    follow.set_catalog(&parts.refresh.catalog());
+    follow.set_source(&parts.source.borrow());
+    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,12 +88,17 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut beginnings = parts.source.borrow().beginnings;
     let mut looks = parts.refresh.clone();
     loop {
-        // Without a catalogue to go by the stream is held: nothing is lost by waiting.
+        if intake.settle() {
+            parts.state.send_modify(|state| state.lookups = intake.follow.report());
+        }
+        // Without a catalogue to go by the stream is held, and without the rows that policies look into: nothing is lost
+        // by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if is_fresh {
-            if let Some(fragment) = intake.next().cloned() {
-                descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
-            }
+        if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
+            descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+        }
+        let is_open = is_fresh && !intake.follow.is_holding();
+        if is_open {
             let passed = intake.step().await;
             if let Some(job) = passed.job {
                 lane.offer(job);
@@ -112,14 +117,23 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             biased;
             command = commands.recv() => match command {
                 Some(command) => {
-                    execute(&mut intake, command);
+                    intake.execute(command);
                     parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
                 }
                 None => return,
             },
-            () = parts.refresh.changed() => intake.core.set_catalog(parts.refresh.catalog(), intake.follow.lookups()),
+            () = parts.refresh.changed() => {
+                intake.set_catalog(parts.refresh.catalog());
+                parts.state.send_modify(|state| state.lookups = intake.follow.report());
+            }
+            event = intake.follow.event() => {
+                intake.follow.handle(event);
+                parts.state.send_modify(|state| state.lookups = intake.follow.report());
+            }
             Ok(()) = parts.source.changed() => {
-                let now = parts.source.borrow_and_update().beginnings;
+                let state = parts.source.borrow_and_update().clone();
+                intake.follow.set_source(&state);
+                let now = state.beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
@@ -133,50 +147,17 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             }
             () = lagging.notified() => intake.core.notice_lagging(),
             () = looks.looked(), if !is_fresh => {}
-            _ = catch_up.tick(), if is_fresh && intake.core.has_behind() => {
-                let basis = Basis { lookups: intake.follow.lookups(), now: postgres_clock() };
-                for job in intake.core.catch_up(lane.has_room(), basis) {
+            _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
+                for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
             }
-            () = tokio::task::yield_now(), if is_fresh && intake.has_work() => {}
+            () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
             fragment = parts.fragments.recv(), if intake.wants_fragment() => match fragment {
                 Some(fragment) => intake.hold(fragment),
                 None => return,
             },
         }
-    }
-}
-
-/// Nothing is looked up.
-#[derive(Default)]
-struct NoLookups(Lookups);
-
-impl Follow for NoLookups {
-    fn is_following(&self) -> bool {
-        false
-    }
-    fn lookups(&self) -> &Lookups {
-        &self.0
-    }
-    fn apply(&mut self, _: &Fragment) -> BTreeSet<u32> {
-        BTreeSet::new()
-    }
-    fn distrust(&mut self) {}
-}
-
-fn execute<F: Follow>(intake: &mut Intake<F>, command: Command) {
-    let (core, lookups) = (&mut intake.core, intake.follow.lookups());
-    match command {
-        Command::Subscribe(subscription, answer) => {
-            let entered = core.subscribe(*subscription, lookups);
-            // Whoever asked is gone: so is the subscription.
-            if let Err(Ok(key)) = answer.send(entered) {
-                core.unsubscribe(key);
-            }
-        }
-        Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims, lookups),
-        Command::Unsubscribe(key) => core.unsubscribe(key),
     }
 }
 
@@ -192,13 +173,7 @@ impl Descriptions {
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
     /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
     /// their subscribers hear it.
-    async fn agree<F: Follow>(
-        &mut self,
-        intake: &mut Intake<F>,
-        refresh: &mut Refresh,
-        pool: &Pool,
-        fragment: &Fragment,
-    ) {
+    async fn agree(&mut self, intake: &mut Intake<Follow>, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
             let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
@@ -214,7 +189,7 @@ impl Descriptions {
         let is_read =
             may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
         if is_read {
-            intake.core.set_catalog(refresh.catalog(), intake.follow.lookups());
+            intake.set_catalog(refresh.catalog());
             self.failed = None;
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
             return;

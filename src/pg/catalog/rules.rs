@@ -74,10 +74,13 @@ impl Ruler<'_> {
     }
 
     fn compiled(&self, clauses: Vec<Clause>, asked: Arc<RowPolicy>) -> RowRule {
-        let program = Program::new(self.facts, self.table, clauses);
-        if matches!(program.predicate, Expr::Const(Value::Bool(true))) {
+        let is_true = |clause: &Clause| matches!(clause.expr, Expr::Const(Value::Bool(true)));
+        let (permissive, restrictive): (Vec<&Clause>, Vec<&Clause>) =
+            clauses.iter().partition(|clause| clause.permissive);
+        if permissive.into_iter().any(is_true) && restrictive.into_iter().all(is_true) {
             return RowRule::All;
         }
+        let program = Program::new(self.facts, self.table, clauses);
         let is_published = |oid| self.published.contains(&oid);
         let obstacles = follow::obstacles(self.facts, &program.lookups, is_published, self.names);
         if !obstacles.is_empty() {
