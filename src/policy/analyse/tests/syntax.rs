@@ -148,6 +148,7 @@ fn expressions_that_are_not_read_are_refused() {
         "select 'a' in ('a')",
         "select t = 'a' 'b'",
         "select t isnull",
+        "select mood = 'ok' from docs where id = d",
     ] {
         refused(source);
     }
