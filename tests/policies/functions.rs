@@ -7,7 +7,10 @@ mod values;
 
 use crate::support::postgres::{Postgres, majors};
 use oracle::{Answer, Oracle, quoted};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 use walcast::policy::{
     functions::{self, Cast, CollationUse, Context, FUNCTIONS, Function, OPERATORS, Resolved, SET_FUNCTIONS},
     value::{Scalar, Stop, Type, Value, read},
@@ -102,7 +105,19 @@ fn call(function: &Function, arguments: &[Value]) -> Result<Value, Stop> {
     }
     let ours = (function.eval)(arguments, &Context { now: 0 });
     assert!(ours.is_ok() || function.may_fail, "{} must not fail: {arguments:?}: {ours:?}", function.name);
+    if let [left, right] = arguments {
+        let is_equal = left == right;
+        assert!(!is_equal || hash(left) == hash(right), "{left:?} and {right:?} are equal and have two hashes");
+        let is_key = function.is_hash_equality;
+        assert!(!is_key || ours == Ok(Value::Bool(is_equal)), "{} is not equality: {arguments:?}", function.name);
+    }
     ours
+}
+
+fn hash(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Puts the cases to Postgres. What is unsupported is no fault, but not for most arguments.

@@ -51,12 +51,15 @@ pub(super) fn steps(arguments: &[Value]) -> Result<Option<Vec<&str>>, Stop> {
         [Value::Array(steps)] => steps,
         steps => steps,
     };
-    let step = |step| match step {
-        &Value::Text(ref text) => Ok(Some(text.as_ref())),
+    steps.iter().map(step).collect()
+}
+
+fn step(step: &Value) -> Result<Option<&str>, Stop> {
+    match step {
+        Value::Text(text) => Ok(Some(text)),
         Value::Null => Ok(None),
         _ => Err(Stop::Unsupported),
-    };
-    steps.iter().map(step).collect()
+    }
 }
 
 /// A step of a path as the index of an array, as C's `strtol` reads it.
@@ -87,30 +90,31 @@ fn at<'n, 'a>(node: &'n Node<'a>, path: &[&str]) -> Option<&'n Node<'a>> {
     }
 }
 
-fn raw(node: Option<&Node<'_>>) -> Result<Value, Stop> {
-    text(node.map(|node| node.raw))
+fn raw(node: &Node<'_>) -> Value {
+    Value::text(node.raw)
 }
 
 /// A string's own text, nothing of `null`, and others as written.
-fn plain(node: Option<&Node<'_>>) -> Result<Value, Stop> {
-    text(node.and_then(|node| match &node.kind {
-        Kind::Null => None,
-        Kind::String(text) => Some(text.as_str()),
-        _ => Some(node.raw),
-    }))
+fn plain(node: &Node<'_>) -> Value {
+    match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::String(text) => Value::text(text),
+        _ => Value::text(node.raw),
+    }
 }
 
-fn select(arguments: &[Value], answer: fn(Option<&Node<'_>>) -> Result<Value, Stop>) -> Result<Value, Stop> {
+fn select(arguments: &[Value], answer: fn(&Node<'_>) -> Value) -> Result<Value, Stop> {
     let (json, key) = match arguments {
         [Value::Text(json), key] => (parse(json, true)?, key),
         _ => return Err(Stop::Unsupported),
     };
-    answer(match (&json.kind, key) {
+    let found = match (&json.kind, key) {
         (Kind::Object(_), Value::Text(key)) => at(&json, &[key]),
         (Kind::Array(elements), Value::Int(index)) => element(elements, *index),
         (_, Value::Text(_) | Value::Int(_)) => None,
         _ => return Err(Stop::Unsupported),
-    })
+    };
+    Ok(found.map_or(Value::Null, answer))
 }
 
 fn member(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
@@ -121,7 +125,7 @@ fn member_text(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     select(arguments, plain)
 }
 
-fn follow(arguments: &[Value], answer: fn(Option<&Node<'_>>) -> Result<Value, Stop>) -> Result<Value, Stop> {
+fn follow(arguments: &[Value], answer: fn(&Node<'_>) -> Value) -> Result<Value, Stop> {
     let (json, path) = match arguments {
         [Value::Text(json), path @ ..] => (json, steps(path)?),
         _ => return Err(Stop::Unsupported),
@@ -131,7 +135,7 @@ fn follow(arguments: &[Value], answer: fn(Option<&Node<'_>>) -> Result<Value, St
     if path.iter().skip(1).any(|step| index(step).is_some_and(|index| index < 0)) {
         return Err(Stop::Unsupported);
     }
-    answer(at(&parse(json, true)?, &path))
+    Ok(at(&parse(json, true)?, &path).map_or(Value::Null, answer))
 }
 
 fn at_path(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
@@ -168,7 +172,7 @@ fn rows(
     arguments: &[Value],
     (mark, other): (char, char),
     unescape: bool,
-    parts: fn(&Kind<'_>) -> Option<Result<Vec<Value>, Stop>>,
+    parts: fn(&Kind<'_>) -> Option<Vec<Value>>,
 ) -> Result<Value, Stop> {
     let json = match arguments {
         [Value::Null] => return Ok(Value::Array([].into())),
@@ -179,27 +183,27 @@ fn rows(
     if !start.starts_with(mark) && start.starts_with(other) {
         return Err(NOT_OF_THIS_KIND);
     }
-    let parts = parts(&parse(json, unescape)?.kind).ok_or(NOT_OF_THIS_KIND)??;
+    let parts = parts(&parse(json, unescape)?.kind).ok_or(NOT_OF_THIS_KIND)?;
     Ok(Value::Array(parts.into()))
 }
 
 fn elements(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     rows(arguments, ('[', '{'), false, |kind| match kind {
-        Kind::Array(elements) => Some(elements.iter().map(|element| raw(Some(element))).collect()),
+        Kind::Array(elements) => Some(elements.iter().map(raw).collect()),
         _ => None,
     })
 }
 
 fn element_texts(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     rows(arguments, ('[', '{'), true, |kind| match kind {
-        Kind::Array(elements) => Some(elements.iter().map(|element| plain(Some(element))).collect()),
+        Kind::Array(elements) => Some(elements.iter().map(plain).collect()),
         _ => None,
     })
 }
 
 fn keys(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     rows(arguments, ('{', '['), true, |kind| match kind {
-        Kind::Object(fields) => Some(fields.iter().map(|(key, _)| text(Some(key))).collect()),
+        Kind::Object(fields) => Some(fields.iter().map(|(key, _)| Value::text(key)).collect()),
         _ => None,
     })
 }

@@ -81,32 +81,33 @@ fn one(arguments: &[Value]) -> Result<&Arc<Jsonb>, Stop> {
     }
 }
 
-fn jsonb(found: Option<&Jsonb>) -> Result<Value, Stop> {
-    Ok(found.map_or(Value::Null, |found| Value::Jsonb(Arc::new(found.clone()))))
+fn part(found: &Jsonb) -> Value {
+    Value::Jsonb(Arc::new(found.clone()))
 }
 
-fn plain(found: Option<&Jsonb>) -> Result<Value, Stop> {
-    Ok(found.and_then(Jsonb::to_text).map_or(Value::Null, Value::Text))
+fn plain(found: &Jsonb) -> Value {
+    found.to_text().map_or(Value::Null, Value::Text)
 }
 
-fn select(arguments: &[Value], answer: fn(Option<&Jsonb>) -> Result<Value, Stop>) -> Result<Value, Stop> {
-    answer(match arguments {
+fn select(arguments: &[Value], answer: fn(&Jsonb) -> Value) -> Result<Value, Stop> {
+    let found = match arguments {
         [Value::Jsonb(jsonb), Value::Text(key)] => jsonb.field(key),
-        [Value::Jsonb(jsonb), Value::Int(0 | -1)] if jsonb.is_scalar() => Some(jsonb),
+        [Value::Jsonb(jsonb), Value::Int(0 | -1)] if jsonb.is_scalar() => Some(jsonb.as_ref()),
         [Value::Jsonb(jsonb), Value::Int(index)] => jsonb.element(*index),
         _ => return Err(Stop::Unsupported),
-    })
+    };
+    Ok(found.map_or(Value::Null, answer))
 }
 
 fn member(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
-    select(arguments, jsonb)
+    select(arguments, part)
 }
 
 fn member_text(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     select(arguments, plain)
 }
 
-fn follow(arguments: &[Value], answer: fn(Option<&Jsonb>) -> Result<Value, Stop>) -> Result<Value, Stop> {
+fn follow(arguments: &[Value], answer: fn(&Jsonb) -> Value) -> Result<Value, Stop> {
     let (jsonb, path) = match arguments {
         [Value::Jsonb(jsonb), path @ ..] => (jsonb, json::steps(path)?),
         _ => return Err(Stop::Unsupported),
@@ -120,11 +121,11 @@ fn follow(arguments: &[Value], answer: fn(Option<&Jsonb>) -> Result<Value, Stop>
             _ => None,
         };
     }
-    answer(found)
+    Ok(found.map_or(Value::Null, answer))
 }
 
 fn at_path(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
-    follow(arguments, jsonb)
+    follow(arguments, part)
 }
 
 fn text_at_path(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
@@ -199,30 +200,30 @@ fn type_of(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     }))
 }
 
-fn rows(arguments: &[Value], parts: fn(&Jsonb) -> Option<Result<Vec<Value>, Stop>>) -> Result<Value, Stop> {
+fn rows(arguments: &[Value], parts: fn(&Jsonb) -> Option<Vec<Value>>) -> Result<Value, Stop> {
     if let [Value::Null] = arguments {
         return Ok(Value::Array([].into()));
     }
-    Ok(Value::Array(parts(one(arguments)?).ok_or(NOT_OF_THIS_KIND)??.into()))
+    Ok(Value::Array(parts(one(arguments)?).ok_or(NOT_OF_THIS_KIND)?.into()))
 }
 
 fn elements(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     rows(arguments, |value| match value {
-        Jsonb::Array(elements) => Some(elements.iter().map(|element| jsonb(Some(element))).collect()),
+        Jsonb::Array(elements) => Some(elements.iter().map(part).collect()),
         _ => None,
     })
 }
 
 fn element_texts(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     rows(arguments, |value| match value {
-        Jsonb::Array(elements) => Some(elements.iter().map(|element| plain(Some(element))).collect()),
+        Jsonb::Array(elements) => Some(elements.iter().map(plain).collect()),
         _ => None,
     })
 }
 
 fn keys(arguments: &[Value], _: &Context) -> Result<Value, Stop> {
     rows(arguments, |value| match value {
-        Jsonb::Object(fields) => Some(fields.iter().map(|(key, _)| Ok(Value::Text(key.clone()))).collect()),
+        Jsonb::Object(fields) => Some(fields.iter().map(|(key, _)| Value::Text(key.clone())).collect()),
         _ => None,
     })
 }

@@ -25,7 +25,7 @@ pub enum CollationUse {
     None,
     /// Equality: bytewise under every deterministic collation.
     Equality,
-    /// Order or letter case: only `C` is known here.
+    /// Order or letter case: only `C` is known here, as collation and as character type.
     Order,
 }
 

@@ -23,16 +23,28 @@ pub(in crate::policy) fn elements(text: &str) -> Result<Vec<Option<String>>, Sto
     }
     let mut elements = Vec::new();
     loop {
-        if elements.len() == MAX_ELEMENTS {
-            return Err(Stop::Unsupported);
-        }
-        elements.push(reader.element()?);
-        match reader.next() {
-            Some(',') => {}
-            Some('}') if reader.rest.is_empty() => return Ok(elements),
-            _ => return Err(MALFORMED),
+        match reader.element_and_mark() {
+            // Up to 16 this fault counts more than those of the elements before it, from 17 on less.
+            Err(_) if !elements.is_empty() => return Err(Stop::Unsupported),
+            Err(stop) => return Err(stop),
+            Ok((element, mark)) => {
+                elements.push(element);
+                match mark {
+                    Mark::Comma if elements.len() < MAX_ELEMENTS => {}
+                    Mark::End => return Ok(elements),
+                    Mark::Comma | Mark::Other => return Err(Stop::Unsupported),
+                }
+            }
         }
     }
+}
+
+/// What stands behind an element.
+enum Mark {
+    Comma,
+    /// The end of array and text.
+    End,
+    Other,
 }
 
 struct Reader<'a> {
@@ -49,6 +61,16 @@ impl Reader<'_> {
 
     fn skip_space(&mut self) {
         self.rest = self.rest.trim_start_matches(super::is_space);
+    }
+
+    fn element_and_mark(&mut self) -> Result<(Option<String>, Mark), Stop> {
+        let element = self.element()?;
+        let mark = match self.next() {
+            Some(',') => Mark::Comma,
+            Some('}') if self.rest.is_empty() => Mark::End,
+            _ => Mark::Other,
+        };
+        Ok((element, mark))
     }
 
     /// The next element, up to the mark behind it.

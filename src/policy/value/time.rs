@@ -119,17 +119,17 @@ impl WrittenInterval {
             let unit = words.next()?;
             let unit = unit.strip_suffix('s').unwrap_or(unit);
             let number = signed(word)?;
-            let add = |sum: &mut i64, factor: i64| Some(*sum = sum.checked_add(number.checked_mul(factor)?)?);
-            let unit = match unit {
-                "year" => add(&mut months, 12).map(|()| "year"),
-                "mon" | "month" => add(&mut months, 1).map(|()| "month"),
-                "week" => add(&mut days, 7).map(|()| "week"),
-                "day" => add(&mut days, 1).map(|()| "day"),
-                "hour" => add(&mut microseconds, 3_600_000_000).map(|()| "hour"),
-                "min" | "minute" => add(&mut microseconds, 60_000_000).map(|()| "minute"),
-                "sec" | "second" => add(&mut microseconds, 1_000_000).map(|()| "second"),
-                _ => None,
-            }?;
+            let (unit, sum, factor) = match unit {
+                "year" => ("year", &mut months, 12),
+                "mon" | "month" => ("month", &mut months, 1),
+                "week" => ("week", &mut days, 7),
+                "day" => ("day", &mut days, 1),
+                "hour" => ("hour", &mut microseconds, 3_600_000_000),
+                "min" | "minute" => ("minute", &mut microseconds, 60_000_000),
+                "sec" | "second" => ("second", &mut microseconds, 1_000_000),
+                _ => return None,
+            };
+            *sum = sum.checked_add(number.checked_mul(factor)?)?;
             if seen.contains(&unit) {
                 return None;
             }
