@@ -186,7 +186,8 @@ impl Reader<'_> {
             _ => return refuse("a function in FROM with several columns"),
         };
         let is_constant = matches!(plain.items, [SelectItem::UnnamedExpr(ast::Expr::Value(_))]);
-        if !(is_existence && is_constant) && !selects_only(plain.items, &alias, &column)? {
+        let is_read = (is_existence && is_constant) || selects_only(plain.items, &alias, &column)?;
+        if !is_read {
             return refuse("a function in FROM of which something else is selected");
         }
         let arguments = args.iter().map(|argument| match argument {
