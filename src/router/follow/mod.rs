@@ -377,12 +377,18 @@ impl Follow {
                     entry.wait(Phase::Writers(transactions));
                 }
                 Outcome::Unsettled { membership, from } => {
-                    tracing::info!(table = entry.name(), %from, "lookup table waits for the stream to begin anew");
                     entry.settled = Some((membership, from));
-                    let lookups = entry.facts.carried == Carried::Own;
+                    let is_own = entry.facts.carried == Carried::Own;
+                    let has_begun =
+                        |stream: &StreamState| stream.from >= from && (!is_own || stream.lookups_since.is_some());
+                    if self.stream.as_ref().is_some_and(has_begun) {
+                        entry.begin();
+                        continue;
+                    }
+                    tracing::info!(table = entry.name(), %from, "lookup table waits for the stream to begin anew");
                     entry.wait(Phase::Stream(from));
                     self.wish.send_modify(|wish| {
-                        *wish = Wish { from: wish.from.max(from), lookups: wish.lookups || lookups };
+                        *wish = Wish { from: wish.from.max(from), lookups: wish.lookups || is_own };
                     });
                 }
                 Outcome::Failed(error) => entry.fail(describe(&*error), is_long(&error)),

@@ -34,6 +34,7 @@ pub struct Line {
     fragments: mpsc::Receiver<Arc<Fragment>>,
     handed_on: watch::Sender<Lsn>,
     source: watch::Receiver<SourceState>,
+    wish: watch::Receiver<Wish>,
     tasks: Tasks,
     /// Everything that has passed, in order.
     pub passed: Vec<Arc<Fragment>>,
@@ -62,12 +63,12 @@ impl Line {
             },
             fragments: fragments_in,
             handed_on: handed_on_reader,
-            wish: wish_reader,
+            wish: wish_reader.clone(),
             state,
             stop: tasks.stop_token().clone(),
         };
         tasks.spawn("walreceiver", walreceiver.run());
-        Line { follow, fragments, handed_on, source, tasks, passed: Vec::new(), held: None }
+        Line { follow, fragments, handed_on, source, wish: wish_reader, tasks, passed: Vec::new(), held: None }
     }
 
     /// The same for a database of the tests.
@@ -95,7 +96,12 @@ impl Line {
             let start = Instant::now();
             while !is_so(self) {
                 let report = self.follow.report();
-                assert!(start.elapsed() < LIMIT, "in vain at {caller}: {report:?}\n{:?}", self.source());
+                assert!(
+                    start.elapsed() < LIMIT,
+                    "in vain at {caller}: {report:?}\n{:?} {:?}",
+                    self.source(),
+                    self.wish.borrow()
+                );
                 let _ = tokio::time::timeout(Duration::from_millis(50), self.step()).await;
             }
         }

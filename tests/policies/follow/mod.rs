@@ -4,9 +4,18 @@
 mod line;
 mod writers;
 
-use crate::support::postgres::{Database, PASSWORD, Postgres, binaries, connect, default_major, majors, new_directory};
+use crate::support::postgres::{
+    Database, PASSWORD, Postgres, binaries, connect, default_major, drive, majors, new_directory,
+};
 use line::{Line, catalog, config, facts, need};
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 use walcast::{
     devdb::{Cluster, ClusterOptions},
@@ -64,32 +73,31 @@ async fn a_table_that_is_read_while_others_write_is_right_after_every_transactio
         let (database, client) = database(Postgres::default(), &format!("{PUBLISHED}{identity}")).await;
         let mut line = Line::of(&database);
         line.streaming().await;
-        let writing: Vec<_> = (0..4).map(|seed| write(&database, seed, 150)).collect();
         let facts = facts(&client, "members", Carried::Main, Some(None)).await;
-        let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        for task in writing {
-            let done = done.clone();
-            crate::support::postgres::drive(async move {
-                task.await;
-                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let (stop, writing) = (Arc::new(AtomicBool::new(false)), Arc::new(Semaphore::new(4)));
+        for seed in 0..4 {
+            let writer = write(&database, seed, stop.clone());
+            let permit = writing.clone().try_acquire_owned().unwrap();
+            drive(async move {
+                writer.await;
+                drop(permit);
             });
         }
-        // Read again and again, each time for another need, while the writers write.
+        // Read again and again, each time for another need, while they write.
         let mut replay = Replay::default();
-        let (mut loads, mut compared) = (0, 0);
-        let all_done = |done: &std::sync::atomic::AtomicUsize| done.load(std::sync::atomic::Ordering::SeqCst) == 4;
-        while !all_done(&done) {
-            let keys: [&[usize]; 2] = if loads % 2 == 0 { [&[1], &[1, 2]] } else { [&[2], &[0]] };
+        for load in 0..4 {
+            let keys: [&[usize]; 2] = if load % 2 == 0 { [&[1], &[1, 2]] } else { [&[2], &[0]] };
             line.follow.set_catalog(&catalog(&[(&facts, need(&facts, &keys))]));
-            loads += 1;
-            let before = compared;
+            assert!(line.follow.is_holding(), "it is read for every need");
+            let mut compared = 0;
             line.until(|line| {
                 compared += replay.compare(line, facts.oid);
-                compared > before + 8 || all_done(&done)
+                compared > 8
             })
             .await;
         }
-        assert!(loads > 2 && compared > 16, "{loads} loads, {compared} comparisons: {identity}");
+        stop.store(true, Ordering::SeqCst);
+        line.until(|_| writing.available_permits() == 4).await;
         assert_alike(&mut line, &client, &facts, 1).await;
         assert!(!rows(&client).await.is_empty());
         line.stop().await;
@@ -117,7 +125,7 @@ async fn a_transaction_whose_commit_passed_but_is_not_visible_yet_is_waited_for(
         row.get::<_, String>(0) == "nobody"
     };
     crate::support::wait::until(std::time::Duration::from_secs(10), until_set).await;
-    crate::support::postgres::drive(async move {
+    drive(async move {
         writer
             .batch_execute("begin; insert into members values (1, 1, 'a'); insert into marks values (1); commit")
             .await

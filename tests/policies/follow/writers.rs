@@ -3,18 +3,24 @@
 use super::line::Line;
 use crate::support::postgres::{Database, PASSWORD, connect};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use walcast::change::{Datum, Operation};
 
-/// Writes to `members` in transactions of one to five statements: some are rolled back, in whole or in part. Writers
+/// Writes to `members` until told to stop, in transactions of one to five statements: some are rolled back, in whole or in part. Writers
 /// have keys of their own, so that they do not wait for each other.
-pub fn write(database: &Database, seed: u64, transactions: usize) -> impl Future<Output = ()> + Send + 'static {
+pub fn write(database: &Database, seed: u64, stop: Arc<AtomicBool>) -> impl Future<Output = ()> + Send + 'static {
     let url = database.url_as("postgres", PASSWORD);
     async move {
         let client = connect(&url).await;
         let mut random = StdRng::seed_from_u64(seed);
         let first = seed * 1000;
-        for _ in 0..transactions {
+        while !stop.load(Ordering::SeqCst) {
             let mut sql = "begin;".to_owned();
             for _ in 0..random.random_range(1..6) {
                 let id = first + random.random_range(0..40);
