@@ -8,7 +8,7 @@
 with member as (
   select c.oid, c.relnamespace, c.relfilenode, c.xmin as table_xmin, p.oid as publication, p.xmin as publication_xmin, p.puballtables,
          r.oid as by_table, r.xmin as by_table_xmin, s.objid as by_schema, s.xmin as by_schema_xmin
-  from pg_catalog.unnest($1::oid[], $2::text[]) as wanted(oid, publication)
+  from rows from (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) as wanted(oid, publication)
   join pg_catalog.pg_class c on c.oid = wanted.oid
   join pg_catalog.pg_publication p on p.pubname = wanted.publication
   left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid

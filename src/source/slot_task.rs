@@ -192,7 +192,7 @@ impl Walreceiver {
             progress,
             kept_alive: Lsn::ZERO,
             flushed: confirmed.max(from),
-            from,
+            wish: before.wish,
             heard: Instant::now(),
         };
         let result = connection.run(status_interval(sender_timeout)).await;
@@ -239,8 +239,8 @@ struct Connection<'a> {
     kept_alive: Lsn,
     /// What was confirmed last; a slot must not be told less.
     flushed: Lsn,
-    /// Where the stream began.
-    from: Lsn,
+    /// The wish it was begun with.
+    wish: Wish,
     heard: Instant,
 }
 
@@ -252,7 +252,7 @@ impl Connection<'_> {
         let mut renewal = interval(RENEWAL_INTERVAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_wished = wish.borrow().from > self.from;
+            let is_wished = *wish.borrow() != self.wish;
             tokio::select! {
                 () = self.receiver.stop.cancelled() => return Ok(Ended::Stopped),
                 _ = timer.tick() => self.tick().await?,

@@ -123,10 +123,10 @@ impl Reader<'_> {
             };
         }
         let call = plain(function)?;
-        if let Some(word) = names::bare_word(call.name) {
-            if let Some(meaning) = self.key_word(&word, call.arguments.as_deref())? {
-                return Ok(Meaning::Typed(meaning));
-            }
+        if let Some(word) = names::bare_word(call.name)
+            && let Some(typed) = self.key_word(&word, call.arguments.as_deref())?
+        {
+            return Ok(Meaning::Typed(typed));
         }
         match self.callee(&call)? {
             Callee::Builtin(name, arguments) => self.builtin_call(&name, arguments).map(Meaning::Typed),

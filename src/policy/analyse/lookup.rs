@@ -128,20 +128,15 @@ pub(super) fn own_row(table: &Arc<TableFacts>, scope: usize, is_lookup: bool) ->
 /// Puts a condition where everything it needs is in scope: as a key of a source, or among its conditions. It was made
 /// with all rows of the query in scope, `all`; lookups in it begin after those that are there now.
 fn place(mut condition: Expr, first: usize, all: usize, sources: &mut [Source]) -> Read<()> {
-    if let Some((column, is_left)) = key_column(&condition, first, all) {
-        let index = column.scope - first;
-        let is_free =
-            sources.get(index).is_some_and(|source| source.keys.iter().all(|(used, _)| *used != column.column));
-        if is_free {
-            if let (Expr::Call(_, operands), Some(source)) = (&mut condition, sources.get_mut(index)) {
-                let other = if is_left { operands.pop() } else { operands.drain(..).next() };
-                if let Some(mut value) = other {
-                    tree::rebase(&mut value, all, column.scope);
-                    source.keys.push((column.column, value));
-                    return Ok(());
-                }
-            }
-        }
+    if let Some((column, is_left)) = key_column(&condition, first, all)
+        && let Some(source) = sources.get_mut(column.scope - first)
+        && source.keys.iter().all(|(used, _)| *used != column.column)
+        && let Expr::Call(_, operands) = &mut condition
+        && let Some(mut value) = if is_left { operands.pop() } else { operands.drain(..).next() }
+    {
+        tree::rebase(&mut value, all, column.scope);
+        source.keys.push((column.column, value));
+        return Ok(());
     }
     let last = last_scope(&condition, first, all).unwrap_or(first);
     tree::rebase(&mut condition, all, last + 1);

@@ -25,6 +25,7 @@ mod tables;
 mod tree;
 mod typed;
 mod types;
+mod typing;
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,21 @@ pub enum Ruling {
 
 /// What the policies of a table say for a role. A role whose rights are not known is the database's.
 pub fn ruling(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
+    on_own_stack(|| ruled(facts, table, role)).unwrap_or_else(|| Ruling::Database(Vec::new()))
+}
+
+/// Parsing takes some tens of KiB for every parenthesis, and bodies of functions are parsed inside of what calls them:
+/// more than the thread that asks may have left. Memory is taken only as far as it is used.
+const STACK: usize = 32 << 20;
+
+fn on_own_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("policy".to_owned()).stack_size(STACK);
+        thread.spawn_scoped(scope, work).ok()?.join().ok()
+    })
+}
+
+fn ruled(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
     let Some(TableRights { sees_all, policies, select: _ }) = table.rights.get(role) else {
         return Ruling::Database(Vec::new());
     };
@@ -142,5 +158,5 @@ fn own_expression(facts: &Facts, table: &Arc<TableFacts>, role: &Arc<str>, text:
 /// The last parts of the names of tables and functions that a policy's text or a function's body mentions, built-in
 /// ones included: what `Facts` must know. A text that cannot be parsed mentions nothing.
 pub fn mentioned(sql: &str) -> BTreeSet<String> {
-    mentioned::names(sql)
+    on_own_stack(|| mentioned::names(sql)).unwrap_or_default()
 }

@@ -16,7 +16,7 @@ use sqlparser::{
 
 /// A longer text is no policy a human wrote.
 const MAX_LENGTH: usize = 64 * 1024;
-/// Below the parser's recursion limit, with which it stays far inside a thread's stack.
+/// How deep the parser may call itself.
 const RECURSION_LIMIT: usize = 60;
 /// How deep a tree may be, chains of operators included, which the parser builds without recursion but everybody else
 /// walks, and drops, with it.
@@ -30,7 +30,7 @@ pub(super) enum Body {
     /// One query.
     Query(Box<Query>),
     /// One expression.
-    Expression(Expr),
+    Expression(Box<Expr>),
 }
 
 /// Reads an expression.
@@ -58,14 +58,14 @@ pub(super) fn any(text: &str) -> Read<Body> {
             plpgsql_body(tokens)
         }
         Some(Keyword::BEGIN) => standard_body(tokens),
-        _ => parse_expression(tokens).map(Body::Expression),
+        _ => parse_expression(tokens).map(|node| Body::Expression(Box::new(node))),
     }
 }
 
 /// `RETURN expression` or `BEGIN ATOMIC query; END`.
 fn standard_body(tokens: Vec<TokenWithSpan>) -> Read<Body> {
     match words(&tokens).as_slice() {
-        [Keyword::RETURN, ..] => parse_expression(without(tokens, 1, 0)).map(Body::Expression),
+        [Keyword::RETURN, ..] => parse_expression(without(tokens, 1, 0)).map(|node| Body::Expression(Box::new(node))),
         [Keyword::BEGIN, Keyword::ATOMIC, .., Keyword::END] => parse_query(without(tokens, 2, 1)).map(Body::Query),
         _ => refuse("the function's body is not one query"),
     }
@@ -82,7 +82,7 @@ fn plpgsql_body(mut tokens: Vec<TokenWithSpan>) -> Read<Body> {
         [Keyword::BEGIN, Keyword::RETURN, .., Keyword::END]
             if last.is_some_and(|token| token.token == Token::SemiColon) =>
         {
-            parse_expression(without(tokens, 2, 2)).map(Body::Expression)
+            parse_expression(without(tokens, 2, 2)).map(|node| Body::Expression(Box::new(node)))
         }
         _ => refuse("the function's body is more than begin return ...; end"),
     }

@@ -6,8 +6,9 @@ use super::{
     refusal::{Read, refuse},
     scope::Scopes,
     tree,
-    typed::{self, Meaning, Typed, Typing},
+    typed::{self, Meaning, Typed},
     types,
+    typing::{self, Typing},
 };
 use crate::policy::{
     expr::Expr,
@@ -18,7 +19,7 @@ use crate::policy::{
 use sqlparser::ast::{self, BinaryOperator, CastKind, UnaryOperator, ValueWithSpan};
 use std::cell::Cell;
 
-/// How deep expressions may nest, bodies of functions included: far inside a thread's stack.
+/// How deep expressions may nest, bodies of functions included.
 const MAX_DEPTH: usize = 100;
 /// How many parts may be made of one policy on the way: arguments that are named often are copied often.
 const MAX_WORK: usize = 20_000;
@@ -158,7 +159,7 @@ impl<'a> Reader<'a> {
         match &value.value {
             V::Null => Ok(Meaning::Literal(None)),
             V::Boolean(value) => Ok(Meaning::Typed(Typed::boolean(Expr::Const(Value::Bool(*value))))),
-            V::Number(digits, false) => typed::number(&self.typing(), digits).map(Meaning::Typed),
+            V::Number(digits, false) => typing::number(&self.typing(), digits).map(Meaning::Typed),
             V::Placeholder(name) => {
                 let typed = self.scopes.numbered(name)?;
                 self.counted(typed)
@@ -208,7 +209,7 @@ impl<'a> Reader<'a> {
             }
             UnaryOperator::Minus => {
                 if let ast::Expr::Value(ValueWithSpan { value: ast::Value::Number(digits, false), span: _ }) = operand {
-                    return typed::number(&self.typing(), &format!("-{digits}")).map(Meaning::Typed);
+                    return typing::number(&self.typing(), &format!("-{digits}")).map(Meaning::Typed);
                 }
                 let Meaning::Typed(operand) = self.meaning(operand)? else { return refuse("minus before a text") };
                 match functions::operator("-", None, operand.kind) {

@@ -54,16 +54,14 @@ impl Reader<'_> {
     /// The rows of a query that selects one thing.
     pub(super) fn gather(&mut self, query: &Query) -> Read<Gathered> {
         let plain = select::plain(query)?;
-        let Some(item) = one_item(plain.items) else {
-            return refuse("a sub-select of more than one column");
-        };
+        let item = one_item(plain.items)?;
         if plain.from.is_empty() {
             return self.without_tables(&plain, item);
         }
         if let Some(call) = self.table_function(&plain)? {
             return Ok(call);
         }
-        let Some(item) = item else { return refuse("* in a sub-select that selects values") };
+        let Item::One(item) = item else { return refuse("* in a sub-select that selects values") };
         let first = self.scopes.rows;
         let conditions = self.enter(&plain)?;
         if has_count(item) {
@@ -106,7 +104,7 @@ impl Reader<'_> {
         Ok(Gathered::One(meaning))
     }
 
-    fn without_tables(&mut self, plain: &Plain<'_>, item: Option<&ast::Expr>) -> Read<Gathered> {
+    fn without_tables(&mut self, plain: &Plain<'_>, item: Item<'_>) -> Read<Gathered> {
         if plain.condition.is_some() {
             return refuse("WHERE without FROM");
         }
@@ -114,8 +112,8 @@ impl Reader<'_> {
             return refuse("ORDER BY and LIMIT without FROM");
         }
         match item {
-            Some(item) => self.row_value(item),
-            None => refuse("* without FROM"),
+            Item::One(item) => self.row_value(item),
+            Item::Star => refuse("* without FROM"),
         }
     }
 
@@ -201,6 +199,9 @@ impl Reader<'_> {
         let read = match item {
             SelectItem::UnnamedExpr(ast::Expr::Value(_)) => return Ok(()),
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, alias: _ } => {
+                if let SelectItem::ExprWithAlias { alias, expr: _ } = item {
+                    check_alias(alias)?;
+                }
                 let typed = self.typed(expr)?;
                 return if tree::may_fail(&typed.expr, &|lookup| self.is_single(lookup)) {
                     refuse("what a sub-select gives may be an error")
@@ -292,7 +293,9 @@ impl Reader<'_> {
         match self.gather(query)? {
             Gathered::One(value) => {
                 let value = self.typing().settled(value)?;
-                if tree::reads_below(&value.expr, self.scopes.rows) {
+                // What looks into tables, or at rows outside, is computed for each of them anyway.
+                let is_constant = !value.expr.any(&|part| matches!(part, Expr::Column(_) | Expr::Lookup(_)));
+                if !is_constant {
                     return Ok(Meaning::Typed(value));
                 }
                 Ok(Meaning::Typed(Typed { expr: Expr::Lazy(Box::new(value.expr)), ..value }))
@@ -310,14 +313,31 @@ fn said(found: Typed, negated: bool) -> Meaning {
     Meaning::Typed(if negated { negation(found) } else { found })
 }
 
-/// The only thing a query selects: an expression, or `*` (the inner none).
-#[expect(clippy::option_option, reason = "none is no single item, none inside is *")]
-fn one_item(items: &[SelectItem]) -> Option<Option<&ast::Expr>> {
+/// The only thing a query selects.
+#[derive(Clone, Copy, Debug)]
+enum Item<'q> {
+    /// `*`.
+    Star,
+    /// An expression.
+    One(&'q ast::Expr),
+}
+
+fn one_item(items: &[SelectItem]) -> Read<Item<'_>> {
     match items {
-        [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, alias: _ }] => Some(Some(expr)),
-        [SelectItem::Wildcard(options)] if is_plain_wildcard(options) => Some(None),
-        _ => None,
+        [SelectItem::UnnamedExpr(expr)] => Ok(Item::One(expr)),
+        [SelectItem::ExprWithAlias { expr, alias }] => {
+            check_alias(alias)?;
+            Ok(Item::One(expr))
+        }
+        [SelectItem::Wildcard(options)] if is_plain_wildcard(options) => Ok(Item::Star),
+        _ => refuse("a sub-select of more than one column"),
     }
+}
+
+/// What follows an expression may be an operator in Postgres and only an alias to the parser, such as `isnull`, or part
+/// of a constant that goes on.
+pub(super) fn check_alias(alias: &ast::Ident) -> Read<()> {
+    names::identifier(alias).map(|_| ())
 }
 
 fn is_plain_wildcard(options: &WildcardAdditionalOptions) -> bool {

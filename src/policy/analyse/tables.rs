@@ -7,7 +7,7 @@ use super::{
     refusal::{Read, refuse},
     scope::{Level, Relation},
     select::Plain,
-    subquery::Gathered,
+    subquery::{Gathered, check_alias},
     tree,
 };
 use crate::policy::{expr::Expr, facts::TableFacts};
@@ -217,7 +217,11 @@ fn alias_of(alias: &TableAlias) -> Read<(String, Vec<String>)> {
 fn selects_only(items: &[SelectItem], alias: &str, column: &str) -> Read<bool> {
     let expr = match items {
         [SelectItem::Wildcard(_)] => return Ok(true),
-        [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, alias: _ }] => expr,
+        [SelectItem::UnnamedExpr(expr)] => expr,
+        [SelectItem::ExprWithAlias { expr, alias }] => {
+            check_alias(alias)?;
+            expr
+        }
         _ => return Ok(false),
     };
     let named = |idents: &[Ident]| idents.iter().map(names::identifier).collect::<Read<Vec<_>>>();

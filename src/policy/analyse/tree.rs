@@ -57,14 +57,6 @@ pub(super) fn columns(expr: &Expr, visit: &mut dyn FnMut(ColumnRef)) {
     expr.parts().into_iter().for_each(|part| columns(part, visit));
 }
 
-/// Whether an expression is computed from rows of the scopes below `scope`: from rows outside of itself, when that is
-/// where it stands.
-pub(super) fn reads_below(expr: &Expr, scope: usize) -> bool {
-    let mut found = false;
-    columns(expr, &mut |column| found |= column.scope < scope);
-    found
-}
-
 /// Whether claims and role are all an expression depends on.
 pub(super) fn is_of_claims(expr: &Expr) -> bool {
     !expr.any(&|part| matches!(part, Expr::Column(_) | Expr::Now | Expr::Lookup(_)))

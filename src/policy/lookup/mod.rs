@@ -72,6 +72,8 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Lookups {
     tables: HashMap<u32, Followed>,
+    /// Tables that are about to be there: nothing is decided before they are.
+    expected: BTreeSet<u32>,
     limit_bytes: usize,
 }
 
@@ -178,12 +180,23 @@ pub struct Room {
 impl Lookups {
     /// No tables, and room for rows of about this many bytes.
     pub fn new(limit_bytes: usize) -> Lookups {
-        Lookups { tables: HashMap::new(), limit_bytes }
+        Lookups { tables: HashMap::new(), expected: BTreeSet::new(), limit_bytes }
     }
 
     /// Whether the rows of a table are complete.
     pub fn is_ready(&self, table: u32) -> bool {
         self.tables.contains_key(&table)
+    }
+
+    /// Whether policies may be left to the process that look into a table: its rows are complete, or they will be
+    /// before the next row is judged.
+    pub fn is_followed(&self, table: u32) -> bool {
+        self.is_ready(table) || self.expected.contains(&table)
+    }
+
+    /// Says which tables will be complete before the next row is judged.
+    pub fn expect(&mut self, tables: BTreeSet<u32>) {
+        self.expected = tables;
     }
 
     /// The tables that are there.
@@ -194,6 +207,11 @@ impl Lookups {
     /// How many rows a table has, and about how many bytes they take.
     pub fn size(&self, table: u32) -> Option<(usize, usize)> {
         self.tables.get(&table).map(|followed| (followed.rows.rows.len(), followed.rows.bytes))
+    }
+
+    /// From where on the rows of a table are what the stream says: what commits before that may be in them already.
+    pub fn current_from(&self, table: u32) -> Option<Lsn> {
+        self.tables.get(&table).map(|followed| followed.snapshot.settled())
     }
 
     /// The room that is left when these tables are not counted.

@@ -46,6 +46,11 @@ impl Snapshot {
         commit_lsn < self.settled && self.contains(xid)
     }
 
+    /// The end of the log after the snapshot: whatever commits from there on is not in it.
+    pub fn settled(&self) -> Lsn {
+        self.settled
+    }
+
     /// Whether a transaction near to the snapshot had ended in it.
     fn contains(&self, xid: u32) -> bool {
         let id = self.widen(xid);

@@ -152,10 +152,33 @@ impl Follow {
         self.tables.get(&table).is_some_and(Entry::is_ready)
     }
 
-    /// Whether other tables are ready than when this was asked last.
+    /// Whether there are any tables to follow.
+    pub fn is_following(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    /// Whether other tables are ready than when this was asked last: then subscriptions are compiled again.
     pub fn take_changes(&mut self) -> bool {
-        let ready = self.tables.iter().filter(|(_, entry)| entry.is_ready()).map(|(&table, _)| table).collect();
+        let ready: BTreeSet<u32> =
+            self.tables.iter().filter(|(_, entry)| entry.is_ready()).map(|(&table, _)| table).collect();
         std::mem::replace(&mut self.ready, ready) != self.ready
+    }
+
+    /// Changes are lost: what is known of the tables is wrong, and all of it is read anew.
+    pub fn distrust(&mut self) {
+        for (table, entry) in &mut self.tables {
+            self.lookups.drop_table(*table);
+            if matches!(entry.phase, Phase::Ready | Phase::Loading) {
+                entry.begin();
+            }
+        }
+        self.advance();
+    }
+
+    /// Tells the rows which tables count as followed already.
+    fn expect(&mut self) {
+        let expected = self.tables.iter().filter(|(_, entry)| entry.holds() && entry.is_ready());
+        self.lookups.expect(expected.map(|(&table, _)| table).collect());
     }
 
     /// Waits until there is something to handle. Safe to cancel.
@@ -255,7 +278,7 @@ impl Follow {
         self.advance();
     }
 
-    /// Applies a whole transaction, or what there is of it. Ask for `take_changes` after that: a table may be out.
+    /// Applies a transaction, or a part of it. Ask for `take_changes` after that: a table may be out.
     pub fn apply_transaction(&mut self, fragments: &[Arc<Fragment>]) -> Touched {
         let mut touched = Touched::default();
         let mut left = TOUCHED_ROWS;
@@ -298,6 +321,11 @@ impl Follow {
 
     /// Has what is new read, unless the loader is busy; then it comes later.
     fn advance(&mut self) {
+        self.read_new();
+        self.expect();
+    }
+
+    fn read_new(&mut self) {
         let Some(stream) = self.stream.clone().filter(|_| self.busy.is_none()) else { return };
         let mut wanted = Vec::new();
         for (table, entry) in self.tables.iter_mut().filter(|(_, entry)| matches!(entry.phase, Phase::New)) {
@@ -349,12 +377,18 @@ impl Follow {
                     entry.wait(Phase::Writers(transactions));
                 }
                 Outcome::Unsettled { membership, from } => {
-                    tracing::info!(table = entry.name(), %from, "lookup table waits for the stream to begin anew");
                     entry.settled = Some((membership, from));
-                    let lookups = entry.facts.carried == Carried::Own;
+                    let is_own = entry.facts.carried == Carried::Own;
+                    let has_begun =
+                        |stream: &StreamState| stream.from >= from && (!is_own || stream.lookups_since.is_some());
+                    if self.stream.as_ref().is_some_and(has_begun) {
+                        entry.begin();
+                        continue;
+                    }
+                    tracing::info!(table = entry.name(), %from, "lookup table waits for the stream to begin anew");
                     entry.wait(Phase::Stream(from));
                     self.wish.send_modify(|wish| {
-                        *wish = Wish { from: wish.from.max(from), lookups: wish.lookups || lookups };
+                        *wish = Wish { from: wish.from.max(from), lookups: wish.lookups || is_own };
                     });
                 }
                 Outcome::Failed(error) => entry.fail(describe(&*error), is_long(&error)),

@@ -214,12 +214,12 @@ const UNDERSTOOD: &[(&str, &str, &str)] = &[
     (
         "docs",
         "(level <= ( SELECT count(*) AS count\n   FROM public.feature_flags f\n  WHERE f.enabled))",
-        "(docs.level <= lazy(count{feature_flags[] if feature_flags.enabled}))",
+        "(docs.level <= count{feature_flags[] if feature_flags.enabled})",
     ),
     (
         "docs",
         "(ARRAY[(auth.jwt() ->> 'aal'::text)] <@ ( SELECT\n        CASE\n            WHEN (count(*) > 0) THEN ARRAY['aal2'::text]\n            ELSE ARRAY['aal1'::text, 'aal2'::text]\n        END AS \"array\"\n   FROM public.mfa\n  WHERE ((mfa.user_id = auth.uid()) AND (mfa.status = 'verified'::text))))",
-        "([->>(JWT, 'aal')] <@ lazy(case when (count{mfa[user_id: UID, status: 'verified']} > 0) then ['aal2'] else ['aal1', 'aal2'] end))",
+        "([->>(JWT, 'aal')] <@ case when (count{mfa[user_id: UID, status: 'verified']} > 0) then ['aal2'] else ['aal1', 'aal2'] end)",
     ),
     (
         "docs",
