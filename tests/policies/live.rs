@@ -196,7 +196,6 @@ async fn rows_are_judged_by_all_their_transaction_says_however_large_it_is() {
         );
         database.connect().await.batch_execute(&sql).await.unwrap();
         let told = before_fence(&mut first).await;
-        eprintln!("{} {}", get(&server, "/health").await.1, server.log().join("\n"));
         assert_eq!(told.len(), 3000, "what she could see when each transaction was over");
         assert!(told.iter().zip(1..).all(|(message, id)| *message == is("INSERT", id)), "in order");
         assert_eq!(before_fence(&mut second).await, [is("DELETE", 3)]);
