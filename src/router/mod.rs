@@ -13,6 +13,7 @@
 mod backlog;
 mod core;
 mod database_lane;
+mod deadlines;
 mod image;
 mod index;
 mod lane_job;
