@@ -11,20 +11,26 @@
 //! the process cannot decide is gathered in `questions` and asked in `statements`.
 
 mod backlog;
+mod bound;
 mod core;
 mod database_lane;
 mod deadlines;
 mod image;
 mod index;
+mod intake;
+mod judgement;
 mod lane_job;
 mod matching;
+mod notices;
 mod prepare;
 mod questions;
 mod refresh;
 mod render;
+mod sight;
 mod statements;
 mod subscription;
 mod task;
+mod transaction;
 mod visible;
 
 pub use self::core::Config;
@@ -49,7 +55,7 @@ pub(crate) enum Command {
 
 /// The router's name for a subscription. Places are used again; the number is not, so that the key of one that is gone
 /// never reaches another client's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionKey {
     place: usize,
     number: u64,

@@ -4,6 +4,8 @@ use super::{
     Command, LaneConfig,
     core::{Config, RouterCore},
     database_lane::lane,
+    intake::{Follow, Intake},
+    judgement::Basis,
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -11,11 +13,16 @@ use crate::{
     change::{Change, Fragment, relation::Relation},
     lsn::Lsn,
     metrics::Metrics,
+    policy::lookup::Lookups,
     shutdown::Tasks,
-    source::SourceState,
+    source::{SourceState, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -70,28 +77,31 @@ pub struct RouterState {
 pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
     let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
     parts.tasks.spawn("database lane", lane_task.run());
-    let mut core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let lagging = core.lagging();
+    let mut intake = Intake::new(core, NoLookups::default(), parts.config.transaction_bytes, std::env::temp_dir());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let lagging = core.lagging();
     let mut catch_up = interval(CATCH_UP_INTERVAL);
     catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beginnings = parts.source.borrow().beginnings;
     let mut looks = parts.refresh.clone();
-    let mut held: Option<Arc<Fragment>> = None;
     loop {
         // Without a catalogue to go by the stream is held: nothing is lost by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if let Some(fragment) = held.take_if(|_| is_fresh) {
-            descriptions.agree(&mut core, &mut parts.refresh, &parts.own_pool, &fragment).await;
-            if let Some(job) = core.route(&fragment) {
+        if is_fresh {
+            if let Some(fragment) = intake.next().cloned() {
+                descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+            }
+            let passed = intake.step().await;
+            if let Some(job) = passed.job {
                 lane.offer(job);
             }
-            if let Some(end) = fragment.end_lsn {
+            if let Some((end, commit_time)) = passed.end {
                 parts.handed_on.send_replace(end);
                 parts.state.send_if_modified(|state| {
-                    state.commit_time = fragment.commit_time;
+                    state.commit_time = commit_time;
                     false
                 });
             }
@@ -102,50 +112,70 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             biased;
             command = commands.recv() => match command {
                 Some(command) => {
-                    execute(&mut core, command);
-                    parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+                    execute(&mut intake, command);
+                    parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
                 }
                 None => return,
             },
-            () = parts.refresh.changed() => core.set_catalog(parts.refresh.catalog()),
+            () = parts.refresh.changed() => intake.core.set_catalog(parts.refresh.catalog(), intake.follow.lookups()),
             Ok(()) = parts.source.changed() => {
                 let now = parts.source.borrow_and_update().beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
-                        core.announce_gap();
+                        intake.core.announce_gap();
                     }
                 }
             }
             _ = sweep.tick() => {
-                core.sweep();
-                parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+                intake.core.sweep();
+                parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
             }
-            () = lagging.notified() => core.notice_lagging(),
+            () = lagging.notified() => intake.core.notice_lagging(),
             () = looks.looked(), if !is_fresh => {}
-            _ = catch_up.tick(), if is_fresh && core.has_behind() => {
-                for job in core.catch_up(lane.has_room()) {
+            _ = catch_up.tick(), if is_fresh && intake.core.has_behind() => {
+                let basis = Basis { lookups: intake.follow.lookups(), now: postgres_clock() };
+                for job in intake.core.catch_up(lane.has_room(), basis) {
                     lane.offer(job);
                 }
             }
-            fragment = parts.fragments.recv(), if held.is_none() => match fragment {
-                Some(fragment) => held = Some(fragment),
+            () = tokio::task::yield_now(), if is_fresh && intake.has_work() => {}
+            fragment = parts.fragments.recv(), if intake.wants_fragment() => match fragment {
+                Some(fragment) => intake.hold(fragment),
                 None => return,
             },
         }
     }
 }
 
-fn execute(core: &mut RouterCore, command: Command) {
+/// Nothing is looked up.
+#[derive(Default)]
+struct NoLookups(Lookups);
+
+impl Follow for NoLookups {
+    fn is_following(&self) -> bool {
+        false
+    }
+    fn lookups(&self) -> &Lookups {
+        &self.0
+    }
+    fn apply(&mut self, _: &Fragment) -> BTreeSet<u32> {
+        BTreeSet::new()
+    }
+    fn distrust(&mut self) {}
+}
+
+fn execute<F: Follow>(intake: &mut Intake<F>, command: Command) {
+    let (core, lookups) = (&mut intake.core, intake.follow.lookups());
     match command {
         Command::Subscribe(subscription, answer) => {
-            let entered = core.subscribe(*subscription);
+            let entered = core.subscribe(*subscription, lookups);
             // Whoever asked is gone: so is the subscription.
             if let Err(Ok(key)) = answer.send(entered) {
                 core.unsubscribe(key);
             }
         }
-        Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims),
+        Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims, lookups),
         Command::Unsubscribe(key) => core.unsubscribe(key),
     }
 }
@@ -162,7 +192,13 @@ impl Descriptions {
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
     /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
     /// their subscribers hear it.
-    async fn agree(&mut self, core: &mut RouterCore, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
+    async fn agree<F: Follow>(
+        &mut self,
+        intake: &mut Intake<F>,
+        refresh: &mut Refresh,
+        pool: &Pool,
+        fragment: &Fragment,
+    ) {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
             let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
@@ -178,7 +214,7 @@ impl Descriptions {
         let is_read =
             may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
         if is_read {
-            core.set_catalog(refresh.catalog());
+            intake.core.set_catalog(refresh.catalog(), intake.follow.lookups());
             self.failed = None;
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
             return;
@@ -188,7 +224,7 @@ impl Descriptions {
         }
         for relation in new {
             self.known.remove(&relation.oid);
-            core.lose(relation.oid);
+            intake.core.lose(relation.oid);
         }
     }
 }
