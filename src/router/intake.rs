@@ -9,22 +9,35 @@
 //! One step takes one fragment, so that whoever drives it can serve others between two.
 
 use super::{
+    Command,
     core::RouterCore,
     judgement::Basis,
     lane_job::LaneJob,
     transaction::{Cursor, Transaction},
 };
-use crate::{change::Fragment, lsn::Lsn, policy::lookup::Lookups};
+use crate::{
+    change::Fragment,
+    lsn::Lsn,
+    policy::{catalog::Catalog, lookup::Lookups},
+};
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
 /// Who keeps the rows of the tables that policies look into.
 pub(super) trait Follow {
     /// Whether there are any such tables.
     fn is_following(&self) -> bool;
-    /// Their rows, as of the last transaction that was applied.
+    /// Whether nothing may be judged now, because rows are being read.
+    fn is_holding(&self) -> bool;
+    /// Whether the process may decide policies that look into a table.
+    fn is_ready(&self, table: u32) -> bool;
+    /// Whether other tables are ready than when this was asked last.
+    fn take_changes(&mut self) -> bool;
+    /// The rows, as of the last transaction that was applied.
     fn lookups(&self) -> &Lookups;
+    /// Takes a new catalogue: what is needed of which tables.
+    fn set_catalog(&mut self, catalog: &Catalog);
     /// Applies a fragment's changes of these tables; the tables whose rows have changed.
-    fn apply(&mut self, fragment: &Fragment) -> BTreeSet<u32>;
+    fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32>;
     /// Changes are lost: what is known of the tables is wrong.
     fn distrust(&mut self);
 }
@@ -93,6 +106,46 @@ impl<F: Follow> Intake<F> {
         self.held.as_ref().filter(|_| !self.has_work())
     }
 
+    /// Takes a new catalogue. What is to be read for it holds everything else.
+    pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>) {
+        if !self.core.has_catalog(&catalog) {
+            self.follow.set_catalog(&catalog);
+            self.follow.take_changes();
+            let follow = &self.follow;
+            self.core.set_catalog(catalog, &|table| follow.is_ready(table));
+        }
+    }
+
+    /// Gives to the database what the process cannot decide any more, and takes back what it can again.
+    pub(super) fn settle(&mut self) {
+        if self.follow.take_changes() {
+            let follow = &self.follow;
+            self.core.compile_again(&|table| follow.is_ready(table));
+        }
+    }
+
+    /// Does what a client asks for.
+    pub(super) fn execute(&mut self, command: Command) {
+        let (core, follow) = (&mut self.core, &self.follow);
+        let ready = |table| follow.is_ready(table);
+        match command {
+            Command::Subscribe(subscription, answer) => {
+                let entered = core.subscribe(*subscription, &ready);
+                // Whoever asked is gone: so is the subscription.
+                if let Err(Ok(key)) = answer.send(entered) {
+                    core.unsubscribe(key);
+                }
+            }
+            Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims, &ready),
+            Command::Unsubscribe(key) => core.unsubscribe(key),
+        }
+    }
+
+    /// Serves those who are behind, by the rights of now.
+    pub(super) fn catch_up(&mut self, lane_has_room: bool, now: i64) -> Vec<LaneJob> {
+        self.core.catch_up(lane_has_room, Basis { lookups: self.follow.lookups(), now })
+    }
+
     /// Goes on by one fragment.
     pub(super) async fn step(&mut self) -> Passed {
         match std::mem::replace(&mut self.stage, Stage::Passing) {
@@ -111,7 +164,7 @@ impl<F: Follow> Intake<F> {
             },
             Stage::Applying(mut transaction, mut cursor) => match transaction.next(&mut cursor).await {
                 Ok(Some(fragment)) => {
-                    self.touched.append(&mut self.follow.apply(&fragment));
+                    self.apply(&fragment);
                     self.stage = Stage::Applying(transaction, cursor);
                     Passed::default()
                 }
@@ -176,8 +229,14 @@ impl<F: Follow> Intake<F> {
 
     /// Applies and routes a fragment at once.
     fn pass(&mut self, fragment: &Arc<Fragment>) -> Passed {
-        self.touched.append(&mut self.follow.apply(fragment));
+        self.apply(fragment);
         self.route(fragment)
+    }
+
+    fn apply(&mut self, fragment: &Arc<Fragment>) {
+        self.touched.append(&mut self.follow.apply(fragment));
+        // A table may not be followed any further from here.
+        self.settle();
     }
 
     fn route(&mut self, fragment: &Arc<Fragment>) -> Passed {
@@ -194,7 +253,7 @@ impl<F: Follow> Intake<F> {
     fn unreadable(&mut self, transaction: &Transaction, error: &io::Error) -> Passed {
         tracing::error!(%error, "a large transaction that was put aside cannot be read again; all subscribers lose it");
         self.follow.distrust();
-        self.core.compile_again(self.follow.lookups());
+        self.settle();
         self.core.lose_all();
         Passed { job: None, end: transaction.end_lsn.map(|end| (end, transaction.commit_time)) }
     }

@@ -15,6 +15,8 @@ mod bound;
 mod core;
 mod database_lane;
 mod deadlines;
+#[cfg(test)]
+mod fixture;
 mod image;
 mod index;
 mod intake;

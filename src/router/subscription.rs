@@ -13,7 +13,6 @@ use crate::{
         binding::{Binding, BindingRequest, EventFilter, WILDCARD, raised},
         catalog::{Access, Catalog, ColumnIndex, RowRule, Table},
         filter::{CastKind, Filter, casts_needed, check_columns},
-        lookup::Lookups,
     },
     protocol::Frame,
 };
@@ -107,6 +106,9 @@ pub(super) struct TableSubscription {
     pub(super) bindings: Vec<Arc<TableBinding>>,
 }
 
+/// Whether the process may decide policies that look into a table.
+pub(super) type Ready<'a> = &'a dyn Fn(u32) -> bool;
+
 /// The outcome of compiling: what can be delivered, and what the client must hear.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
@@ -137,7 +139,7 @@ impl Compiled {
 pub(super) fn compile(
     subscription: &Subscription,
     catalog: &Catalog,
-    lookups: &Lookups,
+    ready: Ready<'_>,
     bounds: &mut Bounds,
 ) -> Compiled {
     let Subscription { bindings, claims, casts, .. } = subscription;
@@ -181,7 +183,7 @@ pub(super) fn compile(
         if matches!(rows, RowRule::None) {
             compiled.mute.push((table.name.clone(), "no policy of it lets the role see a row"));
         }
-        let bound = bind(&rows, claims, lookups, bounds);
+        let bound = bind(&rows, claims, ready, bounds);
         compiled.needs_database |= filter_asks || (rows.asked().is_some() && bound.is_none());
         let (table, tells_moves) = (table.clone(), subscription.visibility);
         compiled.tables.insert(oid, Arc::new(TableSubscription { table, rows, bound, tells_moves, bindings }));
@@ -190,9 +192,9 @@ pub(super) fn compile(
 }
 
 /// The policy with the claims' arguments, where the process has all it takes to decide.
-fn bind(rows: &RowRule, claims: &Claims, lookups: &Lookups, bounds: &mut Bounds) -> Option<Arc<Bound>> {
+fn bind(rows: &RowRule, claims: &Claims, ready: Ready<'_>, bounds: &mut Bounds) -> Option<Arc<Bound>> {
     let RowRule::Compiled(policy) = rows else { return None };
-    if !policy.program.lookups.keys().all(|&table| lookups.is_ready(table)) {
+    if !policy.program.lookups.keys().all(|&table| ready(table)) {
         return None;
     }
     Some(bounds.bind(policy, policy.program.bind(claims)?))

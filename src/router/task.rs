@@ -5,7 +5,6 @@ use super::{
     core::{Config, RouterCore},
     database_lane::lane,
     intake::{Follow, Intake},
-    judgement::Basis,
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -13,7 +12,7 @@ use crate::{
     change::{Change, Fragment, relation::Relation},
     lsn::Lsn,
     metrics::Metrics,
-    policy::lookup::Lookups,
+    policy::{catalog::Catalog, lookup::Lookups},
     shutdown::Tasks,
     source::{SourceState, slot_task::postgres_clock},
 };
@@ -88,12 +87,15 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut beginnings = parts.source.borrow().beginnings;
     let mut looks = parts.refresh.clone();
     loop {
-        // Without a catalogue to go by the stream is held: nothing is lost by waiting.
+        intake.settle();
+        // Without a catalogue to go by the stream is held, and without the rows that policies look into: nothing is lost
+        // by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if is_fresh {
-            if let Some(fragment) = intake.next().cloned() {
-                descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
-            }
+        if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
+            descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+        }
+        let is_open = is_fresh && !intake.follow.is_holding();
+        if is_open {
             let passed = intake.step().await;
             if let Some(job) = passed.job {
                 lane.offer(job);
@@ -112,12 +114,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             biased;
             command = commands.recv() => match command {
                 Some(command) => {
-                    execute(&mut intake, command);
+                    intake.execute(command);
                     parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
                 }
                 None => return,
             },
-            () = parts.refresh.changed() => intake.core.set_catalog(parts.refresh.catalog(), intake.follow.lookups()),
+            () = parts.refresh.changed() => intake.set_catalog(parts.refresh.catalog()),
             Ok(()) = parts.source.changed() => {
                 let now = parts.source.borrow_and_update().beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
@@ -133,13 +135,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             }
             () = lagging.notified() => intake.core.notice_lagging(),
             () = looks.looked(), if !is_fresh => {}
-            _ = catch_up.tick(), if is_fresh && intake.core.has_behind() => {
-                let basis = Basis { lookups: intake.follow.lookups(), now: postgres_clock() };
-                for job in intake.core.catch_up(lane.has_room(), basis) {
+            _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
+                for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
             }
-            () = tokio::task::yield_now(), if is_fresh && intake.has_work() => {}
+            () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
             fragment = parts.fragments.recv(), if intake.wants_fragment() => match fragment {
                 Some(fragment) => intake.hold(fragment),
                 None => return,
@@ -156,28 +157,23 @@ impl Follow for NoLookups {
     fn is_following(&self) -> bool {
         false
     }
+    fn is_holding(&self) -> bool {
+        false
+    }
+    fn is_ready(&self, table: u32) -> bool {
+        self.0.is_ready(table)
+    }
+    fn take_changes(&mut self) -> bool {
+        false
+    }
     fn lookups(&self) -> &Lookups {
         &self.0
     }
-    fn apply(&mut self, _: &Fragment) -> BTreeSet<u32> {
+    fn set_catalog(&mut self, _: &Catalog) {}
+    fn apply(&mut self, _: &Arc<Fragment>) -> BTreeSet<u32> {
         BTreeSet::new()
     }
     fn distrust(&mut self) {}
-}
-
-fn execute<F: Follow>(intake: &mut Intake<F>, command: Command) {
-    let (core, lookups) = (&mut intake.core, intake.follow.lookups());
-    match command {
-        Command::Subscribe(subscription, answer) => {
-            let entered = core.subscribe(*subscription, lookups);
-            // Whoever asked is gone: so is the subscription.
-            if let Err(Ok(key)) = answer.send(entered) {
-                core.unsubscribe(key);
-            }
-        }
-        Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims, lookups),
-        Command::Unsubscribe(key) => core.unsubscribe(key),
-    }
 }
 
 /// The descriptions of tables the catalogue has been read behind.
@@ -214,7 +210,7 @@ impl Descriptions {
         let is_read =
             may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
         if is_read {
-            intake.core.set_catalog(refresh.catalog(), intake.follow.lookups());
+            intake.set_catalog(refresh.catalog());
             self.failed = None;
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
             return;

@@ -17,7 +17,7 @@ use super::{
     bound::Bounds,
     index::SubscriptionIndex,
     notices::announce_gap,
-    subscription::{Compiled, Subscription, compile},
+    subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
     change::{Change, Fragment, position::Position},
@@ -25,7 +25,7 @@ use crate::{
     hub::Generation,
     lsn::Lsn,
     metrics::Metrics,
-    policy::{catalog::Catalog, lookup::Lookups},
+    policy::catalog::Catalog,
     protocol::refusal,
 };
 use rights::Onlookers;
@@ -123,9 +123,9 @@ impl RouterCore {
     pub(super) fn subscribe(
         &mut self,
         mut subscription: Subscription,
-        lookups: &Lookups,
+        ready: Ready<'_>,
     ) -> Result<SubscriptionKey, String> {
-        let compiled = compile(&subscription, &self.catalog, lookups, &mut self.bounds);
+        let compiled = compile(&subscription, &self.catalog, ready, &mut self.bounds);
         if let Some(reply) = subscription.held_reply.take() {
             if let Some(error) = compiled.errors.first() {
                 return Err(error.clone());
@@ -190,10 +190,10 @@ impl RouterCore {
     }
 
     /// Gives a subscription other claims, from the next change on.
-    pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, lookups: &Lookups) {
+    pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, ready: Ready<'_>) {
         let Some(place) = self.place(key) else { return };
         self.active[place].subscription.claims = claims;
-        let compiled = compile(&self.active[place].subscription, &self.catalog, lookups, &mut self.bounds);
+        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.bounds);
         self.install(place, compiled, true);
     }
 
@@ -263,24 +263,26 @@ impl RouterCore {
     }
 
     /// Takes a new catalogue and compiles every subscription again, in place. Who is affected is told.
-    pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>, lookups: &Lookups) {
-        if self.catalog.version == catalog.version {
-            return;
-        }
+    pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>, ready: Ready<'_>) {
         self.catalog = catalog;
         self.known_mute.clear();
-        self.compile_again(lookups);
+        self.compile_again(ready);
+    }
+
+    /// Whether it goes by this catalogue.
+    pub(super) fn has_catalog(&self, catalog: &Catalog) -> bool {
+        self.catalog.version == catalog.version
     }
 
     /// Compiles every subscription again, in place: the catalogue is another one, or lookup tables have become ready or
     /// cannot be followed any more.
-    pub(super) fn compile_again(&mut self, lookups: &Lookups) {
+    pub(super) fn compile_again(&mut self, ready: Ready<'_>) {
         // Made anew as wholes, rather than taken apart entry by entry.
         self.index = SubscriptionIndex::default();
         self.onlookers.clear();
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let compiled = compile(&self.active[key].subscription, &self.catalog, lookups, &mut self.bounds);
+            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.bounds);
             self.exchange(key, compiled, false);
             self.enter(key);
         }

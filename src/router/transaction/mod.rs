@@ -91,6 +91,11 @@ impl Transaction {
             None => Ok(None),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn damage(&self) {
+        self.spill.as_ref().unwrap().damage();
+    }
 }
 
 #[cfg(test)]
