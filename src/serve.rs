@@ -17,7 +17,7 @@ use crate::{
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
-    source::{SourceState, slot_task::Walreceiver},
+    source::{SourceState, Wish, slot_task::Walreceiver},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -71,13 +71,17 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (handed_on, handed_on_reader) = watch::channel(Lsn::ZERO);
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
+    let (wish, wish_reader) = watch::channel(Wish::default());
     let query_pool = target.pool("walcast", QUERY_CONNECTIONS, TEXT_FORMS)?;
 
     let (router, routing) = Router::new(Parts {
         config: config.router.clone(),
         pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
         own_pool: target.pool("walcast router", 1, "")?,
+        lookup_pool: target.pool("walcast lookups", 1, TEXT_FORMS)?,
         lane: config.lane.clone(),
+        follow: config.follow.clone(),
+        wish,
         fragments: received,
         state: router_state,
         handed_on,
@@ -93,6 +97,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         config: config.slot.clone(),
         fragments,
         handed_on: handed_on_reader,
+        wish: wish_reader,
         state: source_state,
         stop: stream.stop_token().clone(),
     };

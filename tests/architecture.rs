@@ -37,7 +37,8 @@ const RULES: &[Rule] = &[
     pure("change", &["pgoutput", "lsn"]),
     pure("protocol", &["change"]),
     // Rules.
-    pure("policy", &["change", "claims"]),
+    // Policy: whether a transaction is in the rows of a lookup depends on where it committed.
+    pure("policy", &["change", "claims", "lsn"]),
     // A session verifies tokens and ends memberships itself: both are plain values, and the moment of either counts.
     pure("session", &["protocol", "policy", "claims", "change", "auth", "hub"]),
     // Edges.

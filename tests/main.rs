@@ -10,6 +10,7 @@ mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
 mod migrate;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;
 mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]

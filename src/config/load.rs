@@ -97,6 +97,12 @@ pub struct Settings {
     /// Time one such statement may take [default: 2000]
     #[arg(long, env = "WALCAST_LANE_STATEMENT_TIMEOUT_MS", value_name = "MS")]
     pub lane_statement_timeout_ms: Option<u64>,
+    /// Bytes of the tables policies look into that are kept in memory [default: 268435456]
+    #[arg(long, env = "WALCAST_LOOKUP_BYTES", value_name = "BYTES")]
+    pub lookup_bytes: Option<usize>,
+    /// Time reading such a table may hold the stream [default: 30000]
+    #[arg(long, env = "WALCAST_LOOKUP_LOAD_LIMIT_MS", value_name = "MS")]
+    pub lookup_load_limit_ms: Option<u64>,
     /// Silence after which a client is closed [default: 60000]
     #[arg(long, env = "WALCAST_IDLE_TIMEOUT_MS", value_name = "MS")]
     pub idle_timeout_ms: Option<u64>,
@@ -160,8 +166,9 @@ impl Settings {
             Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
         };
         fill!(self, file: database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
-            max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms idle_timeout_ms write_timeout_ms
-            connect_error_delay_ms join_error_delay_ms max_frame_bytes max_connections max_channels_per_client
+            max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
+            lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
+            max_frame_bytes max_connections max_channels_per_client
             outbox_frames outbox_bytes log_format log_level);
         Ok(self)
     }

@@ -9,7 +9,7 @@ use crate::{
     auth,
     doors::phoenix,
     pg::Target,
-    router::{self, LaneConfig},
+    router::{self, FollowConfig, LaneConfig},
     session,
     source::slot,
     telemetry::LogFormat,
@@ -31,6 +31,8 @@ pub struct ServeConfig {
     pub router: router::Config,
     /// The database lane.
     pub lane: LaneConfig,
+    /// Lookup tables.
+    pub follow: FollowConfig,
     /// Sockets.
     pub door: phoenix::Config,
 }
@@ -108,6 +110,7 @@ impl Settings {
                 slot: self.slot()?,
                 temporary: false,
                 application: "walcast".to_owned(),
+                lookups: true,
             },
             router: router::Config {
                 strict_deletes,
@@ -118,6 +121,14 @@ impl Settings {
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
                 statement_timeout: milliseconds(self.lane_statement_timeout_ms, 2000),
+            },
+            follow: FollowConfig {
+                publication: self.publication(),
+                limit_bytes: self.lookup_bytes.unwrap_or(256 * 1024 * 1024),
+                load_limit: Duration::from_millis(at_least_one(
+                    "lookup_load_limit_ms",
+                    self.lookup_load_limit_ms.unwrap_or(30_000),
+                )?),
             },
             door: phoenix::Config {
                 connect_error_delay: milliseconds(self.connect_error_delay_ms, 2000),
@@ -190,6 +201,7 @@ mod tests {
             ("max_frame_bytes", Settings { max_frame_bytes: Some(0), ..settings() }),
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
+            ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));

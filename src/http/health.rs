@@ -3,7 +3,7 @@
 use crate::{
     lsn::Lsn,
     metrics::Metrics,
-    router::{Refresh, RouterState},
+    router::{LookupState, Refresh, RouterState},
     source::{
         SourceState,
         slot::{Config, SourceError},
@@ -82,6 +82,7 @@ async fn report(State(health): State<Health>) -> Response {
     let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };
     let counters: Map<String, Value> =
         health.metrics.snapshot().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    let lookups: Map<String, Value> = router.lookups.iter().map(lookup).collect();
     let body = json!({
         "status": if is_ok { "ok" } else { "degraded" },
         "replication": {
@@ -96,10 +97,17 @@ async fn report(State(health): State<Health>) -> Response {
         "catalogue_age_ms": health.refresh.age().as_millis(),
         "connections": health.connections.load(Ordering::Relaxed),
         "subscriptions": router.subscriptions,
+        "lookups": lookups,
         "counters": counters,
     });
     let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// A table that policies look into.
+fn lookup(table: &LookupState) -> (String, Value) {
+    let LookupState { table, phase, rows, bytes, why } = table;
+    (table.clone(), json!({ "state": phase.name(), "rows": rows, "bytes": bytes, "reason": why }))
 }
 
 /// Where the log ends, and whether the publication exists.

@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod connect;
 mod handshake;
+pub mod lookup;
 pub mod migrate;
 pub mod moments;
 pub mod replication;

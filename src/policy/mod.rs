@@ -7,11 +7,13 @@
 pub mod analyse;
 pub mod binding;
 pub mod catalog;
+pub mod class;
 mod eval;
 pub mod explain;
 pub mod expr;
 pub mod facts;
 pub mod filter;
+pub mod follow;
 pub mod functions;
 mod inspect;
 pub mod lookup;

@@ -74,19 +74,24 @@ static EQUAL: Function = Function {
     is_strict: true,
     collation: CollationUse::Equality,
     is_hash_equality: true,
+    needs_utc: false,
     eval: |arguments, _| Ok(Value::Bool(arguments[0] == arguments[1])),
 };
-/// The claim `sub`.
+/// The claim `sub`; fails where that is `boom`.
 static SUBJECT: Function = Function {
     name: "sub",
-    may_fail: false,
+    may_fail: true,
     is_strict: true,
     collation: CollationUse::None,
     is_hash_equality: false,
+    needs_utc: false,
     eval: |arguments, _| match &arguments[0] {
         Value::Text(claims) => {
             let claims: Json = serde_json::from_str(claims).map_err(|_| Stop::Failed("22P02"))?;
-            Ok(claims["sub"].as_str().map_or(Value::Null, |sub| Value::Text(sub.into())))
+            match claims["sub"].as_str() {
+                Some("boom") => Err(Stop::Failed("22P02")),
+                sub => Ok(sub.map_or(Value::Null, |sub| Value::Text(sub.into()))),
+            }
         }
         _ => Err(Stop::Unsupported),
     },
@@ -98,6 +103,7 @@ static PICKY: Function = Function {
     is_strict: true,
     collation: CollationUse::None,
     is_hash_equality: false,
+    needs_utc: false,
     eval: |arguments, _| {
         if arguments[0] == text_value("bad") { Err(Stop::Failed("22012")) } else { Ok(Value::Bool(true)) }
     },

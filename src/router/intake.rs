@@ -26,8 +26,6 @@ use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 pub(super) trait Follow {
     /// Whether there are any such tables.
     fn is_following(&self) -> bool;
-    /// Whether nothing may be judged now, because rows are being read.
-    fn is_holding(&self) -> bool;
     /// Whether the process may decide policies that look into a table.
     fn is_ready(&self, table: u32) -> bool;
     /// Whether other tables are ready than when this was asked last.
@@ -117,11 +115,14 @@ impl<F: Follow> Intake<F> {
     }
 
     /// Gives to the database what the process cannot decide any more, and takes back what it can again.
-    pub(super) fn settle(&mut self) {
-        if self.follow.take_changes() {
+    /// Whether there was any.
+    pub(super) fn settle(&mut self) -> bool {
+        let is_changed = self.follow.take_changes();
+        if is_changed {
             let follow = &self.follow;
             self.core.compile_again(&|table| follow.is_ready(table));
         }
+        is_changed
     }
 
     /// Does what a client asks for.

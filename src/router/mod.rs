@@ -17,6 +17,7 @@ mod database_lane;
 mod deadlines;
 #[cfg(test)]
 mod fixture;
+mod follow;
 mod image;
 mod index;
 mod intake;
@@ -29,6 +30,7 @@ mod questions;
 mod refresh;
 mod render;
 mod sight;
+mod state;
 mod statements;
 mod subscription;
 mod task;
@@ -37,11 +39,13 @@ mod visible;
 
 pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
+pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts, Touched, TouchedRows};
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};
 pub(crate) use render::commit_timestamp;
+pub use state::{LookupPhase, LookupState, RouterState};
 pub use subscription::{CastKey, CastValues, Subscription};
-pub use task::{Parts, RouterState};
+pub use task::Parts;
 
 use crate::claims::Claims;
 use tokio::sync::{mpsc, oneshot};

@@ -1,10 +1,11 @@
 //! The router's loop: receive, call the core, send on. It owns the core.
 
 use super::{
-    Command, LaneConfig,
+    Command, FollowConfig, LaneConfig, RouterState,
     core::{Config, RouterCore},
     database_lane::lane,
-    intake::{Follow, Intake},
+    follow::{self, Follow},
+    intake::Intake,
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -12,16 +13,11 @@ use crate::{
     change::{Change, Fragment, relation::Relation},
     lsn::Lsn,
     metrics::Metrics,
-    policy::{catalog::Catalog, lookup::Lookups},
     shutdown::Tasks,
-    source::{SourceState, slot_task::postgres_clock},
+    source::{SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -48,6 +44,12 @@ pub struct Parts {
     pub pool: Pool,
     /// A connection of the router's own, so that it never waits for the lane.
     pub own_pool: Pool,
+    /// Where lookup tables are read, with the text forms of the stream.
+    pub lookup_pool: Pool,
+    /// Choices about lookup tables.
+    pub follow: FollowConfig,
+    /// Where the source is told to begin anew.
+    pub wish: watch::Sender<Wish>,
     /// The changes.
     pub fragments: mpsc::Receiver<Arc<Fragment>>,
     /// Where it says how far it is.
@@ -64,21 +66,20 @@ pub struct Parts {
     pub tasks: Tasks,
 }
 
-/// How the router is doing.
-#[derive(Clone, Debug, Default)]
-pub struct RouterState {
-    /// Subscriptions entered.
-    pub subscriptions: usize,
-    /// Commit time of the last transaction routed, in microseconds since 2000-01-01 UTC.
-    pub commit_time: i64,
-}
-
 pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
     let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
     parts.tasks.spawn("database lane", lane_task.run());
     let core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
     let lagging = core.lagging();
-    let mut intake = Intake::new(core, NoLookups::default(), parts.config.transaction_bytes, std::env::temp_dir());
+    let mut follow = Follow::new(follow::Parts {
+        config: parts.follow.clone(),
+        pool: parts.lookup_pool.clone(),
+        wish: parts.wish.clone(),
+        tasks: parts.tasks.clone(),
+    });
+    follow.set_catalog(&parts.refresh.catalog());
+    follow.set_source(&parts.source.borrow());
+    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -87,7 +88,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut beginnings = parts.source.borrow().beginnings;
     let mut looks = parts.refresh.clone();
     loop {
-        intake.settle();
+        if intake.settle() {
+            parts.state.send_modify(|state| state.lookups = intake.follow.report());
+        }
         // Without a catalogue to go by the stream is held, and without the rows that policies look into: nothing is lost
         // by waiting.
         let is_fresh = parts.refresh.is_fresh();
@@ -119,9 +122,18 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 }
                 None => return,
             },
-            () = parts.refresh.changed() => intake.set_catalog(parts.refresh.catalog()),
+            () = parts.refresh.changed() => {
+                intake.set_catalog(parts.refresh.catalog());
+                parts.state.send_modify(|state| state.lookups = intake.follow.report());
+            }
+            event = intake.follow.event() => {
+                intake.follow.handle(event);
+                parts.state.send_modify(|state| state.lookups = intake.follow.report());
+            }
             Ok(()) = parts.source.changed() => {
-                let now = parts.source.borrow_and_update().beginnings;
+                let state = parts.source.borrow_and_update().clone();
+                intake.follow.set_source(&state);
+                let now = state.beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
@@ -149,33 +161,6 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     }
 }
 
-/// Nothing is looked up.
-#[derive(Default)]
-struct NoLookups(Lookups);
-
-impl Follow for NoLookups {
-    fn is_following(&self) -> bool {
-        false
-    }
-    fn is_holding(&self) -> bool {
-        false
-    }
-    fn is_ready(&self, table: u32) -> bool {
-        self.0.is_ready(table)
-    }
-    fn take_changes(&mut self) -> bool {
-        false
-    }
-    fn lookups(&self) -> &Lookups {
-        &self.0
-    }
-    fn set_catalog(&mut self, _: &Catalog) {}
-    fn apply(&mut self, _: &Arc<Fragment>) -> BTreeSet<u32> {
-        BTreeSet::new()
-    }
-    fn distrust(&mut self) {}
-}
-
 /// The descriptions of tables the catalogue has been read behind.
 #[derive(Default)]
 struct Descriptions {
@@ -188,13 +173,7 @@ impl Descriptions {
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
     /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
     /// their subscribers hear it.
-    async fn agree<F: Follow>(
-        &mut self,
-        intake: &mut Intake<F>,
-        refresh: &mut Refresh,
-        pool: &Pool,
-        fragment: &Fragment,
-    ) {
+    async fn agree(&mut self, intake: &mut Intake<Follow>, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
             let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));

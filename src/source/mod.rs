@@ -23,4 +23,29 @@ pub struct SourceState {
     pub beginnings: u64,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
+    /// The running stream, or the last one.
+    pub stream: Option<StreamState>,
+}
+
+/// One connection's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// Where it began: it has every transaction that committed from here on.
+    pub from: Lsn,
+    /// The slot's `catalog_xmin` when it began: every transaction before that had ended.
+    pub catalog_xmin: Option<u32>,
+    /// Since when the stream, through all reconnects, has had the publication of lookup tables; none while it has not.
+    pub lookups_since: Option<Lsn>,
+    /// Why it has not.
+    pub lookups_problem: Option<String>,
+}
+
+/// What whoever reads the stream wishes of it: that it begins anew at this position, or behind it, once everything
+/// before that is handed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The position.
+    pub from: Lsn,
+    /// Whether there was a publication of lookup tables before it.
+    pub lookups: bool,
 }

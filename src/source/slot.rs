@@ -1,17 +1,21 @@
 //! Making ready to stream: publication first, slot second (a slot older than its publication cannot decode it), and the
 //! sentence that names the fix when that is not possible.
 
+use super::Wish;
 use crate::{
     change::assemble::AssembleError,
     lsn::Lsn,
     pg::{
         Target,
         connect::describe,
+        lookup::PUBLICATION,
         replication::{ReplicationError, ReplicationStream, Session},
     },
 };
 use postgres_protocol::escape::escape_literal;
 use std::time::Duration;
+
+const LOOKUP_PUBLICATION: &str = include_str!("../../sql/lookup_publication.sql");
 
 /// Which slot of which publication.
 #[derive(Clone, Debug)]
@@ -24,6 +28,21 @@ pub struct Config {
     pub temporary: bool,
     /// What the session is called in `pg_stat_replication`.
     pub application: String,
+    /// Whether the publication of lookup tables is streamed too, when there is one.
+    pub lookups: bool,
+}
+
+/// What is known of the stream before this one.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The server and timeline.
+    pub system: String,
+    /// Up to where everything has been handed on.
+    pub handed_on: Lsn,
+    /// What is wished of the next one.
+    pub wish: Wish,
+    /// The wish with which the publication of lookup tables broke the stream.
+    pub refused: Option<Wish>,
 }
 
 /// Why the stream does not run.
@@ -63,6 +82,17 @@ impl SourceError {
         }
     }
 
+    /// Whether the publication of lookup tables may be what broke the stream: it is missing where a change is older, or
+    /// its lists of columns do not go with the other's.
+    pub(super) fn may_be_of_lookups(&self) -> bool {
+        let SourceError::Replication(ReplicationError::Server(error)) = self else { return false };
+        match error.code.as_str() {
+            "42704" => error.message.contains(PUBLICATION),
+            "0A000" => error.message.contains("column lists"),
+            _ => false,
+        }
+    }
+
     /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
     pub fn hint(&self, config: &Config) -> Option<String> {
         let slot = escape_literal(&config.slot);
@@ -86,7 +116,7 @@ impl SourceError {
                 }
                 "55000" => Some(drop_slot),
                 // It exists, or `prepare` had said so: the slot was made before it and decodes an older catalogue.
-                "42704" if error.message.contains("publication") => {
+                "42704" if error.message.contains("publication") && !error.message.contains(PUBLICATION) => {
                     Some(format!("the slot is older than the publication; {drop_slot}"))
                 }
                 "42501" => Some("give the role the right: alter role <role> replication;".to_owned()),
@@ -120,10 +150,17 @@ pub struct Started {
     pub confirmed: Lsn,
     /// Silence for which the server takes a reader for gone; none when it never does.
     pub sender_timeout: Option<Duration>,
+    /// Where the stream begins.
+    pub from: Lsn,
+    /// The slot's `catalog_xmin` before it began.
+    pub catalog_xmin: Option<u32>,
+    /// The publication of lookup tables, by its oid, or why it is not in the stream.
+    pub lookups: Result<u32, String>,
 }
 
-/// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is.
-pub async fn start(target: &Target, config: &Config) -> Result<Started, SourceError> {
+/// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is, or
+/// from where everything before has been handed on.
+pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(target, &config.application).await?;
     let publication = escape_literal(&config.publication);
     let found =
@@ -138,24 +175,98 @@ pub async fn start(target: &Target, config: &Config) -> Result<Started, SourceEr
     let identity = session.query("IDENTIFY_SYSTEM").await?;
     let cell = |index: usize| identity.first().and_then(|row| row.get(index).cloned().flatten()).unwrap_or_default();
     let system = format!("{}/{}", cell(0), cell(1));
-    let existing = if config.temporary { None } else { confirmed_position(&mut session, config).await? };
-    let confirmed = match existing {
-        Some(confirmed) => confirmed,
+    let existing = if config.temporary { None } else { existing_slot(&mut session, config).await? };
+    // Looked for before a slot is made: what is found then is older than the slot.
+    let mut lookups = lookup_publication(&mut session, config, existing.as_ref()).await?;
+    let confirmed = match &existing {
+        Some(slot) => slot.confirmed,
         None => {
             let start = session.create_slot(&config.slot, config.temporary).await?;
             tracing::info!(slot = config.slot, temporary = config.temporary, lsn = %start, "replication slot created");
             start
         }
     };
-    let stream = session.start(&config.slot, &[&config.publication], Lsn::ZERO).await?;
-    Ok(Started { stream, system, slot_is_new: existing.is_none(), confirmed, sender_timeout })
+    let slot_is_new = existing.is_none();
+    let catalog_xmin = match existing {
+        Some(slot) => slot.catalog_xmin,
+        None => existing_slot(&mut session, config).await?.and_then(|slot| slot.catalog_xmin),
+    };
+    let continues = !slot_is_new && system == before.system;
+    let from = if continues { confirmed.max(before.handed_on) } else { confirmed };
+    if let Ok(found) = &lookups
+        && !slot_is_new
+    {
+        lookups = may_stream(found, continues, from, before).map(|()| found.clone());
+    }
+    let mut publications = vec![config.publication.as_str()];
+    publications.extend(lookups.is_ok().then_some(PUBLICATION));
+    let stream = session.start(&config.slot, &publications, from).await?;
+    let lookups = lookups.map(|found| found.oid);
+    Ok(Started { stream, system, slot_is_new, confirmed, sender_timeout, from, catalog_xmin, lookups })
 }
 
-/// What the slot has confirmed; none when there is no such slot.
-async fn confirmed_position(session: &mut Session, config: &Config) -> Result<Option<Lsn>, SourceError> {
+/// The publication of lookup tables.
+#[derive(Clone)]
+struct LookupPublication {
+    oid: u32,
+    /// Whether it is older than all the slot may still have to decode.
+    is_older: bool,
+}
+
+/// Finds it; else the reason why it cannot be streamed.
+async fn lookup_publication(
+    session: &mut Session,
+    config: &Config,
+    slot: Option<&ExistingSlot>,
+) -> Result<Result<LookupPublication, String>, SourceError> {
+    if !config.lookups {
+        return Ok(Err("it is not wanted".to_owned()));
+    }
+    let catalog_xmin = slot.and_then(|slot| slot.catalog_xmin).map_or("null".to_owned(), |xid| format!("'{xid}'"));
+    let sql = LOOKUP_PUBLICATION
+        .replace("$1", &escape_literal(PUBLICATION))
+        .replace("$2", &escape_literal(&config.publication))
+        .replace("$3", &catalog_xmin);
+    let rows = session.query(&sql).await?;
+    let Some(row) = rows.first() else { return Ok(Err(format!("there is no publication \"{PUBLICATION}\""))) };
+    let cell = |index: usize| row.get(index).cloned().flatten();
+    if let Some(table) = cell(2) {
+        // Streamed together they would give subscribers rows or columns that the one they subscribe to leaves out, or
+        // stop the stream.
+        return Ok(Err(format!(
+            "publication \"{}\" has a filter, a list of columns or operations left out for table {table}, which \"{PUBLICATION}\" has too; \
+             drop it from either",
+            config.publication
+        )));
+    }
+    let oid = cell(0).and_then(|oid| oid.parse().ok()).unwrap_or_default();
+    Ok(Ok(LookupPublication { oid, is_older: cell(1).as_deref() == Some("t") }))
+}
+
+/// Whether a slot that was there already can stream it. Up to 17 the stream ends with an error at a change from before
+/// the publication was made, from 18 on it silently goes without: so it is streamed only from behind that.
+fn may_stream(found: &LookupPublication, continues: bool, from: Lsn, before: &Before) -> Result<(), String> {
+    let Before { wish, refused, .. } = before;
+    let is_wished = continues && wish.lookups && from >= wish.from;
+    if refused.is_some_and(|refused| wish.from <= refused.from) {
+        Err("the stream broke off with it, because of a transaction that is older or of lists of columns".to_owned())
+    } else if found.is_older || is_wished {
+        Ok(())
+    } else {
+        Err("the stream began before it was made".to_owned())
+    }
+}
+
+struct ExistingSlot {
+    confirmed: Lsn,
+    catalog_xmin: Option<u32>,
+}
+
+/// The slot; none when there is no such.
+async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<ExistingSlot>, SourceError> {
     let sql = format!(
-        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn from pg_catalog.pg_replication_slots \
-         where slot_name = {}",
+        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin \
+         from pg_catalog.pg_replication_slots where slot_name = {}",
         escape_literal(&config.slot)
     );
     let rows = session.query(&sql).await?;
@@ -174,5 +285,5 @@ async fn confirmed_position(session: &mut Session, config: &Config) -> Result<Op
     if cell(3) == "lost" {
         return Err(SourceError::LostSlot(config.slot.clone()));
     }
-    Ok(Some(cell(4).parse().unwrap_or(Lsn::ZERO)))
+    Ok(Some(ExistingSlot { confirmed: cell(4).parse().unwrap_or(Lsn::ZERO), catalog_xmin: cell(5).parse().ok() }))
 }

@@ -11,14 +11,15 @@
 //! confirmed; what was delivered already is dropped here by its position.
 
 use super::{
-    SourceState,
-    slot::{self, Config, SourceError, Started},
+    SourceState, StreamState, Wish,
+    slot::{self, Before, Config, SourceError, Started},
 };
 use crate::{
     change::{Fragment, assemble::Assembler, position::Position},
     lsn::Lsn,
     pg::{
         Target,
+        connect::describe,
         replication::{ReplicationError, ReplicationStream},
     },
     pgoutput::{
@@ -44,6 +45,8 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 const ASK_AFTER: Duration = Duration::from_secs(10);
 /// ... and after this long without any byte the connection counts as dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// How often the server is asked how far it is while the stream is to begin anew.
+const RENEWAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Waits between attempts double from here ...
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// ... to here.
@@ -61,6 +64,8 @@ pub struct Walreceiver {
     pub fragments: mpsc::Sender<Arc<Fragment>>,
     /// Up to where the receiver has handed them on.
     pub handed_on: watch::Receiver<Lsn>,
+    /// Where it is told to begin anew.
+    pub wish: watch::Receiver<Wish>,
     /// Where the task says how it is doing.
     pub state: watch::Sender<SourceState>,
     /// When to end.
@@ -78,6 +83,20 @@ struct Progress {
     queued: Lsn,
     /// What the receiver said last of the stream before this one: it is no position of this one's log.
     of_before: Lsn,
+    /// What was confirmed last.
+    flushed: Lsn,
+    /// The publication of lookup tables, by its oid, and since when it has been streamed without a break.
+    lookups: Option<(u32, Lsn)>,
+    /// The wish with which it broke the stream.
+    refused: Option<Wish>,
+}
+
+/// How a connection came to its end without a failure.
+enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The next one is wished for.
+    Renewed,
 }
 
 impl Walreceiver {
@@ -96,7 +115,17 @@ impl Walreceiver {
         let mut wait = FIRST_WAIT;
         while !self.stop.is_cancelled() {
             let started = Instant::now();
-            let Err(error) = self.stream_once(first.take(), &mut progress).await else { break };
+            let error = match self.stream_once(first.take(), &mut progress).await {
+                Ok(Ended::Stopped) => break,
+                Ok(Ended::Renewed) => continue,
+                Err(error) => error,
+            };
+            if progress.lookups.is_some() && error.may_be_of_lookups() {
+                // What clients subscribe to goes on without it.
+                tracing::warn!(problem = %describe(&error), "the publication of lookup tables breaks the stream");
+                progress.refused = Some(*self.wish.borrow());
+                continue;
+            }
             let problem = error.with_hint(&self.config);
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
@@ -130,37 +159,40 @@ impl Walreceiver {
         }
     }
 
-    /// One connection; `Ok` when it ended because it was told to.
-    async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<(), SourceError> {
+    /// One connection.
+    async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<Ended, SourceError> {
+        let before = Before {
+            system: progress.system.clone(),
+            handed_on: progress.flushed,
+            wish: *self.wish.borrow(),
+            refused: progress.refused,
+        };
         let started = match first {
             Some(started) => started,
             None => tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                started = slot::start(&self.target, &self.config) => started?,
+                () = self.stop.cancelled() => return Ok(Ended::Stopped),
+                started = slot::start(&self.target, &self.config, &before) => started?,
             },
         };
-        let Started { stream, system, slot_is_new, confirmed, sender_timeout } = started;
-        let begins = slot_is_new || progress.system != system;
+        let begins = started.slot_is_new || progress.system != started.system;
         if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
             if !self.is_handed_on(progress.queued).await {
-                return Ok(());
+                return Ok(Ended::Stopped);
             }
-            *progress = Progress { system, of_before: *self.handed_on.borrow(), ..Progress::default() };
+            let (system, of_before) = (started.system.clone(), *self.handed_on.borrow());
+            *progress = Progress { system, of_before, refused: progress.refused, ..Progress::default() };
         }
-        tracing::info!(slot = self.config.slot, publication = self.config.publication, "replication started");
-        self.state.send_modify(|state| {
-            state.streaming = true;
-            state.problem = None;
-            state.beginnings += u64::from(begins);
-        });
+        self.announce(&started, progress, begins);
+        let Started { stream, confirmed, sender_timeout, from, .. } = started;
         let mut connection = Connection {
             receiver: self,
             stream,
             assembler: Assembler::default(),
             progress,
             kept_alive: Lsn::ZERO,
-            flushed: confirmed,
+            flushed: confirmed.max(from),
+            wish: before.wish,
             heard: Instant::now(),
         };
         let result = connection.run(status_interval(sender_timeout)).await;
@@ -173,6 +205,29 @@ impl Walreceiver {
         }
         result
     }
+
+    /// Says what stream begins.
+    fn announce(&self, started: &Started, progress: &mut Progress, begins: bool) {
+        progress.lookups = started.lookups.as_ref().ok().map(|&oid| match progress.lookups {
+            Some((same, since)) if same == oid => (oid, since),
+            _ => (oid, started.from),
+        });
+        let has_lookups = progress.lookups.is_some();
+        let (slot, publication) = (&self.config.slot, &self.config.publication);
+        tracing::info!(slot, publication, from = %started.from, has_lookups, "replication started");
+        let stream = StreamState {
+            from: started.from,
+            catalog_xmin: started.catalog_xmin,
+            lookups_since: progress.lookups.map(|(_, since)| since),
+            lookups_problem: started.lookups.as_ref().err().cloned(),
+        };
+        self.state.send_modify(|state| {
+            state.streaming = true;
+            state.problem = None;
+            state.beginnings += u64::from(begins);
+            state.stream = Some(stream);
+        });
+    }
 }
 
 struct Connection<'a> {
@@ -184,23 +239,37 @@ struct Connection<'a> {
     kept_alive: Lsn,
     /// What was confirmed last; a slot must not be told less.
     flushed: Lsn,
+    /// The wish it was begun with.
+    wish: Wish,
     heard: Instant,
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, status_interval: Duration) -> Result<(), SourceError> {
+    async fn run(&mut self, status_interval: Duration) -> Result<Ended, SourceError> {
         let mut timer = interval(status_interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wish = self.receiver.wish.clone();
+        let mut renewal = interval(RENEWAL_INTERVAL);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let is_wished = *wish.borrow() != self.wish;
             tokio::select! {
-                () = self.receiver.stop.cancelled() => return Ok(()),
+                () = self.receiver.stop.cancelled() => return Ok(Ended::Stopped),
                 _ = timer.tick() => self.tick().await?,
+                Ok(()) = wish.changed() => {}
+                _ = renewal.tick(), if is_wished => {
+                    // The answer says how far the server is, when nothing has happened for a while.
+                    self.send_status(true).await?;
+                    if self.assembler.is_idle() && self.flushed >= wish.borrow().from {
+                        return Ok(Ended::Renewed);
+                    }
+                }
                 envelope = self.stream.next() => {
                     let envelope = envelope?;
                     self.heard = Instant::now();
                     let Some(fragment) = self.receive(envelope).await? else { continue };
                     if !self.queue(fragment, &mut timer).await? {
-                        return Ok(());
+                        return Ok(Ended::Stopped);
                     }
                 }
             }
@@ -289,6 +358,7 @@ impl Connection<'_> {
         let nothing_open = self.assembler.is_idle() && handed_on >= self.progress.queued;
         let reached = if nothing_open { self.kept_alive.max(handed_on) } else { handed_on };
         self.flushed = self.flushed.max(reached);
+        self.progress.flushed = self.flushed;
         let written = self.kept_alive.max(self.progress.queued).max(self.flushed);
         StatusUpdate { written, flushed: self.flushed, clock: postgres_clock(), reply }
     }

@@ -17,7 +17,7 @@ use crate::{
     router::{Refresh, Refresher},
     shutdown::Tasks,
     source::{
-        SourceState,
+        SourceState, Wish,
         slot::{self, Config},
         slot_task::Walreceiver,
     },
@@ -129,8 +129,11 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         slot: format!("walcast_tap_{}_{:08x}", std::process::id(), rand::rng().random::<u32>()),
         temporary: true,
         application: "walcast tap".to_owned(),
+        lookups: false,
     };
-    let started = slot::start(&target, &config).await.map_err(|error| anyhow::Error::msg(error.with_hint(&config)))?;
+    let started = slot::start(&target, &config, &slot::Before::default())
+        .await
+        .map_err(|error| anyhow::Error::msg(error.with_hint(&config)))?;
     let choice = Choice::new(&arguments.tables, &arguments.events);
     announce(&config.publication, &choice, &refresh.catalog());
 
@@ -139,7 +142,8 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
     let (state, state_reader) = watch::channel(SourceState::default());
     let stop = tasks.stop_token().clone();
     tasks.spawn("catalogue", refresher.run(stop.clone()));
-    let walreceiver = Walreceiver { target, config, fragments, handed_on: handed_on_reader, state, stop };
+    let (_, wish) = watch::channel(Wish::default());
+    let walreceiver = Walreceiver { target, config, fragments, handed_on: handed_on_reader, wish, state, stop };
     tasks.spawn("walreceiver", walreceiver.run_from(started));
 
     let printer = Printer {

@@ -201,6 +201,11 @@ impl Program {
         self.paths.len()
     }
 
+    /// Whether each of them hangs on a value of the subscriber, so that a row finds its subscribers without asking all.
+    pub fn is_keyed(&self) -> bool {
+        self.paths.are_keyed()
+    }
+
     /// Where a subscriber is entered, path by path.
     pub fn enter(&self, arguments: &Arguments) -> Vec<Entry> {
         self.paths.enter(&self.predicate, arguments)

@@ -105,6 +105,11 @@ impl Paths {
         self.hooks.len()
     }
 
+    /// Whether every one of them hangs on a value of the subscriber.
+    pub(super) fn are_keyed(&self) -> bool {
+        !self.hooks.contains(&Hook::Open)
+    }
+
     /// Adds what finding rows needs beyond judging them.
     pub(super) fn add_needs(&self, lookups: &mut BTreeMap<u32, Need>) {
         add_needs(&self.plan, lookups);

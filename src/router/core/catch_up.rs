@@ -3,7 +3,7 @@
 
 use super::{
     RouterCore,
-    deliver::{ColumnMaps, Offer, Offered},
+    deliver::{ColumnMaps, Offer, Offered, Subject},
     position,
 };
 use crate::{
@@ -110,8 +110,8 @@ impl RouterCore {
                 let old = images.was;
                 let was = old.as_ref().map(|old: &Image<'_>| move |column| old.get(column));
                 let judgement = Judgement::new(&is, was.as_ref().map(|was| was as _), basis);
-                let rendering = self.rendering(fragment, change, table, &map);
-                let mut offer = Offer { fragment, change, images, rendering, judgement };
+                let subject = Subject { fragment, change, table, map: &map };
+                let mut offer = Offer { subject, images, rendering: self.rendering(subject), judgement };
                 match self.offer(&mut offer, active, subscription, subscription.bindings.iter()) {
                     Offered::Done => {}
                     Offered::Lane(candidate) => {

@@ -31,10 +31,18 @@ pub(super) enum Offered {
     Lagging,
 }
 
-/// A change on its way to subscribers: what has been rendered and decided of it already.
-pub(super) struct Offer<'a> {
+/// A change and where its table's columns stand in it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
     pub(super) fragment: &'a Fragment,
     pub(super) change: &'a Change,
+    pub(super) table: &'a Table,
+    pub(super) map: &'a [Option<usize>],
+}
+
+/// A change on its way to subscribers: what has been rendered and decided of it already.
+pub(super) struct Offer<'a> {
+    pub(super) subject: Subject<'a>,
     pub(super) images: Images<'a>,
     pub(super) rendering: Rendering<'a>,
     pub(super) judgement: Judgement<'a>,
@@ -66,7 +74,8 @@ impl RouterCore {
             }
             let Some(table) = self.catalog.tables.get(&change.relation.oid).cloned() else { continue };
             let map = maps.of(&table, &change.relation);
-            let candidates = self.route_change(fragment, change, &table, &map, basis, &mut lagging);
+            let subject = Subject { fragment, change, table: &table, map: &map };
+            let candidates = self.route_change(subject, basis, &mut lagging);
             if !candidates.is_empty() {
                 work.push(LaneWork { change: at, table, map, candidates });
             }
@@ -84,20 +93,17 @@ impl RouterCore {
 
     fn route_change(
         &self,
-        fragment: &Fragment,
-        change: &Change,
-        table: &Table,
-        map: &[Option<usize>],
+        subject: Subject<'_>,
         basis: Basis<'_>,
         lagging: &mut Vec<(usize, Position)>,
     ) -> Vec<Candidate> {
+        let Subject { fragment, change, table, map } = subject;
         let Some(images) = Images::of(change, map) else { return Vec::new() };
         let is = |column| images.is.get(column);
         let old = images.was;
         let was = old.as_ref().map(|old: &Image<'_>| move |column| old.get(column));
         let judgement = Judgement::new(&is, was.as_ref().map(|was| was as _), basis);
-        let rendering = self.rendering(fragment, change, table, map);
-        let mut offer = Offer { fragment, change, images, rendering, judgement };
+        let mut offer = Offer { subject, images, rendering: self.rendering(subject), judgement };
         let is_public_key = is_bare_key_delete(change) && !self.config.strict_deletes;
         let entries = self.index.candidates(table.oid, &images, &mut offer.judgement, is_public_key);
         let mut lane = Vec::new();
@@ -115,13 +121,8 @@ impl RouterCore {
         lane
     }
 
-    pub(super) fn rendering<'a>(
-        &'a self,
-        fragment: &Fragment,
-        change: &'a Change,
-        table: &'a Table,
-        map: &'a [Option<usize>],
-    ) -> Rendering<'a> {
+    pub(super) fn rendering<'a>(&'a self, subject: Subject<'a>) -> Rendering<'a> {
+        let Subject { fragment, change, table, map } = subject;
         let limit = self.config.max_record_bytes;
         Rendering::new(change, table, map, &self.catalog.types, fragment.commit_time, limit)
     }
@@ -134,7 +135,7 @@ impl RouterCore {
         subscription: &'a Arc<TableSubscription>,
         bindings: impl Iterator<Item = &'a Arc<TableBinding>>,
     ) -> Offered {
-        let (fragment, change) = (offer.fragment, offer.change);
+        let Subject { fragment, change, .. } = offer.subject;
         if fragment.commit_lsn < active.subscription.start {
             return Offered::Done;
         }

@@ -166,3 +166,12 @@ fn equal_claims_are_answered_once() {
     let (_, must, computed) = world.find(&insert("1 bob open y"), false);
     assert_eq!((must.len(), computed), (5, 2));
 }
+
+#[test]
+fn a_subscriber_on_whose_claims_the_policy_fails_is_found_to_hear_of_it() {
+    let mut world = World::new(compiled(is_owner()));
+    for sub in ["boom", "alice", "bob"] {
+        world.enter(&Asked { sub, ..Asked::default() });
+    }
+    assert_eq!(world.find(&insert("1 bob a x"), false).0, [0, 2]);
+}

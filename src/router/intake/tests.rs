@@ -23,9 +23,6 @@ impl Follow for Follower {
     fn is_following(&self) -> bool {
         !self.is_idle
     }
-    fn is_holding(&self) -> bool {
-        false
-    }
     fn is_ready(&self, _: u32) -> bool {
         false
     }
