@@ -97,7 +97,7 @@ fn row(row: &tokio_postgres::Row) -> Row {
 }
 
 /// The table as the stream would describe it, with every column.
-fn relation(table: &Table) -> Relation {
+pub fn relation(table: &Table) -> Relation {
     let columns = table.columns.iter().enumerate().map(|(index, column)| Column {
         name: column.name.clone(),
         type_oid: column.type_oid,

@@ -23,6 +23,9 @@ const ROWS_A_TABLE: usize = 10_000;
 /// When so few are left and there are more, more are asked for.
 const REFILL_BELOW: usize = ROWS_A_TABLE / 4;
 
+/// How long after a failure the database is asked again, in microseconds.
+const RETRY_AFTER: i64 = 10_000_000;
+
 /// The texts of a row's primary key.
 type Key = Arc<[Bytes]>;
 
@@ -49,7 +52,6 @@ pub(super) struct Refill {
 /// What the database said.
 #[derive(Debug)]
 pub(super) struct Refilled {
-    pub(super) table: u32,
     /// Rows in the order of `relation`.
     pub(super) rows: Vec<Row>,
     pub(super) relation: Arc<Relation>,
@@ -76,14 +78,16 @@ struct Watch {
     asked: Option<HashSet<Key>>,
     /// Whether the database must be asked before `horizon` means anything.
     is_new: bool,
+    /// When it could not be asked, it is not asked again before this moment.
+    not_before: i64,
 }
 
 /// The deadlines of all tables that somebody watches.
 #[derive(Default)]
 pub(super) struct Deadlines {
     watches: HashMap<u32, Watch>,
-    /// Rows that were beyond the bound, ever: for the operator.
-    beyond: u64,
+    /// Rows that were beyond the bound: for the operator.
+    beyond: usize,
 }
 
 impl Deadlines {
@@ -100,14 +104,9 @@ impl Deadlines {
         }
     }
 
-    /// Whether anything is watched.
-    pub(super) fn is_idle(&self) -> bool {
-        self.watches.is_empty()
-    }
-
-    /// Rows that did not fit, ever.
-    pub(super) fn beyond(&self) -> u64 {
-        self.beyond
+    /// Rows that did not fit since this was asked last.
+    pub(super) fn take_beyond(&mut self) -> usize {
+        std::mem::take(&mut self.beyond)
     }
 
     /// Takes a change in.
@@ -154,7 +153,8 @@ impl Deadlines {
     /// What the database must be asked for now.
     pub(super) fn refills(&mut self, now: i64) -> Vec<Refill> {
         let wanting = self.watches.values_mut().filter(|watch| {
-            watch.asked.is_none() && (watch.is_new || (watch.horizon.is_some() && watch.rows.len() < REFILL_BELOW))
+            let may_ask = watch.asked.is_none() && watch.not_before <= now;
+            may_ask && (watch.is_new || (watch.horizon.is_some() && watch.rows.len() < REFILL_BELOW))
         });
         let refill = |watch: &mut Watch| {
             watch.asked = Some(HashSet::new());
@@ -171,6 +171,7 @@ impl Deadlines {
         let changed = watch.asked.take().unwrap_or_default();
         let Some(answer) = answer else {
             watch.is_new = true;
+            watch.not_before = now.saturating_add(RETRY_AFTER);
             return;
         };
         watch.horizon = answer.horizon;
@@ -186,7 +187,16 @@ impl Deadlines {
 
 impl Watch {
     fn new(table: Arc<Table>, moments: Vec<Moment>) -> Watch {
-        Watch { table, moments, rows: HashMap::new(), queue: BTreeSet::new(), horizon: None, asked: None, is_new: true }
+        Watch {
+            table,
+            moments,
+            rows: HashMap::new(),
+            queue: BTreeSet::new(),
+            horizon: None,
+            asked: None,
+            is_new: true,
+            not_before: i64::MIN,
+        }
     }
 
     fn clear(&mut self) {
@@ -219,7 +229,7 @@ impl Watch {
     }
 
     /// Keeps a row for its next moment; how many rows are now beyond the bound.
-    fn insert(&mut self, row: Row, relation: Arc<Relation>, now: i64) -> u64 {
+    fn insert(&mut self, row: Row, relation: Arc<Relation>, now: i64) -> usize {
         let at = |moment: &Moment| match self.datum(&row, &relation, moment.column)? {
             Datum::Text(text) => match value::read(Type::of(Scalar::Timestamptz), text) {
                 // An infinity never comes.

@@ -27,6 +27,7 @@ mod matching;
 mod notices;
 mod prepare;
 mod questions;
+mod refill;
 mod refresh;
 mod render;
 mod sight;

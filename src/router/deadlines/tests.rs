@@ -53,7 +53,7 @@ fn watching() -> Deadlines {
     let mut deadlines = Deadlines::default();
     deadlines.watch(HashMap::from([(7, (table(), moments()))]));
     assert_eq!(deadlines.refills(0).len(), 1, "a new watch asks what there is");
-    deadlines.refilled(7, Some(Refilled { table: 7, rows: Vec::new(), relation: relation(), horizon: None }), 0);
+    deadlines.refilled(7, Some(Refilled { rows: Vec::new(), relation: relation(), horizon: None }), 0);
     assert!(deadlines.refills(0).is_empty());
     deadlines
 }
@@ -128,7 +128,7 @@ fn beyond_the_bound_the_nearest_are_kept_and_the_database_is_asked_for_the_rest(
     for id in 0..ROWS_A_TABLE + 5 {
         deadlines.note(&insert(i64::try_from(id).unwrap(), &at(id + 1), None), 0);
     }
-    assert_eq!(deadlines.beyond(), 5);
+    assert_eq!(deadlines.take_beyond(), 5);
     assert!(deadlines.refills(0).is_empty(), "enough is left");
     let reached = i64::try_from(ROWS_A_TABLE - REFILL_BELOW + 1).unwrap() * SECOND;
     deadlines.due(reached);
@@ -137,7 +137,7 @@ fn beyond_the_bound_the_nearest_are_kept_and_the_database_is_asked_for_the_rest(
     // While the database is asked, row 3 changes, and row 4 is new to us.
     deadlines.note(&insert(3, &at(40_000), None), reached);
     let rows = vec![row(3, &at(20_000), None), row(4, &at(20_001), None)];
-    deadlines.refilled(7, Some(Refilled { table: 7, rows, relation: relation(), horizon: None }), reached);
+    deadlines.refilled(7, Some(Refilled { rows, relation: relation(), horizon: None }), reached);
     let after = due(&mut deadlines, 50_000 * SECOND);
     let of = |id: &str| after.iter().filter(|(due, _)| due == id).map(|(_, at)| *at).collect::<Vec<_>>();
     assert_eq!(of("4"), [20_001 * SECOND]);
