@@ -215,7 +215,9 @@ impl Walreceiver {
         let has_lookups = progress.lookups.is_some();
         let (slot, publication) = (&self.config.slot, &self.config.publication);
         tracing::info!(slot, publication, from = %started.from, has_lookups, "replication started");
+        let number = self.state.borrow().stream.as_ref().map_or(1, |stream| stream.number + 1);
         let stream = StreamState {
+            number,
             from: started.from,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),

@@ -81,6 +81,14 @@ impl Ruler<'_> {
             return RowRule::All;
         }
         let program = Program::new(self.facts, self.table, clauses);
+        // The database computes such a column anew from its definition; nobody else can.
+        let read = program.reads.iter().filter_map(|&index| self.table.columns.get(index));
+        let computed = read.filter(|column| column.generated.is_some() && !self.row.streams(column));
+        let computed = computed.map(|column| format!("column {} is generated, and not in the stream", column.name));
+        let computed: Vec<String> = computed.collect();
+        if !computed.is_empty() {
+            return left_to_database(&asked, computed);
+        }
         let is_published = |oid| self.published.contains(&oid);
         let obstacles = follow::obstacles(self.facts, &program.lookups, is_published, self.names);
         if !obstacles.is_empty() {

@@ -78,6 +78,10 @@ impl Scopes {
         let name = names::identifier(ident)?;
         let found = self.find(&name)?;
         let argument = self.argument(&name);
+        // PL/pgSQL has a variable of this name in every body.
+        if name == "found" && self.parameters.as_ref().is_some_and(|parameters| !parameters.columns_win) {
+            return refuse("found may be a column and PL/pgSQL's variable");
+        }
         match (found, argument) {
             (Some((level, relation, column)), None) => self.read(facts, level, relation, column),
             (Some((level, relation, column)), Some(_)) if self.columns_win() => {
