@@ -32,6 +32,7 @@ impl<'a> Reader<'a> {
         let kind = self.returned(function)?;
         let inputs = self.collation_of_call(&arguments)?;
         let nulls = if function.is_strict { null_tests(&arguments) } else { Vec::new() };
+        let risky = risky(function, &arguments)?;
         let mut body = self.body_reader(function, arguments, inputs)?;
         let value = match parse::body(function)? {
             Body::Expression(node) => {
@@ -62,6 +63,7 @@ impl<'a> Reader<'a> {
                 None => value.expr,
             }
         };
+        let expr = risky.into_iter().fold(expr, with_risk);
         let is_unordered = value.is_unordered;
         Ok(Typed { is_unordered, ..Typed::derived(expr, kind, inputs) })
     }
@@ -74,12 +76,21 @@ impl<'a> Reader<'a> {
             return refuse(format!("function {name} is STRICT and returns a set"));
         }
         let inputs = self.collation_of_call(&arguments)?;
+        let risky = risky(function, &arguments)?;
         let mut body = self.body_reader(function, arguments, inputs)?;
         let Body::Query(query) = parse::body(function)? else {
             return refuse(format!("function {name} returns a set by RETURN"));
         };
         match body.gather(&query)? {
             Gathered::Rows(rows) if rows.value.kind == kind => {
+                let of_sources = rows.sources.iter().flat_map(|source| {
+                    let keys = source.keys.iter().map(|(_, expr)| expr);
+                    keys.chain(&source.conditions)
+                });
+                let parts: Vec<&Expr> = of_sources.chain([&rows.value.expr]).collect();
+                if risky.iter().any(|argument| !parts.iter().any(|part| has(part, argument))) {
+                    return refuse(format!("function {name} does not use an argument that may be an error"));
+                }
                 let value = Typed::derived(rows.value.expr.clone(), kind, inputs);
                 Ok(Gathered::Rows(super::subquery::Rows { value, ..rows }))
             }
@@ -161,6 +172,33 @@ impl<'a> Reader<'a> {
             depth: self.depth,
         })
     }
+}
+
+/// The arguments that may be an error, of claims alone: Postgres computes them before the body, unless it puts the body
+/// in the place of the call.
+fn risky(function: &FunctionFacts, arguments: &[Typed]) -> Read<Vec<Expr>> {
+    let failing = arguments.iter().map(|argument| &argument.expr).filter(|expr| expr.may_fail());
+    let of_rows = |expr: &Expr| expr.any(&|part| matches!(part, Expr::Column(_) | Expr::Lookup(_)));
+    let failing: Vec<Expr> = failing.cloned().collect();
+    if failing.iter().any(of_rows) {
+        return refuse(format!("an argument of function {} may be an error", function.name));
+    }
+    Ok(failing)
+}
+
+/// Whether an expression has this part.
+fn has(expr: &Expr, part: &Expr) -> bool {
+    let printed = format!("{part:?}");
+    expr.any(&|other| format!("{other:?}") == printed)
+}
+
+/// A body with an argument that it perhaps does not use: for whose claims it is an error, there is doubt.
+fn with_risk(body: Expr, argument: Expr) -> Expr {
+    if has(&body, &argument) {
+        return body;
+    }
+    let never = Expr::And(vec![Expr::IsNull(Box::new(argument)), Expr::Const(Value::Bool(false))]);
+    Expr::Case(vec![(never, Expr::Const(Value::Null))], Box::new(body))
 }
 
 /// Whether each argument is NULL, those left out that never are.
