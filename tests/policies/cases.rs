@@ -78,3 +78,11 @@ fn an_argument_that_a_function_does_not_use_may_fail_all_the_same() {
          create policy p on docs using (f(1 / (level - 1)))",
     );
 }
+
+#[test]
+fn what_constants_decide_while_postgres_plans_is_never_computed() {
+    agree("create policy p on docs using ((level::text::uuid = null::uuid) is null)");
+    agree("create policy p on docs using (not (level / 0 = 1 and false))");
+    agree("create policy p on docs using (case when true then is_public else level / 0 = 1 end)");
+    agree("create policy p on docs using (coalesce(null, is_public, true))");
+}

@@ -197,7 +197,8 @@ fn with_risk(body: Expr, argument: Expr) -> Expr {
     if has(&body, &argument) {
         return body;
     }
-    let never = Expr::And(vec![Expr::IsNull(Box::new(argument)), Expr::Const(Value::Bool(false))]);
+    // Whether something is NULL never is.
+    let never = Expr::IsNull(Box::new(Expr::IsNull(Box::new(argument))));
     Expr::Case(vec![(never, Expr::Const(Value::Null))], Box::new(body))
 }
 
