@@ -226,7 +226,8 @@ impl<'a> Writer<'a> {
 
     /// An atom that a function with a parameter of exactly this kind takes.
     pub fn atom_for(&mut self, kind: Kind) -> String {
-        let atom = self.atom(kind);
+        let column = if self.random.percent(60) { self.column(kind) } else { None };
+        let atom = column.unwrap_or_else(|| self.atom(kind));
         // Numbers do not narrow by themselves.
         if kind == Kind::Int4 { format!("({atom})::int") } else { atom }
     }
@@ -325,9 +326,9 @@ impl<'a> Writer<'a> {
                 format!("(({}) {test})", self.boolean())
             }
             37..39 => format!("coalesce({}, {})", self.boolean(), self.random.percent(50)),
-            39..43 => self.helper(Kind::Bool).unwrap_or_else(|| self.simple_boolean()),
-            43..52 if !self.tables.is_empty() => self.exists(),
-            52..62 if !self.tables.is_empty() => self.in_query(),
+            39..45 => self.helper(Kind::Bool).unwrap_or_else(|| self.simple_boolean()),
+            45..53 if !self.tables.is_empty() => self.exists(),
+            53..62 if !self.tables.is_empty() => self.in_query(),
             62..64 => format!("({} = {})", self.boolean(), self.simple_boolean()),
             64..78 => self.shape(),
             _ => self.simple_boolean(),

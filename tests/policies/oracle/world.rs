@@ -228,7 +228,7 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
         writer.parameters.push((placeholder.to_owned(), kind));
     }
     let mut body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
-    if is_strict && returns == Kind::Bool && !returns_set && writer.random.percent(60) {
+    if is_strict && returns == Kind::Bool && !returns_set && writer.random.percent(80) {
         // Without STRICT, a NULL would give something else.
         body = format!("coalesce({body}, true)");
     }
