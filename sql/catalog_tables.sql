@@ -1,22 +1,74 @@
--- $1 publication. One row a published table, as JSON; read with an empty search path, so that names in expressions
--- come out qualified. Lists of columns are lists of attribute numbers.
+-- $1 publication clients subscribe to, $2 publication of lookup tables, $3 roles, $4 names. One row a table that $1
+-- publishes or that has one of the names, as JSON; read with an empty search path, so that names in expressions come
+-- out qualified. Lists of columns are lists of attribute numbers.
+with published as materialized (
+  select c.oid, p.pubname, to_jsonb(p) -> 'attnames' as attnames, to_jsonb(p) ->> 'rowfilter' is not null as is_filtered
+  from pg_catalog.pg_publication_tables p
+  join pg_catalog.pg_namespace n on n.nspname = p.schemaname
+  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
+  where p.pubname in ($1::text, $2::text)
+),
+concerned as materialized (
+  select oid from published where pubname = $1::text
+  union
+  select c.oid
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where c.relname = any ($4::text[]) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and n.nspname not like 'pg\_temp\_%'
+)
 select pg_catalog.jsonb_build_object(
   'oid', c.oid::bigint,
   'schema', n.nspname,
   'name', c.relname,
   'replica_identity', c.relreplident::text,
   'row_security', c.relrowsecurity,
-  'force_row_security', c.relforcerowsecurity,
-  -- Column lists exist from 15 on; the attribute is absent before.
-  'published', to_jsonb(p) -> 'attnames',
-  'has_column_list', exists (
-    select from pg_catalog.pg_publication_rel pr join pg_catalog.pg_publication pub on pub.oid = pr.prpubid
-    where pub.pubname = p.pubname and pr.prrelid = c.oid and to_jsonb(pr) ->> 'prattrs' is not null),
+  -- Unlogged tables write no WAL; a partition or an heir shows through its parent.
+  'is_ordinary', c.relkind = 'r' and c.relpersistence = 'p' and not c.relispartition and not exists (
+    select from pg_catalog.pg_inherits i where i.inhrelid = c.oid or i.inhparent = c.oid),
+  'estimated_rows', greatest(c.reltuples, 0)::bigint,
+  'publications', (
+    select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+      'is_main', p.pubname = $1::text,
+      'columns', p.attnames,
+      -- Column lists exist from 15 on; the attribute is absent before.
+      'has_column_list', exists (
+        select from pg_catalog.pg_publication_rel pr
+        where pr.prpubid = pub.oid and pr.prrelid = c.oid and to_jsonb(pr) ->> 'prattrs' is not null),
+      'is_filtered', p.is_filtered,
+      'has_all_operations', pub.pubinsert and pub.pubupdate and pub.pubdelete and pub.pubtruncate)), '[]')
+    from published p join pg_catalog.pg_publication pub on pub.pubname = p.pubname where p.oid = c.oid),
   -- Up to 17 the stream never has generated columns, whatever the view says.
   'streams_generated', pg_catalog.current_setting('server_version_num')::int >= 180000,
   'primary_key', (
-    select pg_catalog.to_jsonb(i.indkey::int2[]) from pg_catalog.pg_index i
+    select pg_catalog.to_jsonb((i.indkey::int2[])[0:i.indnkeyatts - 1]) from pg_catalog.pg_index i
     where i.indrelid = c.oid and i.indisprimary limit 1),
+  'identity', case c.relreplident
+    -- A generated column follows from the others, and is not always streamed.
+    when 'f' then (
+      select pg_catalog.jsonb_agg(a.attnum order by a.attnum) from pg_catalog.pg_attribute a
+      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')
+    when 'n' then null
+    else (
+      select pg_catalog.to_jsonb((i.indkey::int2[])[0:i.indnkeyatts - 1]) from pg_catalog.pg_index i
+      where i.indrelid = c.oid and i.indisvalid and i.indimmediate
+        and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end
+        and not exists (
+          select from pg_catalog.pg_attribute a
+          where a.attrelid = c.oid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]) and a.attgenerated <> '')
+      limit 1) end,
+  'unique_keys', (
+    select coalesce(pg_catalog.jsonb_agg((i.indkey::int2[])[0:i.indnkeyatts - 1] order by i.indexrelid), '[]')
+    from pg_catalog.pg_index i
+    where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
+      and i.indpred is null and i.indexprs is null
+      and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]) and not (
+          a.attnotnull and not exists (
+            -- From 18 on a constraint may hold for new rows only.
+            select from pg_catalog.pg_constraint k
+            where k.conrelid = c.oid and k.contype = 'n' and not k.convalidated and a.attnum = any (k.conkey))))),
   'columns', (
     select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
       'number', a.attnum,
@@ -51,7 +103,6 @@ select pg_catalog.jsonb_build_object(
     select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
       'name', pol.polname,
       'permissive', pol.polpermissive,
-      'roles', pg_catalog.to_jsonb(pol.polroles::bigint[]),
       'using', pg_catalog.pg_get_expr(pol.polqual, pol.polrelid),
       'reads', (
         select coalesce(pg_catalog.jsonb_agg(distinct dep.refobjsubid), '[]') from pg_catalog.pg_depend dep
@@ -62,11 +113,12 @@ select pg_catalog.jsonb_build_object(
   'access', (
     select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
       'role', r.rolname,
-      'owner', pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'),
+      'usage', pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE'),
       'select', (
-        select pg_catalog.jsonb_agg(pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
-                                    and pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT') order by a.attnum)
+        select pg_catalog.jsonb_agg(pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT') order by a.attnum)
         from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+      'sees_all', not c.relrowsecurity or r.rolbypassrls or r.rolsuper
+        or (not c.relforcerowsecurity and pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE')),
       'policies', (
         select coalesce(pg_catalog.jsonb_agg(pol.polname), '[]') from pg_catalog.pg_policy pol
         where pol.polrelid = c.oid and pol.polcmd in ('r', '*')
@@ -74,10 +126,17 @@ select pg_catalog.jsonb_build_object(
                       -- 0 is PUBLIC; a named role counts for those who inherit it.
                       where case when named = 0 then true else pg_catalog.pg_has_role(r.oid, named, 'USAGE') end))
       )), '[]')
-    from pg_catalog.pg_roles r where r.rolname = any ($2))
-) as published_table
-from pg_catalog.pg_publication_tables p
-join pg_catalog.pg_namespace n on n.nspname = p.schemaname
-join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
-join pg_catalog.pg_roles o on o.oid = c.relowner
-where p.pubname = $1
+    from pg_catalog.pg_roles r where r.rolname = any ($3::text[])),
+  'login_reads_all', (
+    select pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
+      and (not c.relrowsecurity or r.rolbypassrls or r.rolsuper
+           or (not c.relforcerowsecurity and pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE')))
+      and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          and not pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT'))
+    from pg_catalog.pg_roles r where r.rolname = current_user)
+) as concerned_table
+from concerned
+join pg_catalog.pg_class c on c.oid = concerned.oid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -11,6 +11,7 @@ select pg_catalog.jsonb_build_object(
   'used_slots', (select pg_catalog.count(*) from pg_catalog.pg_replication_slots),
   'used_senders', (select pg_catalog.count(*) from pg_catalog.pg_stat_replication),
   'login', pg_catalog.quote_ident(me.rolname),
+  'login_name', me.rolname,
   'may_replicate', me.rolreplication or me.rolsuper,
   'is_superuser', me.rolsuper,
   'publication_name', pg_catalog.quote_ident($1::text),

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub hidden_absent: Counter,
     /// Rows hidden because the policy or filter failed on them.
     pub hidden_error: Counter,
+    /// Rows hidden because a value is of a kind the process does not compute with.
+    pub hidden_unsupported: Counter,
     /// Subscriptions that fell behind, because their client or the database lane did not keep up.
     pub lags: Counter,
     /// Subscriptions told that changes are lost to them, because the backlog was too short or the database gone.
@@ -53,6 +55,7 @@ impl Metrics {
             ("lane_questions_total", self.lane_questions.get()),
             ("hidden_absent_total", self.hidden_absent.get()),
             ("hidden_error_total", self.hidden_error.get()),
+            ("hidden_unsupported_total", self.hidden_unsupported.get()),
             ("lags_total", self.lags.get()),
             ("gaps_total", self.gaps.get()),
             ("mute_subscriptions_total", self.mute_subscriptions.get()),

@@ -2,7 +2,14 @@
 //! `sql/catalog_roles.sql`. Judges nothing; `findings` and `preflight` do.
 
 use super::CheckError;
-use crate::pg::{Target, connect::ConnectError};
+use crate::{
+    pg::{
+        Target,
+        catalog::{self, CatalogError, LOOKUP_PUBLICATION, Scope},
+        connect::ConnectError,
+    },
+    policy::catalog::Catalog,
+};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio_postgres::{Client, IsolationLevel, error::SqlState};
@@ -10,6 +17,7 @@ use tokio_postgres::{Client, IsolationLevel, error::SqlState};
 const SERVER: &str = include_str!("../../sql/check_server.sql");
 const TABLES: &str = include_str!("../../sql/check_tables.sql");
 const ROLES: &str = include_str!("../../sql/catalog_roles.sql");
+const LOOKUPS: &str = include_str!("../../sql/check_lookups.sql");
 
 /// How long reading may take: a lock on a catalogue must not hold us for ever.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -28,6 +36,8 @@ pub(super) struct Server {
     pub(super) used_senders: i64,
     /// Our login's name, quoted where SQL needs it.
     pub(super) login: String,
+    /// The same as it is.
+    pub(super) login_name: String,
     pub(super) may_replicate: bool,
     pub(super) is_superuser: bool,
     /// The publication's name, quoted where SQL needs it.
@@ -102,6 +112,25 @@ pub(super) struct Policy {
     pub(super) reads_beyond_key: bool,
 }
 
+/// The publication of lookup tables.
+#[derive(Debug, Deserialize)]
+pub(super) struct LookupPublication {
+    pub(super) has_all_operations: bool,
+    pub(super) tables: Vec<LookupMember>,
+}
+
+/// A table in it.
+#[derive(Debug, Deserialize)]
+pub(super) struct LookupMember {
+    pub(super) name: String,
+    pub(super) quoted: String,
+    /// Whether it was added by name, and not with a schema or with all tables.
+    pub(super) is_listed: bool,
+    /// Whether the publication of clients has it too, and less of it.
+    pub(super) is_restricted: bool,
+    pub(super) has_identity: bool,
+}
+
 /// A connection, or why there is none and what to do.
 pub(crate) async fn connect(target: &Target, application: &str) -> Result<Client, CheckError> {
     target.connect(application).await.map_err(|error| {
@@ -144,4 +173,24 @@ pub(super) async fn tables(client: &mut Client, publication: &str) -> Result<Vec
         rows.iter().map(|row| Ok(serde_json::from_value(row.get(0))?)).collect()
     };
     tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?
+}
+
+/// Reads the catalogue as serving does.
+pub(super) async fn catalog(client: &mut Client, publication: &str) -> Result<Catalog, CheckError> {
+    let read = catalog::read(client, Scope::of(publication));
+    let catalog = tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?;
+    catalog.map_err(|error| match error {
+        CatalogError::Query(error) => CheckError::Query(error),
+        CatalogError::Row(error) => CheckError::Row(error),
+    })
+}
+
+/// Reads the publication of lookup tables, if there is one.
+pub(super) async fn lookup_publication(
+    client: &Client,
+    publication: &str,
+) -> Result<Option<LookupPublication>, CheckError> {
+    let query = async { client.query_opt(LOOKUPS, &[&publication, &LOOKUP_PUBLICATION]).await };
+    let row = tokio::time::timeout(LIMIT, query).await.map_err(|_| CheckError::Silent)??;
+    Ok(row.map(|row| serde_json::from_value(row.get(0))).transpose()?)
 }

@@ -1,15 +1,19 @@
 //! `walcast check`: can this database serve us? Also the look before `serve` and `tap`.
 //!
-//! `facts` reads, `server` and `tables` judge, `report` writes; `preflight` keeps to what is certain not to work.
+//! `facts` reads, `server`, `tables` and `lookups` judge, `policies` explains who decides policies, `report` writes;
+//! `preflight` keeps to what is certain not to work.
 //! It changes nothing and needs no more than the least-privileged role.
 
 mod facts;
+mod lookups;
+mod policies;
 mod preflight;
 mod report;
 mod schemas;
 mod server;
 mod tables;
 
+use facts::Server;
 pub(crate) use facts::connect;
 pub use preflight::{Unsuitable, preflight, preflight_stream};
 
@@ -101,6 +105,9 @@ pub struct Arguments {
     /// Print the findings as a JSON array
     #[arg(long)]
     json: bool,
+    /// Print instead, for each table and role, what every policy reads and who decides it
+    #[arg(long)]
+    policies: bool,
     /// TOML file with settings, by the names of the flags with underscores
     #[arg(long, env = "WALCAST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -128,25 +135,44 @@ impl Arguments {
     }
 }
 
-/// Runs the command: the findings on stdout, and a failure when one of them is an error.
+/// Runs the command: the findings on stdout, and a failure when one of them is an error; or the policies.
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.settings()?;
-    let findings = findings(&settings.target()?, &settings.publication(), &settings.slot()?).await?;
-    let text = if arguments.json {
-        let mut text = serde_json::to_string_pretty(&findings)?;
-        text.push('\n');
-        text
-    } else {
-        report::text(&findings, std::io::stdout().is_terminal() && crate::tap::wants_colour())
-    };
+    let (target, publication) = (settings.target()?, settings.publication());
+    if arguments.policies {
+        let lines = policy_lines(&target, &publication).await?;
+        print(&if arguments.json { json(&lines)? } else { policies::text(&lines) })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let findings = findings(&target, &publication, &settings.slot()?).await?;
+    let is_coloured = || std::io::stdout().is_terminal() && crate::tap::wants_colour();
+    print(&if arguments.json { json(&findings)? } else { report::text(&findings, is_coloured()) })?;
+    let failed = findings.iter().any(|finding| finding.status == Status::Error);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn json<T: Serialize>(items: &[T]) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string_pretty(items)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever reads us has seen enough; the exit code still tells.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
-    let failed = findings.iter().any(|finding| finding.status == Status::Error);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What every policy is, on a database that can be served from as far as that takes a publication.
+async fn policy_lines(target: &Target, publication: &str) -> Result<Vec<policies::PolicyLine>, CheckError> {
+    let mut client = facts::connect(target, "walcast check").await?;
+    let server = facts::server(&client, publication, "").await?;
+    preflight::can_read_policies(&server)?;
+    let catalog = facts::catalog(&mut client, publication).await?;
+    Ok(policies::lines(&catalog, publication, &server.login_name))
 }
 
 /// Looks at everything.
@@ -161,6 +187,9 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));
+        let catalog = facts::catalog(&mut client, publication).await?;
+        let own = facts::lookup_publication(&client, publication).await?;
+        findings.extend(lookups::findings(&server, &catalog, publication, own.as_ref()));
     }
     Ok(findings)
 }

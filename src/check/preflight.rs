@@ -63,6 +63,20 @@ pub async fn preflight_stream(target: &Target, publication: &str) -> Result<(), 
     Ok(can_stream(&server)?)
 }
 
+/// Whether there is a publication whose policies can be read.
+pub(super) fn can_read_policies(server: &Server) -> Result<(), Unsuitable> {
+    if server.version_number < OLDEST {
+        return Err(Unsuitable::TooOld(server.version.clone()));
+    }
+    if server.publication.is_none() {
+        return Err(Unsuitable::NoPublication(server.publication_name.clone()));
+    }
+    if server.claimable.is_empty() {
+        return Err(Unsuitable::NoRole(server.login.clone()));
+    }
+    Ok(())
+}
+
 fn can_stream(server: &Server) -> Result<(), Unsuitable> {
     if server.version_number < OLDEST {
         return Err(Unsuitable::TooOld(server.version.clone()));

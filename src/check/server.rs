@@ -227,7 +227,7 @@ mod tests {
         serde_json::from_value(json!({
             "version": "x", "version_number": version_number, "wal_level": "logical", "in_recovery": in_recovery,
             "max_replication_slots": 10, "max_wal_senders": 10, "max_slot_wal_keep_size": "1GB", "used_slots": 0,
-            "used_senders": 0, "login": "walcast", "may_replicate": true, "is_superuser": false,
+            "used_senders": 0, "login": "walcast", "login_name": "walcast", "may_replicate": true, "is_superuser": false,
             "publication_name": "p", "publication": null, "slot_literal": "'walcast'", "slot": null,
             "existing_roles": [], "has_auth_schema": false, "auth_functions": [], "closed_schemas": []
         }))

@@ -127,6 +127,9 @@ pub struct Settings {
     /// Bytes of the last changes kept for clients that lag [default: 67108864]
     #[arg(long, env = "WALCAST_BACKLOG_BYTES", value_name = "BYTES")]
     pub backlog_bytes: Option<usize>,
+    /// Bytes of one transaction kept in memory until all of it has come; the rest goes to a file [default: 33554432]
+    #[arg(long, env = "WALCAST_TRANSACTION_BYTES", value_name = "BYTES")]
+    pub transaction_bytes: Option<usize>,
     /// Frames that may wait for one client [default: 4096]
     #[arg(long, env = "WALCAST_OUTBOX_FRAMES", value_name = "COUNT")]
     pub outbox_frames: Option<usize>,
@@ -163,8 +166,9 @@ impl Settings {
             Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
         };
         fill!(self, file: database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
-            max_record_bytes backlog_bytes lane_connections lane_statement_timeout_ms
-            lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms max_frame_bytes max_connections max_channels_per_client
+            max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
+            lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
+            max_frame_bytes max_connections max_channels_per_client
             outbox_frames outbox_bytes log_format log_level);
         Ok(self)
     }

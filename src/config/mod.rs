@@ -116,6 +116,7 @@ impl Settings {
                 strict_deletes,
                 max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
                 backlog_bytes: self.backlog_bytes.unwrap_or(64 * 1024 * 1024),
+                transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
             },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),

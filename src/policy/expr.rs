@@ -117,3 +117,61 @@ pub struct Lookup {
     /// What the rows make.
     pub output: Output,
 }
+
+impl Expr {
+    /// The parts directly below this one; of a lookup, every expression in it.
+    pub fn parts(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => Vec::new(),
+            Expr::And(parts) | Expr::Or(parts) | Expr::Call(_, parts) | Expr::Coalesce(parts) | Expr::Array(parts) => {
+                parts.iter().collect()
+            }
+            Expr::Not(part) | Expr::IsNull(part) | Expr::IsBool(part, _) | Expr::Lazy(part) => vec![part],
+            Expr::AnyAll { left, array, .. } => vec![left, array],
+            Expr::Distinct(_, left, right) | Expr::NullIf(_, left, right) => vec![left, right],
+            Expr::Case(arms, otherwise) => {
+                let arms = arms.iter().flat_map(|(condition, result)| [condition, result]);
+                arms.chain([otherwise.as_ref()]).collect()
+            }
+            Expr::Lookup(lookup) => lookup.parts(),
+        }
+    }
+
+    /// Whether this or any part of it is so.
+    pub fn any(&self, is_so: &dyn Fn(&Expr) -> bool) -> bool {
+        is_so(self) || self.parts().into_iter().any(|part| part.any(is_so))
+    }
+
+    /// Whether computing it may raise an error in Postgres, or stop here, with all values present and no parameter
+    /// being an error.
+    pub fn may_fail(&self) -> bool {
+        self.any(&|expr| match expr {
+            Expr::Call(function, _)
+            | Expr::AnyAll { comparison: function, .. }
+            | Expr::Distinct(function, ..)
+            | Expr::NullIf(function, ..) => function.may_fail,
+            Expr::Lookup(lookup) => match &lookup.output {
+                Output::Any { comparison, .. } => comparison.may_fail,
+                Output::Scalar(_) => true,
+                Output::Exists | Output::Array(_) | Output::Count => false,
+            },
+            _ => false,
+        })
+    }
+}
+
+impl Lookup {
+    /// Every expression in it.
+    pub fn parts(&self) -> Vec<&Expr> {
+        let of_sources = self.sources.iter().flat_map(|source| {
+            let keys = source.keys.iter().map(|(_, expr)| expr);
+            keys.chain(&source.conditions)
+        });
+        let of_output = match &self.output {
+            Output::Exists | Output::Count => Vec::new(),
+            Output::Any { left, value, .. } => vec![left, value],
+            Output::Scalar(value) | Output::Array(value) => vec![value],
+        };
+        of_sources.chain(of_output).collect()
+    }
+}

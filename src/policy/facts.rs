@@ -146,6 +146,12 @@ pub struct Facts {
     pub default_collation: Option<super::catalog::Collation>,
     /// Names in `pg_catalog` of functions that not everybody may execute.
     pub restricted_builtins: HashSet<String>,
+    /// Those of the mentioned names that functions in `pg_catalog` have. Not set when nobody looked: then no bare name
+    /// in a function's body may mean one of ours.
+    pub builtin_functions: Option<HashSet<String>>,
+    /// Names of operators outside of `pg_catalog` whose arguments are all of types in it: what a bare operator in a
+    /// function's body might mean instead.
+    pub custom_operators: HashSet<String>,
     /// Casts between types that somebody made, as (from, to).
     pub custom_casts: HashSet<(u32, u32)>,
     /// Whether there are operators outside of `pg_catalog` is of no matter: they are printed qualified, and not known.

@@ -7,11 +7,16 @@
 pub mod analyse;
 pub mod binding;
 pub mod catalog;
+pub mod class;
+mod eval;
+pub mod explain;
 pub mod expr;
 pub mod facts;
 pub mod filter;
+pub mod follow;
 pub mod functions;
 mod inspect;
 pub mod lookup;
+pub mod print;
 pub mod program;
 pub mod value;

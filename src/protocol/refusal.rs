@@ -61,6 +61,11 @@ pub fn policy_failed(schema: &str, table: &str, sqlstate: &str) -> String {
     )
 }
 
+/// Rights to rows that did not change themselves have changed: said to those who asked to hear of it.
+pub fn rights_changed(schema: &str, table: &str) -> String {
+    format!("Rights to rows of {schema}.{table} have changed. Fetch it again")
+}
+
 /// Why the server ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnect {

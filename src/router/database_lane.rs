@@ -6,16 +6,23 @@
 //! subscribers lag from there. Any doubt hides the row, and is counted.
 
 use super::{
-    core::{Config as RouterConfig, announce_gap, position},
-    image::{Image, judged_image},
-    lane_job::{Candidate, LaneJob, LaneWork},
-    matching::{is_bare_key_delete, messages},
+    core::{Config as RouterConfig, position},
+    image::Images,
+    lane_job::{Candidate, LaneJob},
+    matching::{Wanted, messages},
+    notices::{announce_gap, tell_failed},
     questions::{AskedRow, Question, Questions, Verdict},
     render::{Extent, Rendering},
+    sight::{Matching, Seen, Sight, Sights},
     statements::{Asker, Verdicts},
     subscription::TableBinding,
 };
-use crate::{change::Operation, hub::Delivery, metrics::Metrics, policy::catalog::RowRule, protocol::refusal};
+use crate::{
+    change::{Change, Operation},
+    hub::Delivery,
+    metrics::Metrics,
+    policy::catalog::RowRule,
+};
 use deadpool_postgres::Pool;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -93,20 +100,26 @@ fn refuse(job: &LaneJob) {
 struct Case {
     work: usize,
     candidate: usize,
-    /// Whether he sees the row: asked, or known without asking.
-    is: Sight,
+    /// Whether he sees the row.
+    is: Asked,
     /// Whether he saw the old row of an UPDATE.
-    was: Sight,
+    was: Asked,
     /// For each binding, the database's part of its filter.
-    filters: Vec<Sight>,
+    filters: Vec<AskedFilter>,
 }
 
+/// An answer, or where it will be.
 #[derive(Clone, Copy)]
-enum Sight {
-    Known(bool),
-    /// Not decidable on this image.
-    Absent,
-    Asked(Question),
+enum Asked {
+    Known(Sight),
+    Of(Question),
+}
+
+/// A filter on both images.
+struct AskedFilter {
+    is: Asked,
+    /// Where entering and leaving are told.
+    was: Option<Asked>,
 }
 
 impl LaneTask {
@@ -130,11 +143,11 @@ impl LaneTask {
         let transactions = jobs.iter().map(|job| job.fragment.xid).collect();
         let verdicts = self.asker.ask(&questions, transactions).await;
         for (job, cases) in jobs.iter().zip(&cases) {
-            self.deliver(job, cases, &questions, &verdicts);
+            self.deliver(job, cases, &verdicts);
         }
     }
 
-    fn deliver(&self, job: &LaneJob, cases: &[Case], questions: &Questions, verdicts: &Verdicts) {
+    fn deliver(&self, job: &LaneJob, cases: &[Case], verdicts: &Verdicts) {
         for cases in cases.chunk_by(|a, b| a.work == b.work) {
             let work = &job.work[cases[0].work];
             let change = &job.fragment.changes[work.change];
@@ -148,14 +161,13 @@ impl LaneTask {
             );
             for case in cases {
                 let candidate = &work.candidates[case.candidate];
-                let mut judge = Judge { lane: self, candidate, questions, verdicts, unasked: false };
-                let extent = judge.extent(work, case, job);
-                let bindings = extent.map(|_| judge.bindings(candidate, case)).unwrap_or_default();
+                let mut judge = Judge { lane: self, candidate, verdicts, unasked: false };
+                let told = judge.told(change, case);
                 if judge.unasked {
                     announce_gap(candidate.member.member(), &self.metrics);
-                } else if let Some(extent) = extent.filter(|_| !bindings.is_empty()) {
+                } else if !told.is_empty() {
                     let member = candidate.member.member();
-                    let frames = messages(&mut rendering, member, change.operation, &bindings, extent);
+                    let frames = messages(&mut rendering, member, &told);
                     let count = frames.len();
                     let at = position(&job.fragment, change);
                     if member.deliver_change(candidate.generation, at, frames) == Delivery::Queued {
@@ -163,16 +175,6 @@ impl LaneTask {
                     }
                 }
             }
-        }
-    }
-
-    /// A policy failed on a row: hidden, counted, and said once a join, without the message, which may quote the row.
-    fn tell_failed(&self, candidate: &Candidate, table: &(String, String), sqlstate: &str) {
-        self.metrics.hidden_error.add(1);
-        if candidate.member.member().is_first_failure() {
-            let text = refusal::policy_failed(&table.0, &table.1, sqlstate);
-            candidate.member.member().deliver_system("postgres_changes", false, &text);
-            tracing::warn!(schema = table.0, table = table.1, role = %candidate.claims.role, sqlstate, "policy failed");
         }
     }
 }
@@ -183,14 +185,9 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
     let mut cases = Vec::new();
     for (at, work) in job.work.iter().enumerate() {
         let change = &job.fragment.changes[work.change];
-        let Some(image) = judged_image(change, &work.map) else { continue };
-        let row = questions.row(work, types, &image);
-        let old_row = match (&change.operation, &change.old) {
-            (Operation::Update, Some(old)) if old.whole => {
-                Some(questions.row(work, types, &Image::new(&old.row, &work.map)))
-            }
-            _ => None,
-        };
+        let Some(images) = Images::of(change, &work.map) else { continue };
+        let row = questions.row(work, types, &images.is);
+        let old_row = images.was.map(|was| questions.row(work, types, &was));
         for (number, candidate) in work.candidates.iter().enumerate() {
             // Whoever left meanwhile, perhaps because there was too much to ask, must not add to it.
             if candidate.member.member().is_ended() {
@@ -198,22 +195,29 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
             }
             let rows = &candidate.subscription.rows;
             let mut sight = |row: &AskedRow| match rows.asked() {
-                None => Sight::Known(matches!(rows, RowRule::All)),
-                Some(policy) => questions.may_see(work, candidate, policy, row).map_or(Sight::Absent, Sight::Asked),
-            };
-            let is = sight(&row);
-            let was = old_row.as_ref().map_or(Sight::Absent, &mut sight);
-            let filters = candidate.bindings.iter().map(|binding| {
-                let consulted = binding.fault.is_none() || change.operation == Operation::Delete;
-                match binding.filter.database_sql(2).filter(|_| consulted) {
-                    None => Sight::Known(true),
-                    Some(filter) => {
-                        let reads: Vec<_> = binding.filter.database_columns().collect();
-                        questions
-                            .matches(work, &candidate.claims.role, filter, &reads, &row)
-                            .map_or(Sight::Absent, Sight::Asked)
-                    }
+                None => Asked::Known(Sight::of(matches!(rows, RowRule::All))),
+                Some(policy) => {
+                    let question = questions.may_see(work, candidate, policy, row);
+                    question.map_or(Asked::Known(Sight::Absent), Asked::Of)
                 }
+            };
+            let (is, was) = match candidate.sights {
+                Some(Sights { is, was }) => (Asked::Known(is), Asked::Known(was)),
+                None => (sight(&row), old_row.as_ref().map_or(Asked::Known(Sight::Absent), sight)),
+            };
+            let filters = candidate.bindings.iter().map(|Wanted { binding, filter }| {
+                let consulted = binding.fault.is_none() || change.operation == Operation::Delete;
+                let asked = binding.filter.database_sql(2).filter(|_| consulted);
+                let reads: Vec<_> = binding.filter.database_columns().collect();
+                let mut answer = |matches: bool, row: &AskedRow| match &asked {
+                    None => Asked::Known(Sight::of(matches)),
+                    Some(_) if !matches => Asked::Known(Sight::Hidden),
+                    Some(filter) => questions
+                        .matches(work, &candidate.claims.role, filter.clone(), &reads, row)
+                        .map_or(Asked::Known(Sight::Absent), Asked::Of),
+                };
+                let was = filter.was.zip(old_row.as_ref()).map(|(was, old_row)| answer(was, old_row));
+                AskedFilter { is: answer(filter.is, &row), was }
             });
             let filters = filters.collect();
             cases.push(Case { work: at, candidate: number, is, was, filters });
@@ -226,84 +230,62 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
 struct Judge<'a> {
     lane: &'a LaneTask,
     candidate: &'a Candidate,
-    questions: &'a Questions,
     verdicts: &'a Verdicts,
     unasked: bool,
 }
 
-impl Judge<'_> {
-    fn answer(&mut self, question: Question) -> bool {
+impl<'a> Judge<'a> {
+    fn answer(&mut self, asked: Asked) -> Sight {
+        let question = match asked {
+            Asked::Known(sight) => return sight,
+            Asked::Of(question) => question,
+        };
         match self.verdicts.of(question) {
-            Verdict::Yes => true,
-            Verdict::No => false,
+            Verdict::Yes => Sight::Seen,
+            Verdict::No => Sight::Hidden,
             Verdict::Failed(sqlstate) => {
-                let table = &self.questions.groups[question.group].table;
-                self.lane.tell_failed(self.candidate, table, &sqlstate);
-                false
+                let table = &self.candidate.subscription.table;
+                tell_failed(self.candidate.member.member(), table, &self.candidate.claims.role, &sqlstate);
+                self.lane.metrics.hidden_error.add(1);
+                Sight::Failed
             }
             Verdict::Unasked => {
                 self.unasked = true;
-                false
+                Sight::Failed
             }
         }
     }
 
-    /// What of the change he may see, if anything.
-    fn extent(&mut self, work: &LaneWork, case: &Case, job: &LaneJob) -> Option<Extent> {
-        let change = &job.fragment.changes[work.change];
-        let strict = self.lane.router.strict_deletes;
-        let bare = is_bare_key_delete(change);
-        let sees = match case.is {
-            Sight::Known(answer) => answer,
-            Sight::Asked(question) => self.answer(question),
-            // A bare key cannot be judged: by default every subscriber hears of it, as of the server we replace.
-            Sight::Absent if bare && !strict => return Some(Extent::KeyOnly),
-            Sight::Absent => {
-                self.lane.metrics.hidden_absent.add(1);
-                return None;
+    /// Which of his bindings hear of the change, and how much of it.
+    fn told(&mut self, change: &Change, case: &Case) -> Vec<(&'a TableBinding, Extent)> {
+        let tells_moves = case.filters.iter().any(|filter| filter.was.is_some());
+        let is = self.answer(case.is);
+        // What was seen before matters to those who see it now, and to those who hear of what leaves.
+        let was = if is == Sight::Seen || tells_moves { self.answer(case.was) } else { Sight::Absent };
+        let rows = &self.candidate.subscription.rows;
+        let strict_deletes = self.lane.router.strict_deletes;
+        let seen = Seen { change, rows, strict_deletes, sights: Sights { is, was } };
+        if seen.is_hidden_by_absence() {
+            self.lane.metrics.hidden_absent.add(1);
+        }
+        let mut told = Vec::new();
+        for (wanted, filter) in self.candidate.bindings.iter().zip(&case.filters) {
+            // Whether he asked for such a message, and might hear of the row at all, is known before the filter is.
+            let most = Matching { is: true, was: None };
+            if filter.was.is_none() && wanted.told(&seen, most).is_none() {
+                continue;
             }
-        };
-        if !sees {
-            let of_no_row_policy = matches!(case.is, Sight::Known(false));
-            return (of_no_row_policy && bare && !strict).then_some(Extent::KeyOnly);
+            let filter = Matching { is: self.matches(filter.is), was: filter.was.map(|was| self.matches(was)) };
+            told.extend(wanted.told(&seen, filter).map(|extent| (&*wanted.binding, extent)));
         }
-        if change.operation != Operation::Update {
-            return Some(Extent::WholeOld);
-        }
-        let saw = match case.was {
-            Sight::Known(answer) => answer,
-            Sight::Asked(question) => self.answer(question),
-            Sight::Absent => false,
-        };
-        let old_is_whole = change.old.as_ref().is_some_and(|old| old.whole);
-        Some(match (saw, old_is_whole) {
-            (true, _) => Extent::WholeOld,
-            // A key-only old image under row level security is as public as that of a DELETE.
-            (false, false) if matches!(candidate_rows(self.candidate), RowRule::All) => Extent::WholeOld,
-            (false, false) if !strict => Extent::KeyOnly,
-            (false, _) => Extent::NewKey,
-        })
+        told
     }
 
-    fn bindings(&mut self, candidate: &Candidate, case: &Case) -> Vec<Arc<TableBinding>> {
-        let mut matching = Vec::new();
-        for (binding, filter) in candidate.bindings.iter().zip(&case.filters) {
-            let matches = match *filter {
-                Sight::Known(answer) => answer,
-                Sight::Asked(question) => self.answer(question),
-                Sight::Absent => {
-                    self.lane.metrics.hidden_absent.add(1);
-                    false
-                }
-            };
-            if matches {
-                matching.push(binding.clone());
-            }
+    fn matches(&mut self, filter: Asked) -> bool {
+        let sight = self.answer(filter);
+        if sight == Sight::Absent {
+            self.lane.metrics.hidden_absent.add(1);
         }
-        matching
+        sight == Sight::Seen
     }
-}
-
-fn candidate_rows(candidate: &Candidate) -> &RowRule {
-    &candidate.subscription.rows
 }

@@ -40,11 +40,26 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The image filters and policies are tested on: the new row, or with DELETE the old one.
-pub(super) fn judged_image<'a>(change: &'a Change, map: &'a [Option<usize>]) -> Option<Image<'a>> {
-    let row = match change.operation {
-        Operation::Delete => change.old.as_ref().map(|old| &old.row),
-        _ => change.new.as_ref(),
-    };
-    row.map(|row| Image::new(row, map))
+/// The images filters and policies are tested on.
+#[derive(Clone, Copy)]
+pub(super) struct Images<'a> {
+    /// The new row, or with DELETE the old one.
+    pub(super) is: Image<'a>,
+    /// The row before an UPDATE, where Postgres logged all of it.
+    pub(super) was: Option<Image<'a>>,
+}
+
+impl<'a> Images<'a> {
+    /// Those of a change; none when the stream has no row of it.
+    pub(super) fn of(change: &'a Change, map: &'a [Option<usize>]) -> Option<Images<'a>> {
+        let row = match change.operation {
+            Operation::Delete => change.old.as_ref().map(|old| &old.row),
+            _ => change.new.as_ref(),
+        };
+        let was = match (change.operation, &change.old) {
+            (Operation::Update, Some(old)) if old.whole => Some(Image::new(&old.row, map)),
+            _ => None,
+        };
+        row.map(|row| Images { is: Image::new(row, map), was })
+    }
 }

@@ -1,9 +1,6 @@
 //! What the router hands to the database lane: changes and who may get them, if Postgres says yes. Plain values.
 
-use super::{
-    backlog::size,
-    subscription::{TableBinding, TableSubscription},
-};
+use super::{backlog::size, matching::Wanted, sight::Sights, subscription::TableSubscription};
 use crate::{
     change::Fragment,
     claims::Claims,
@@ -41,8 +38,10 @@ pub(super) struct Candidate {
     pub(super) generation: Generation,
     pub(super) claims: Claims,
     pub(super) subscription: Arc<TableSubscription>,
-    /// Those of his bindings that match as far as the process can tell.
-    pub(super) bindings: Vec<Arc<TableBinding>>,
+    /// Those of his bindings that may hear of it, as far as the process can tell.
+    pub(super) bindings: Vec<Wanted>,
+    /// His rights to the row, where the process knows them.
+    pub(super) sights: Option<Sights>,
 }
 
 impl LaneJob {

@@ -1,8 +1,9 @@
 //! What a binding wants of a change, and the messages made of it for one member. Pure.
 
 use super::{
-    image::Image,
+    image::{Image, Images},
     render::{Extent, Rendering},
+    sight::{Matching, Seen},
     subscription::TableBinding,
 };
 use crate::{
@@ -17,34 +18,63 @@ pub(super) fn is_bare_key_delete(change: &Change) -> bool {
     change.operation == Operation::Delete && change.old.as_ref().is_some_and(|old| !old.whole)
 }
 
-/// Whether a binding wants the change, as far as the process can tell.
-pub(super) fn matches(binding: &TableBinding, operation: Operation, image: &Image<'_>) -> bool {
-    let becomes_error = binding.fault.is_some() && operation != Operation::Delete;
-    binding.event.admits(operation) && (becomes_error || binding.filter.eval(&|column| image.get(column)) == Some(true))
+/// A binding that may hear of a change.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// The binding.
+    pub(super) binding: Arc<TableBinding>,
+    /// What its filter says, as far as the process can tell.
+    pub(super) filter: Matching,
 }
 
-/// One message a column set, with the ids of all bindings that share it.
-pub(super) fn messages(
-    rendering: &mut Rendering<'_>,
-    member: &Member,
-    operation: Operation,
-    bindings: &[Arc<TableBinding>],
-    extent: Extent,
-) -> Vec<Frame> {
-    let extent_of = |binding: &TableBinding| match binding.fault {
-        Some(fault) if operation != Operation::Delete => Extent::Fault(fault),
-        _ => extent,
-    };
-    let mut done: Vec<&Arc<TableBinding>> = Vec::new();
+impl Wanted {
+    /// Whether a binding may hear of a change, depending on rights and the database's part of its filter.
+    pub(super) fn of(
+        binding: &Arc<TableBinding>,
+        operation: Operation,
+        images: &Images<'_>,
+        tells_moves: bool,
+    ) -> Option<Wanted> {
+        let event = binding.event;
+        // An error says nothing of the row, so the filter is not consulted, and nothing enters or leaves.
+        if binding.fault.is_some() && operation != Operation::Delete {
+            let filter = Matching { is: true, was: None };
+            return event.admits(operation).then(|| Wanted { binding: binding.clone(), filter });
+        }
+        let matches = |image: &Image<'_>| binding.filter.eval(&|column| image.get(column)) == Some(true);
+        let Some(was) = images.was.filter(|_| tells_moves) else {
+            let is = event.admits(operation) && matches(&images.is);
+            return is.then(|| Wanted { binding: binding.clone(), filter: Matching { is, was: None } });
+        };
+        let (is, was) = (matches(&images.is), matches(&was));
+        let may_hear = is && (event.admits(operation) || event.admits(Operation::Insert))
+            || was && event.admits(Operation::Delete);
+        may_hear.then(|| Wanted { binding: binding.clone(), filter: Matching { is, was: Some(was) } })
+    }
+
+    /// What the binding is told of a change whose rights are known, `filter` being what its whole filter says.
+    pub(super) fn told(&self, seen: &Seen<'_>, filter: Matching) -> Option<Extent> {
+        let operation = seen.change.operation;
+        let extent = seen.told(filter).filter(|extent| self.binding.event.admits(extent.told(operation)))?;
+        Some(match self.binding.fault {
+            Some(fault) if operation != Operation::Delete => Extent::Fault(fault),
+            _ => extent,
+        })
+    }
+}
+
+/// One message a column set and extent, with the ids of all bindings that share them.
+pub(super) fn messages(rendering: &mut Rendering<'_>, member: &Member, told: &[(&TableBinding, Extent)]) -> Vec<Frame> {
+    let mut done: Vec<&(&TableBinding, Extent)> = Vec::new();
     let mut frames = Vec::new();
-    for binding in bindings {
-        if done.iter().any(|other| other.columns == binding.columns) {
+    for message in told {
+        let is_same = |other: &(&TableBinding, Extent)| other.1 == message.1 && other.0.columns == message.0.columns;
+        if done.iter().any(|other| is_same(other)) {
             continue;
         }
-        let same = bindings.iter().filter(|other| other.columns == binding.columns);
-        let ids = same.map(|other| other.id).collect();
-        done.push(binding);
-        frames.push(rendering.message(member, &binding.columns, extent_of(binding), ids));
+        let ids = told.iter().filter(|other| is_same(other)).map(|other| other.0.id).collect();
+        done.push(message);
+        frames.push(rendering.message(member, &message.0.columns, message.1, ids));
     }
     frames
 }

@@ -11,21 +11,29 @@
 //! the process cannot decide is gathered in `questions` and asked in `statements`.
 
 mod backlog;
+mod bound;
 mod core;
 mod database_lane;
+#[cfg(test)]
+mod fixture;
 mod follow;
 mod image;
 mod index;
+mod intake;
+mod judgement;
 mod lane_job;
 mod matching;
+mod notices;
 mod prepare;
 mod questions;
 mod refresh;
 mod render;
+mod sight;
 mod state;
 mod statements;
 mod subscription;
 mod task;
+mod transaction;
 mod visible;
 
 pub use self::core::Config;
@@ -52,7 +60,7 @@ pub(crate) enum Command {
 
 /// The router's name for a subscription. Places are used again; the number is not, so that the key of one that is gone
 /// never reaches another client's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionKey {
     place: usize,
     number: u64,

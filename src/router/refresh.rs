@@ -112,9 +112,10 @@ impl Refresher {
             Some(reader) => reader,
             None => CatalogReader::new(self.target.connect(APPLICATION).await?, &self.publication).await?,
         };
-        let version = reader.version().await?;
-        let is_current = self.catalog.borrow().version == version;
-        if !is_current {
+        let known = self.catalog.borrow().clone();
+        if reader.version(&known.facts.names).await? != known.version {
+            // What a role or a database sets for its sessions holds from the next connection on.
+            reader = CatalogReader::new(self.target.connect(APPLICATION).await?, &self.publication).await?;
             let catalog = reader.read().await?;
             tracing::info!(tables = catalog.tables.len(), roles = catalog.roles.len(), "catalogue read");
             self.catalog.send_replace(Arc::new(catalog));

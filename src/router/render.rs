@@ -31,8 +31,32 @@ pub(super) enum Extent {
     KeyOnly,
     /// The change with the key of the *new* image in the place of an old one he may not see.
     NewKey,
+    /// The row is no longer his: the key of the old image, as a DELETE.
+    Left,
+    /// The row has become his: the new image, as an INSERT.
+    Entered,
     /// Only that there was one.
     Fault(Fault),
+}
+
+impl Extent {
+    /// The operation the client is told of a change.
+    pub(super) fn told(self, operation: Operation) -> Operation {
+        match self {
+            Extent::Left => Operation::Delete,
+            Extent::Entered => Operation::Insert,
+            Extent::WholeOld | Extent::KeyOnly | Extent::NewKey | Extent::Fault(_) => operation,
+        }
+    }
+
+    /// Why the client is told another operation than the change's.
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Extent::Left => Some("left"),
+            Extent::Entered => Some("entered"),
+            Extent::WholeOld | Extent::KeyOnly | Extent::NewKey | Extent::Fault(_) => None,
+        }
+    }
 }
 
 type FrameKey = (Arc<str>, &'static str, MessageForm, Vec<u32>);
@@ -45,7 +69,7 @@ pub(super) struct Rendering<'a> {
     old: Option<Image<'a>>,
     new: Option<Image<'a>>,
     commit_time: i64,
-    is_too_large: bool,
+    max_record_bytes: usize,
     bodies: Vec<(Arc<ColumnSet>, Extent, Body)>,
 }
 
@@ -66,9 +90,23 @@ impl<'a> Rendering<'a> {
     ) -> Rendering<'a> {
         let old = change.old.as_ref().map(|old| Image::new(&old.row, map));
         let new = change.new.as_ref().map(|row| Image::new(row, map));
-        let bytes = old.iter().chain(&new).map(|image| size(image, table)).sum::<usize>();
-        let is_too_large = bytes > max_record_bytes;
-        Rendering { change, table, types, old, new, commit_time, is_too_large, bodies: Vec::new() }
+        Rendering { change, table, types, old, new, commit_time, max_record_bytes, bodies: Vec::new() }
+    }
+
+    /// The new and the old image as far as they are told.
+    fn images(&self, extent: Extent) -> (Option<&Image<'a>>, Option<&Image<'a>>) {
+        match extent {
+            Extent::Left => (None, self.old.as_ref()),
+            Extent::Entered => (self.new.as_ref(), None),
+            _ => (self.new.as_ref(), self.old.as_ref()),
+        }
+    }
+
+    /// Whether what is told of the change takes too much room.
+    fn is_too_large(&self, extent: Extent) -> bool {
+        let (new, old) = self.images(extent);
+        let bytes = old.into_iter().chain(new).map(|image| size(image, self.table)).sum::<usize>();
+        extent != Extent::Left && bytes > self.max_record_bytes
     }
 
     /// The message about the change for a member, for these of its bindings.
@@ -87,7 +125,7 @@ impl<'a> Rendering<'a> {
             self.bodies.push((columns.clone(), extent, body));
             self.bodies.len() - 1
         });
-        let operation = self.change.operation;
+        let operation = extent.told(self.change.operation);
         let Body { json, frames } = &mut self.bodies[at].2;
         let key = (member.topic().clone(), member.codec().name(), member.form(), ids);
         frames
@@ -97,7 +135,7 @@ impl<'a> Rendering<'a> {
     }
 
     fn body(&self, columns: &ColumnSet, extent: Extent) -> String {
-        let operation = self.change.operation;
+        let operation = extent.told(self.change.operation);
         let place = format!(
             r#""schema":{},"table":{},"type":"{}""#,
             Value::from(self.table.schema.as_str()),
@@ -116,41 +154,46 @@ impl<'a> Rendering<'a> {
         body.push_str(&place);
         body.push_str(&format!(r#","commit_timestamp":"{}","columns":"#, commit_timestamp(self.commit_time)));
         body.push_str(&columns.listing);
-        if let Some(new) = &self.new {
+        let is_too_large = self.is_too_large(extent);
+        if let (Some(new), _) = self.images(extent) {
             body.push_str(r#","record":"#);
-            self.record(&mut body, new, &columns.columns);
+            self.record(&mut body, new, &columns.columns, is_too_large);
         }
         if operation != Operation::Insert {
             body.push_str(r#","old_record":"#);
-            self.old_record(&mut body, columns, extent);
+            self.old_record(&mut body, columns, extent, is_too_large);
         }
         body.push_str(r#","errors":"#);
-        body.push_str(if self.is_too_large { r#"["Error 413: Payload Too Large"]"# } else { "null" });
+        body.push_str(if is_too_large { r#"["Error 413: Payload Too Large"]"# } else { "null" });
+        if let Some(reason) = extent.reason() {
+            body.push_str(&format!(r#","reason":"{reason}""#));
+        }
         body.push('}');
         body
     }
 
     /// The old image, or its key; when Postgres logged none, the key did not change and stands in the new image.
-    fn old_record(&self, body: &mut String, columns: &ColumnSet, extent: Extent) {
+    fn old_record(&self, body: &mut String, columns: &ColumnSet, extent: Extent, is_too_large: bool) {
         let key = || -> Vec<ColumnIndex> {
             columns.columns.iter().copied().filter(|index| self.table.primary_key.contains(index)).collect()
         };
-        match (&self.old, &self.new) {
-            (Some(old), _) if extent == Extent::WholeOld => self.record(body, old, &columns.columns),
+        let (image, columns) = match (&self.old, &self.new) {
+            (Some(old), _) if extent == Extent::WholeOld => (old, columns.columns.clone()),
             (None, Some(new)) if extent == Extent::WholeOld => {
                 let identity = columns.columns.iter().copied().filter(|&index| {
                     new.is_key(index, &self.change.relation) || self.table.primary_key.contains(&index)
                 });
-                self.record(body, new, &identity.collect::<Vec<_>>());
+                (new, identity.collect())
             }
-            (Some(old), _) if extent == Extent::KeyOnly => self.record(body, old, &key()),
-            (_, Some(new)) => self.record(body, new, &key()),
-            (Some(old), None) => self.record(body, old, &key()),
-            (None, None) => body.push_str("{}"),
-        }
+            (Some(old), _) if matches!(extent, Extent::KeyOnly | Extent::Left) => (old, key()),
+            (_, Some(new)) => (new, key()),
+            (Some(old), None) => (old, key()),
+            (None, None) => return body.push_str("{}"),
+        };
+        self.record(body, image, &columns, is_too_large);
     }
 
-    fn record(&self, body: &mut String, image: &Image<'_>, columns: &[ColumnIndex]) {
+    fn record(&self, body: &mut String, image: &Image<'_>, columns: &[ColumnIndex], is_too_large: bool) {
         let mut value = Vec::new();
         body.push('{');
         let mut is_first = true;
@@ -159,11 +202,11 @@ impl<'a> Rendering<'a> {
             value.clear();
             match image.get(index) {
                 Datum::Absent => continue,
-                Datum::Null if self.is_too_large => continue,
+                Datum::Null if is_too_large => continue,
                 Datum::Null => value.extend_from_slice(b"null"),
                 Datum::Text(text) => crate::change::value::render(self.types, column.type_oid, text, &mut value),
             }
-            if self.is_too_large && value.len() > KEPT_OF_TOO_LARGE_BYTES {
+            if is_too_large && value.len() > KEPT_OF_TOO_LARGE_BYTES {
                 continue;
             }
             let Ok(text) = std::str::from_utf8(&value) else { continue };

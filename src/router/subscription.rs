@@ -3,6 +3,7 @@
 //!
 //! A subscription is compiled when it begins, and again in place whenever the catalogue changes.
 
+use super::bound::{Bound, Bounds};
 use crate::{
     change::value::TypeRegistry,
     claims::Claims,
@@ -41,6 +42,8 @@ pub struct Subscription {
     pub casts: Arc<CastValues>,
     /// Transactions that committed before this position are not delivered.
     pub start: Lsn,
+    /// Whether the client wants to hear of rows that enter and leave what it sees.
+    pub visibility: bool,
     /// The join's reply, when the client asked to hear it only once the subscription is active.
     pub held_reply: Option<Frame>,
 }
@@ -95,9 +98,16 @@ pub(super) struct TableSubscription {
     pub(super) table: Arc<Table>,
     /// Who decides about its rows.
     pub(super) rows: RowRule,
+    /// The policy and its arguments, where the process decides.
+    pub(super) bound: Option<Arc<Bound>>,
+    /// Whether the client hears of rows that enter and leave.
+    pub(super) tells_moves: bool,
     /// The bindings that mean this table.
     pub(super) bindings: Vec<Arc<TableBinding>>,
 }
+
+/// Whether the process may decide policies that look into a table.
+pub(super) type Ready<'a> = &'a dyn Fn(u32) -> bool;
 
 /// The outcome of compiling: what can be delivered, and what the client must hear.
 #[derive(Debug, Default)]
@@ -115,8 +125,25 @@ pub(super) struct Compiled {
     pub(super) needs_database: bool,
 }
 
-/// Compiles the bindings of a join for the role it claims.
-pub(super) fn compile(bindings: &[Binding], role: &str, casts: &CastValues, catalog: &Catalog) -> Compiled {
+impl Compiled {
+    /// The tables whose rows some of it depends on without showing them: the looked-up table and the one that is shown.
+    pub(super) fn looked_up(&self) -> impl Iterator<Item = (u32, &Arc<Table>)> {
+        self.tables.values().flat_map(|table| {
+            let lookups = table.bound.iter().flat_map(|bound| bound.policy.program.lookups.keys());
+            lookups.map(|&lookup| (lookup, &table.table))
+        })
+    }
+}
+
+/// Compiles the bindings of a join for the claims it has.
+pub(super) fn compile(
+    subscription: &Subscription,
+    catalog: &Catalog,
+    ready: Ready<'_>,
+    bounds: &mut Bounds,
+) -> Compiled {
+    let Subscription { bindings, claims, casts, .. } = subscription;
+    let role = &*claims.role;
     let mut compiled = Compiled::default();
     let mut by_table: HashMap<u32, Vec<Arc<TableBinding>>> = HashMap::new();
     let role_error = role_refusal(role, catalog);
@@ -156,10 +183,21 @@ pub(super) fn compile(bindings: &[Binding], role: &str, casts: &CastValues, cata
         if matches!(rows, RowRule::None) {
             compiled.mute.push((table.name.clone(), "no policy of it lets the role see a row"));
         }
-        compiled.needs_database |= filter_asks || matches!(rows, RowRule::Database(_));
-        compiled.tables.insert(oid, Arc::new(TableSubscription { table: table.clone(), rows, bindings }));
+        let bound = bind(&rows, claims, ready, bounds);
+        compiled.needs_database |= filter_asks || (rows.asked().is_some() && bound.is_none());
+        let (table, tells_moves) = (table.clone(), subscription.visibility);
+        compiled.tables.insert(oid, Arc::new(TableSubscription { table, rows, bound, tells_moves, bindings }));
     }
     compiled
+}
+
+/// The policy with the claims' arguments, where the process has all it takes to decide.
+fn bind(rows: &RowRule, claims: &Claims, ready: Ready<'_>, bounds: &mut Bounds) -> Option<Arc<Bound>> {
+    let RowRule::Compiled(policy) = rows else { return None };
+    if !policy.program.lookups.keys().all(|&table| ready(table)) {
+        return None;
+    }
+    Some(bounds.bind(policy, policy.program.bind(claims)?))
 }
 
 fn note(errors: &mut Vec<String>, text: String) {

@@ -5,6 +5,7 @@ use super::{
     core::{Config, RouterCore},
     database_lane::lane,
     follow::{self, Follow},
+    intake::Intake,
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -13,7 +14,7 @@ use crate::{
     lsn::Lsn,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{SourceState, Wish},
+    source::{SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -68,7 +69,8 @@ pub struct Parts {
 pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
     let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
     parts.tasks.spawn("database lane", lane_task.run());
-    let mut core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let lagging = core.lagging();
     let mut follow = Follow::new(follow::Parts {
         config: parts.follow.clone(),
         pool: parts.lookup_pool.clone(),
@@ -77,36 +79,34 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     });
     follow.set_catalog(&parts.refresh.catalog());
     follow.set_source(&parts.source.borrow());
+    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let lagging = core.lagging();
     let mut catch_up = interval(CATCH_UP_INTERVAL);
     catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beginnings = parts.source.borrow().beginnings;
     let mut looks = parts.refresh.clone();
-    let mut held: Option<Arc<Fragment>> = None;
     loop {
-        if follow.take_changes() {
-            parts.state.send_modify(|state| state.lookups = follow.report());
+        if intake.settle() {
+            parts.state.send_modify(|state| state.lookups = intake.follow.report());
         }
-        // Without a catalogue to go by the stream is held: nothing is lost by waiting.
+        // Without a catalogue to go by the stream is held, and without the rows that policies look into: nothing is lost
+        // by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if let Some(fragment) = held.as_ref().filter(|_| is_fresh && !follow.is_holding())
-            && descriptions.agree(&mut core, &mut parts.refresh, &parts.own_pool, fragment).await
-        {
-            follow.set_catalog(&parts.refresh.catalog());
+        if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
+            descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
         }
-        // Nor without the tables that policies look into.
-        if let Some(fragment) = held.take_if(|_| is_fresh && !follow.is_holding()) {
-            follow.apply_transaction(std::slice::from_ref(&fragment));
-            if let Some(job) = core.route(&fragment) {
+        let is_open = is_fresh && !intake.follow.is_holding();
+        if is_open {
+            let passed = intake.step().await;
+            if let Some(job) = passed.job {
                 lane.offer(job);
             }
-            if let Some(end) = fragment.end_lsn {
+            if let Some((end, commit_time)) = passed.end {
                 parts.handed_on.send_replace(end);
                 parts.state.send_if_modified(|state| {
-                    state.commit_time = fragment.commit_time;
+                    state.commit_time = commit_time;
                     false
                 });
             }
@@ -117,60 +117,47 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             biased;
             command = commands.recv() => match command {
                 Some(command) => {
-                    execute(&mut core, command);
-                    parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+                    intake.execute(command);
+                    parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
                 }
                 None => return,
             },
             () = parts.refresh.changed() => {
-                core.set_catalog(parts.refresh.catalog());
-                follow.set_catalog(&parts.refresh.catalog());
+                intake.set_catalog(parts.refresh.catalog());
+                parts.state.send_modify(|state| state.lookups = intake.follow.report());
             }
-            event = follow.event() => {
-                follow.handle(event);
-                parts.state.send_modify(|state| state.lookups = follow.report());
+            event = intake.follow.event() => {
+                intake.follow.handle(event);
+                parts.state.send_modify(|state| state.lookups = intake.follow.report());
             }
             Ok(()) = parts.source.changed() => {
                 let state = parts.source.borrow_and_update().clone();
-                follow.set_source(&state);
+                intake.follow.set_source(&state);
                 let now = state.beginnings;
                 if std::mem::replace(&mut beginnings, now) != now {
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
-                        core.announce_gap();
+                        intake.core.announce_gap();
                     }
                 }
             }
             _ = sweep.tick() => {
-                core.sweep();
-                parts.state.send_modify(|state| state.subscriptions = core.subscriptions());
+                intake.core.sweep();
+                parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
             }
-            () = lagging.notified() => core.notice_lagging(),
+            () = lagging.notified() => intake.core.notice_lagging(),
             () = looks.looked(), if !is_fresh => {}
-            _ = catch_up.tick(), if is_fresh && core.has_behind() => {
-                for job in core.catch_up(lane.has_room()) {
+            _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
+                for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
             }
-            fragment = parts.fragments.recv(), if held.is_none() => match fragment {
-                Some(fragment) => held = Some(fragment),
+            () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
+            fragment = parts.fragments.recv(), if intake.wants_fragment() => match fragment {
+                Some(fragment) => intake.hold(fragment),
                 None => return,
             },
         }
-    }
-}
-
-fn execute(core: &mut RouterCore, command: Command) {
-    match command {
-        Command::Subscribe(subscription, answer) => {
-            let entered = core.subscribe(*subscription);
-            // Whoever asked is gone: so is the subscription.
-            if let Err(Ok(key)) = answer.send(entered) {
-                core.unsubscribe(key);
-            }
-        }
-        Command::ReplaceClaims(key, claims) => core.replace_claims(key, claims),
-        Command::Unsubscribe(key) => core.unsubscribe(key),
     }
 }
 
@@ -186,8 +173,7 @@ impl Descriptions {
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
     /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
     /// their subscribers hear it.
-    /// Whether the catalogue was read.
-    async fn agree(&mut self, core: &mut RouterCore, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) -> bool {
+    async fn agree(&mut self, intake: &mut Intake<Follow>, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
             let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
@@ -196,25 +182,24 @@ impl Descriptions {
             }
         }
         if new.is_empty() {
-            return false;
+            return;
         }
         let may_ask = self.failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE);
         // The change's own transaction may be what altered the table, and not be visible yet.
         let is_read =
             may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
         if is_read {
-            core.set_catalog(refresh.catalog());
+            intake.set_catalog(refresh.catalog());
             self.failed = None;
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
-            return true;
+            return;
         }
         if may_ask {
             self.failed = Some(Instant::now());
         }
         for relation in new {
             self.known.remove(&relation.oid);
-            core.lose(relation.oid);
+            intake.core.lose(relation.oid);
         }
-        false
     }
 }

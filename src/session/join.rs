@@ -96,7 +96,10 @@ impl Session {
         if bindings.is_empty() {
             return Ok(vec![Effect::Send(reply)]);
         }
-        let wish = |held_reply| Effect::Subscribe(Box::new(Wish { join: id, member, claims, bindings, held_reply }));
+        let visibility = has_option(config, "visibility");
+        let wish = |held_reply| {
+            Effect::Subscribe(Box::new(Wish { join: id, member, claims, bindings, visibility, held_reply }))
+        };
         Ok(match wait(config) {
             Some(limit) => vec![wish(Some((reply, limit)))],
             None => vec![Effect::Send(reply), wish(None)],
@@ -126,14 +129,19 @@ fn is_private(config: Option<&Value>) -> Result<bool, String> {
     }
 }
 
+/// Whether an option of row changes is switched on: `true`, or the word in any letter case.
+fn has_option(config: Option<&Value>, name: &str) -> bool {
+    let options = config.and_then(|config| config.get("postgres_changes_options"));
+    match options.and_then(|options| options.get(name)) {
+        Some(Value::Bool(on)) => *on,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
 /// Whether the reply is to wait for the subscription, and how long (reference, section 3.7).
 fn wait(config: Option<&Value>) -> Option<Duration> {
     let options = config?.get("postgres_changes_options")?;
-    let truthy = match options.get("wait")? {
-        Value::Bool(wait) => *wait,
-        Value::String(text) => text.eq_ignore_ascii_case("true"),
-        _ => false,
-    };
     let limit = options.get("timeout").and_then(Value::as_u64).filter(|&milliseconds| milliseconds > 0);
-    truthy.then(|| limit.map_or(WAIT_DEFAULT, Duration::from_millis).min(WAIT_CAP))
+    has_option(config, "wait").then(|| limit.map_or(WAIT_DEFAULT, Duration::from_millis).min(WAIT_CAP))
 }

@@ -78,6 +78,8 @@ pub struct Wish {
     pub claims: Claims,
     /// What for.
     pub bindings: Vec<Binding>,
+    /// Whether it wants to hear of rows that enter and leave what it sees.
+    pub visibility: bool,
     /// The join's reply, held back until the subscription is active, and how long that may take.
     pub held_reply: Option<(Frame, Duration)>,
 }

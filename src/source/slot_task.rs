@@ -372,7 +372,7 @@ fn status_interval(sender_timeout: Option<Duration>) -> Duration {
 }
 
 /// Microseconds since 2000-01-01 UTC.
-fn postgres_clock() -> i64 {
+pub(crate) fn postgres_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -8,4 +8,4 @@ mod lane;
 mod lane_edges;
 mod pressure;
 mod session;
-mod setup;
+pub mod setup;

@@ -1,3 +1,18 @@
-//! Policies: what is read of them, and what they mean, with Postgres as the oracle.
+//! Policies: what is read of them, and what they mean, with Postgres as the oracle: the shapes people write (`shapes`),
+//! random ones (`oracle`), and every disagreement that was ever found (`cases`).
 
+mod asked;
+mod cases;
+mod compare;
+mod facts;
 mod follow;
+mod functions;
+mod live;
+mod oracle;
+mod rules;
+mod shapes;
+mod state;
+mod version;
+
+/// The functions and the publication of every database here.
+const PRELUDE: &str = include_str!("prelude.sql");

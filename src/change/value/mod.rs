@@ -83,6 +83,11 @@ impl TypeRegistry {
         self.types.get(&oid)
     }
 
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &TypeInfo> {
+        self.types.values()
+    }
+
     /// The type below any number of domains: what a value of this type is made of.
     pub fn base(&self, oid: u32) -> u32 {
         let mut oid = oid;

@@ -5,6 +5,7 @@
 //! roles, functions and publication of Supabase's own stack) is left as it is. A step runs in a transaction of its
 //! own; a right that is missing leaves the step, and those that build on it, to an administrator.
 
+mod lookups;
 mod report;
 mod steps;
 
@@ -54,6 +55,9 @@ pub enum MigrateError {
     /// The database did not answer what we asked around the steps.
     #[error("cannot ask the database what it has")]
     Ask(#[source] Error),
+    /// The catalogue is not what was expected.
+    #[error("cannot understand the catalogue")]
+    Understand(#[source] serde_json::Error),
 }
 
 fn list(names: &[String]) -> String {
@@ -98,12 +102,9 @@ async fn run(client: &mut Client, demo: bool) -> Result<Report, MigrateError> {
     let database = one(client, "select current_database()::text").await?;
     let mut report = Report { database, steps: Vec::new() };
     let mut there = HashSet::new();
-    let makes = CORE.iter().chain(if demo { DEMO } else { &[] });
-    for (step, makes) in makes.map(|step| (step, true)).chain(LEAST_PRIVILEGE.iter().map(|step| (step, false))) {
+    for step in CORE.iter().chain(if demo { DEMO } else { &[] }) {
         let outcome = if is_there(client, step).await? {
             Outcome::AlreadyThere
-        } else if !makes {
-            Outcome::Offered
         } else if let Some(missing) = step.after.iter().find(|name| !there.contains(*name)) {
             Outcome::NeedsAdministrator(format!("it builds on {missing}"))
         } else {
@@ -112,7 +113,13 @@ async fn run(client: &mut Client, demo: bool) -> Result<Report, MigrateError> {
         if matches!(outcome, Outcome::Done | Outcome::AlreadyThere) {
             there.insert(step.name);
         }
-        report.steps.push(StepReport { name: step.name, outcome, needs: step.needs, sql: step.sql });
+        report.steps.push(step.report(outcome));
+    }
+    let missing = (!there.contains(lookups::STEP)).then_some(lookups::STEP);
+    report.steps.extend(lookups::add(client, missing).await?);
+    for step in LEAST_PRIVILEGE {
+        let outcome = if is_there(client, step).await? { Outcome::AlreadyThere } else { Outcome::Offered };
+        report.steps.push(step.report(outcome));
     }
     Ok(report)
 }

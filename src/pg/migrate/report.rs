@@ -1,6 +1,9 @@
 //! What a migration did, and what it leaves to an administrator, for people and as SQL that runs.
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display, Formatter, Write},
+};
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +22,11 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepReport {
     /// What the step makes.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What became of it.
     pub outcome: Outcome,
-    pub(super) needs: &'static str,
-    pub(super) sql: &'static str,
+    pub(super) needs: Cow<'static, str>,
+    pub(super) sql: Cow<'static, str>,
 }
 
 /// Everything a migration did and did not do. Its `Display` is what a person should read, SQL included.

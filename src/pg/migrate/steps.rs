@@ -1,6 +1,8 @@
 //! The steps of a migration, in order: what each makes, how to see that it is there, which right it takes. The SQL
 //! is in `migrations/`, one file a step. Running them is `super`'s.
 
+use super::{Outcome, StepReport};
+
 /// One thing a migration makes.
 ///
 /// Probes look into the catalogue's tables: what looks a name up (`to_regprocedure`, a name given to
@@ -16,6 +18,13 @@ pub(super) struct Step {
     pub(super) needs: &'static str,
     /// Names of the steps it builds on.
     pub(super) after: &'static [&'static str],
+}
+
+impl Step {
+    /// What became of it.
+    pub(super) fn report(&self, outcome: Outcome) -> StepReport {
+        StepReport { name: self.name.into(), outcome, needs: self.needs.into(), sql: self.sql.into() }
+    }
 }
 
 const ROLES: &[&str] = &["role anon", "role authenticated", "role service_role"];
@@ -100,6 +109,13 @@ pub(super) const CORE: &[Step] = &[
         name: "schema walcast",
         probe: "select to_regnamespace('walcast') is not null",
         sql: include_str!("../../../migrations/core/010_schema_walcast.sql"),
+        needs: CREATE_ON_DATABASE,
+        after: &[],
+    },
+    Step {
+        name: super::lookups::STEP,
+        probe: "select exists (select from pg_publication where pubname = 'walcast_lookups')",
+        sql: include_str!("../../../migrations/core/014_publication_lookups.sql"),
         needs: CREATE_ON_DATABASE,
         after: &[],
     },

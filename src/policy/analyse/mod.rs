@@ -1,12 +1,47 @@
 //! SQL of policies → expressions: parsed by `sqlparser`, names resolved in `Facts`, types and rights checked, functions
 //! and the row level security of other tables put in their places. What is not proved to mean the same as in Postgres
 //! is refused with the reason, and then the database decides.
+//!
+//! ```text
+//!  text ─parse─> tree (precedence checked) ─reader─> typed expression
+//!                     conditions, calls ─┘│└─ subquery ─ tables ─ lookup (keys, conditions, row level security)
+//!                                inline ──┘  (bodies of functions: a reader of their own)
+//! ```
+
+mod calls;
+mod conditions;
+mod inline;
+mod lookup;
+mod mentioned;
+mod names;
+mod parse;
+mod precedence;
+mod reader;
+mod refusal;
+mod scope;
+mod select;
+mod subquery;
+mod tables;
+mod tree;
+mod typed;
+mod types;
+mod typing;
+
+#[cfg(test)]
+mod tests;
 
 use super::{
     expr::Expr,
-    facts::{Facts, TableFacts},
+    facts::{Facts, Policy, TableFacts, TableRights},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use names::Naming;
+use reader::{Reader, Shared};
+use refusal::{Read, Refusal, refuse};
+use scope::Scopes;
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+
+/// How many parts an expression may have: beyond that it is slower here than it is worth.
+const MAX_SIZE: usize = 2_000;
 
 /// A policy for one role, understood.
 #[derive(Clone, Debug)]
@@ -44,15 +79,84 @@ pub enum Ruling {
     Database(Vec<Result<Clause, Unprovable>>),
 }
 
-/// What the policies of a table say for a role.
+/// What the policies of a table say for a role. A role whose rights are not known is the database's.
 pub fn ruling(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
-    let _ = (facts, table, role);
-    Ruling::Database(Vec::new())
+    on_own_stack(|| ruled(facts, table, role)).unwrap_or_else(|| Ruling::Database(Vec::new()))
+}
+
+/// Parsing takes some tens of KiB for every parenthesis, and bodies of functions are parsed inside of what calls them:
+/// more than the thread that asks may have left. Memory is taken only as far as it is used.
+const STACK: usize = 32 << 20;
+
+fn on_own_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("policy".to_owned()).stack_size(STACK);
+        thread.spawn_scoped(scope, work).ok()?.join().ok()
+    })
+}
+
+fn ruled(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
+    let Some(TableRights { sees_all, policies, select: _ }) = table.rights.get(role) else {
+        return Ruling::Database(Vec::new());
+    };
+    if *sees_all {
+        return Ruling::All;
+    }
+    let own = Arc::new(table.clone());
+    let mut clauses = Vec::new();
+    for &index in policies {
+        let Some(policy) = table.policies.get(index) else { return Ruling::Database(Vec::new()) };
+        let Some(text) = &policy.using else { continue };
+        clauses.push(clause(facts, &own, role, policy, text));
+    }
+    let name = |clause: &Result<Clause, Unprovable>| match clause {
+        Ok(clause) => clause.policy.clone(),
+        Err(unprovable) => unprovable.policy.clone(),
+    };
+    clauses.sort_by_key(name);
+    let grants = policies.iter().filter_map(|&index| table.policies.get(index));
+    if !grants.into_iter().any(|policy| policy.permissive && policy.using.is_some()) {
+        return Ruling::None;
+    }
+    match clauses.iter().cloned().collect::<Result<Vec<_>, _>>() {
+        Ok(clauses) => Ruling::Clauses(clauses),
+        Err(_) => Ruling::Database(clauses),
+    }
+}
+
+fn clause(
+    facts: &Facts,
+    table: &Arc<TableFacts>,
+    role: &Arc<str>,
+    policy: &Policy,
+    text: &str,
+) -> Result<Clause, Unprovable> {
+    let Policy { name, permissive, using: _ } = policy;
+    match own_expression(facts, table, role, text) {
+        Ok(expr) => Ok(Clause { policy: name.clone(), permissive: *permissive, text: text.to_owned(), expr }),
+        Err(Refusal(why)) => Err(Unprovable { policy: name.clone(), why }),
+    }
+}
+
+/// What a policy's text says of the row in scope 0.
+fn own_expression(facts: &Facts, table: &Arc<TableFacts>, role: &Arc<str>, text: &str) -> Read<Expr> {
+    let shared = Shared { facts, work: Cell::new(0) };
+    let node = parse::expression(text)?;
+    let mut reader = Reader {
+        shared: &shared,
+        naming: Naming { is_stored: true, role: Arc::clone(role), search_path: facts.search_path.clone() },
+        is_definer: false,
+        scopes: Scopes { levels: vec![lookup::own_row(table, 0, false)], parameters: None, rows: 1 },
+        expanding: vec![table.oid],
+        calls: 0,
+        depth: 0,
+    };
+    let expr = reader.condition(&node)?;
+    if tree::size(&expr) > MAX_SIZE { refuse("the expression is too large") } else { Ok(expr) }
 }
 
 /// The last parts of the names of tables and functions that a policy's text or a function's body mentions, built-in
 /// ones included: what `Facts` must know. A text that cannot be parsed mentions nothing.
 pub fn mentioned(sql: &str) -> BTreeSet<String> {
-    let _ = sql;
-    BTreeSet::new()
+    on_own_stack(|| mentioned::names(sql)).unwrap_or_default()
 }

@@ -3,11 +3,17 @@
 
 use std::sync::Arc;
 
+pub(in crate::policy) mod array;
+pub(in crate::policy) mod calendar;
 mod decimal;
+pub(in crate::policy) mod json;
 mod jsonb;
+pub(in crate::policy) mod read;
+pub(in crate::policy) mod time;
 
 pub use decimal::Decimal;
 pub use jsonb::Jsonb;
+pub use read::read;
 
 /// A kind of data, domains already resolved to what they are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,9 +139,30 @@ pub enum Stop {
     Unsupported,
 }
 
-/// Reads the text a type's output function printed (the stream's text forms: ISO dates, UTC, `postgres` intervals,
-/// hex `bytea`).
-pub fn read(scalar: Type, text: &[u8]) -> Result<Value, Stop> {
-    let _ = (scalar, text);
-    Err(Stop::Unsupported)
+impl Value {
+    /// A binary number: every NaN is one, and so are both zeros, as Postgres compares them.
+    pub fn float(number: f64) -> Value {
+        let number = if number.is_nan() { f64::NAN } else { number + 0.0 };
+        Value::Float(number.to_bits())
+    }
+
+    /// A text.
+    pub fn text(text: &str) -> Value {
+        Value::Text(text.into())
+    }
+
+    /// Whether it is SQL NULL.
+    pub fn is_null(&self) -> bool {
+        *self == Value::Null
+    }
+}
+
+/// White space to Postgres' input functions.
+pub(in crate::policy) fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t'..='\r')
+}
+
+/// A text without white space around it.
+pub(in crate::policy) fn trim(text: &str) -> &str {
+    text.trim_matches(is_space)
 }

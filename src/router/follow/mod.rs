@@ -431,6 +431,41 @@ impl Follow {
     }
 }
 
+/// The router's view.
+impl super::intake::Follow for Follow {
+    fn is_following(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    fn is_ready(&self, table: u32) -> bool {
+        self.ready(table)
+    }
+
+    fn take_changes(&mut self) -> bool {
+        self.take_changes()
+    }
+
+    fn lookups(&self) -> &Lookups {
+        self.lookups()
+    }
+
+    fn set_catalog(&mut self, catalog: &Catalog) {
+        self.set_catalog(catalog);
+    }
+
+    fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32> {
+        self.apply_transaction(std::slice::from_ref(fragment)).tables.into_keys().collect()
+    }
+
+    fn distrust(&mut self) {
+        for (table, entry) in &mut self.tables {
+            self.lookups.drop_table(*table);
+            entry.begin();
+        }
+        self.advance();
+    }
+}
+
 impl Touched {
     fn add(&mut self, table: u32, row: Option<(Option<KeptRow>, Option<KeptRow>)>) {
         let rows = self.tables.entry(table).or_insert_with(|| TouchedRows::Rows(Vec::new()));

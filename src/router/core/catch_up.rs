@@ -1,0 +1,132 @@
+//! Those who are behind are served from the backlog, a bounded slice at a time. Their rights are those of now: whoever
+//! may not see a row any more does not get it late.
+
+use super::{
+    RouterCore,
+    deliver::{ColumnMaps, Offer, Offered, Subject},
+    position,
+};
+use crate::{
+    change::position::Position,
+    router::{
+        SubscriptionKey,
+        image::{Image, Images},
+        judgement::{Basis, Judgement},
+        lane_job::{LaneJob, LaneWork},
+        notices::announce_gap,
+    },
+};
+
+/// Changes that are looked at for those behind before live ones get their turn again.
+const CATCH_UP_CHANGES: usize = 4096;
+/// Of these, for one subscription.
+const SLICE_CHANGES: usize = 512;
+
+impl RouterCore {
+    pub(super) fn fall_behind(&mut self, key: usize, position: Position) {
+        if let Some(active) = self.active.get_mut(key) {
+            if active.behind.is_none() {
+                self.metrics.lags.add(1);
+                self.behind.push_back(SubscriptionKey { place: key, number: active.number });
+            }
+            active.behind = Some(active.behind.map_or(position, |behind| behind.min(position)));
+        }
+    }
+
+    /// Finds the members that began to lag where the router did not see it: in the database lane.
+    pub(in crate::router) fn notice_lagging(&mut self) {
+        let lags = self.active.iter().filter(|(_, active)| active.behind.is_none());
+        let lags: Vec<_> = lags.filter_map(|(key, active)| Some((key, active.subscription.member.lag()?))).collect();
+        for (key, position) in lags {
+            self.fall_behind(key, position);
+        }
+    }
+
+    /// Serves those who are behind from the backlog, a bounded slice of it; the rest is work for the database lane.
+    /// Those who need the lane wait until it has room: it would only turn them down again.
+    pub(in crate::router) fn catch_up(&mut self, lane_has_room: bool, basis: Basis<'_>) -> Vec<LaneJob> {
+        let mut jobs = Vec::new();
+        let mut budget = CATCH_UP_CHANGES;
+        for _ in 0..self.behind.len() {
+            let Some(key) = self.behind.pop_front() else { break };
+            let Some(place) = self.place(key) else { continue };
+            if budget == 0 {
+                self.behind.push_front(key);
+                break;
+            }
+            let waits = !lane_has_room && self.active.get(place).is_some_and(|active| active.compiled.needs_database);
+            if waits || self.serve_slice(place, &mut budget, &mut jobs, basis) {
+                self.behind.push_back(key);
+            }
+        }
+        self.tell_waiting_onlookers();
+        jobs
+    }
+
+    /// Serves one subscription; whether it is still behind.
+    fn serve_slice(&mut self, key: usize, budget: &mut usize, jobs: &mut Vec<LaneJob>, basis: Basis<'_>) -> bool {
+        let Some(active) = self.active.get_mut(key) else { return false };
+        let member = active.subscription.member.clone();
+        if member.is_ended() {
+            return false;
+        }
+        // What the lane still has of before the lag is delivered first, in its place.
+        if !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
+            return true;
+        }
+        let Some(mut from) = active.behind else { return false };
+        if let Some(lag) = member.lag() {
+            from = from.min(lag);
+            active.generation = member.resume();
+        }
+        active.behind = None;
+        let active = &self.active[key];
+        let Some(fragments) = self.backlog.from(from) else {
+            announce_gap(&member, &self.metrics);
+            return false;
+        };
+        let mut maps = ColumnMaps::default();
+        let mut left = SLICE_CHANGES.min(*budget);
+        let mut stopped = None;
+        'fragments: for fragment in fragments {
+            let mut work = Vec::new();
+            for (at, change) in fragment.changes.iter().enumerate() {
+                let position = position(fragment, change);
+                if position < from {
+                    continue;
+                }
+                if left == 0 {
+                    stopped = Some(position);
+                    jobs.extend(self.job(fragment, work));
+                    break 'fragments;
+                }
+                left -= 1;
+                *budget -= 1;
+                let Some(subscription) = active.compiled.tables.get(&change.relation.oid) else { continue };
+                let table = &subscription.table;
+                let map = maps.of(table, &change.relation);
+                let Some(images) = Images::of(change, &map) else { continue };
+                let is = |column| images.is.get(column);
+                let old = images.was;
+                let was = old.as_ref().map(|old: &Image<'_>| move |column| old.get(column));
+                let judgement = Judgement::new(&is, was.as_ref().map(|was| was as _), basis);
+                let subject = Subject { fragment, change, table, map: &map };
+                let mut offer = Offer { subject, images, rendering: self.rendering(subject), judgement };
+                match self.offer(&mut offer, active, subscription, subscription.bindings.iter()) {
+                    Offered::Done => {}
+                    Offered::Lane(candidate) => {
+                        let (table, map, candidates) = (table.clone(), map.clone(), vec![candidate]);
+                        work.push(LaneWork { change: at, table, map, candidates });
+                    }
+                    Offered::Lagging => {
+                        stopped = Some(position);
+                        break 'fragments;
+                    }
+                }
+            }
+            jobs.extend(self.job(fragment, work));
+        }
+        self.active[key].behind = stopped;
+        stopped.is_some()
+    }
+}

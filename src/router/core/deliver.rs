@@ -1,0 +1,224 @@
+//! Live changes → those who may see them. What the process knows is delivered at once; the rest is work for the lane.
+
+use super::{Active, RouterCore, position};
+use crate::{
+    change::{Change, Fragment, Operation, position::Position, relation::Relation},
+    hub::{Delivery, OnItsWay},
+    policy::{
+        catalog::{RowRule, Table},
+        program::Verdict,
+    },
+    router::{
+        image::{Image, Images, column_map},
+        judgement::{Basis, Judgement, Side},
+        lane_job::{Candidate, LaneJob, LaneWork},
+        matching::{Wanted, is_bare_key_delete, messages},
+        notices::tell_failed,
+        render::Rendering,
+        sight::{Seen, Sight, Sights},
+        subscription::{TableBinding, TableSubscription},
+    },
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// What became of an offer.
+pub(super) enum Offered {
+    /// It is delivered, or not for him.
+    Done,
+    /// The database decides.
+    Lane(Candidate),
+    /// There was no room.
+    Lagging,
+}
+
+/// A change and where its table's columns stand in it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) fragment: &'a Fragment,
+    pub(super) change: &'a Change,
+    pub(super) table: &'a Table,
+    pub(super) map: &'a [Option<usize>],
+}
+
+/// A change on its way to subscribers: what has been rendered and decided of it already.
+pub(super) struct Offer<'a> {
+    pub(super) subject: Subject<'a>,
+    pub(super) images: Images<'a>,
+    pub(super) rendering: Rendering<'a>,
+    pub(super) judgement: Judgement<'a>,
+}
+
+/// Where relations have the columns of their tables, found once a fragment.
+#[derive(Default)]
+pub(super) struct ColumnMaps(HashMap<*const Relation, Arc<[Option<usize>]>>);
+
+impl ColumnMaps {
+    pub(super) fn of(&mut self, table: &Table, relation: &Arc<Relation>) -> Arc<[Option<usize>]> {
+        self.0.entry(Arc::as_ptr(relation)).or_insert_with(|| column_map(table, relation).into()).clone()
+    }
+}
+
+impl RouterCore {
+    /// Delivers a fragment to those whose rights the process knows; the rest is work for the database lane. Live
+    /// changes are judged as of their commit.
+    pub(in crate::router) fn route(&mut self, fragment: &Arc<Fragment>, basis: Basis<'_>) -> Option<LaneJob> {
+        let mut maps = ColumnMaps::default();
+        let mut work = Vec::new();
+        let mut lagging = Vec::new();
+        self.metrics.changes.add(fragment.changes.len());
+        self.backlog.push(fragment.clone());
+        self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
+        for (at, change) in fragment.changes.iter().enumerate() {
+            if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
+                continue;
+            }
+            let Some(table) = self.catalog.tables.get(&change.relation.oid).cloned() else { continue };
+            let map = maps.of(&table, &change.relation);
+            let subject = Subject { fragment, change, table: &table, map: &map };
+            let candidates = self.route_change(subject, basis, &mut lagging);
+            if !candidates.is_empty() {
+                work.push(LaneWork { change: at, table, map, candidates });
+            }
+        }
+        for (key, position) in lagging {
+            self.fall_behind(key, position);
+        }
+        self.job(fragment, work)
+    }
+
+    pub(super) fn job(&self, fragment: &Arc<Fragment>, work: Vec<LaneWork>) -> Option<LaneJob> {
+        let (fragment, catalog) = (fragment.clone(), self.catalog.clone());
+        (!work.is_empty()).then_some(LaneJob { fragment, catalog, work })
+    }
+
+    fn route_change(
+        &self,
+        subject: Subject<'_>,
+        basis: Basis<'_>,
+        lagging: &mut Vec<(usize, Position)>,
+    ) -> Vec<Candidate> {
+        let Subject { fragment, change, table, map } = subject;
+        let Some(images) = Images::of(change, map) else { return Vec::new() };
+        let is = |column| images.is.get(column);
+        let old = images.was;
+        let was = old.as_ref().map(|old: &Image<'_>| move |column| old.get(column));
+        let judgement = Judgement::new(&is, was.as_ref().map(|was| was as _), basis);
+        let mut offer = Offer { subject, images, rendering: self.rendering(subject), judgement };
+        let is_public_key = is_bare_key_delete(change) && !self.config.strict_deletes;
+        let entries = self.index.candidates(table.oid, &images, &mut offer.judgement, is_public_key);
+        let mut lane = Vec::new();
+        for group in entries.chunk_by(|a, b| a.subscription == b.subscription) {
+            let key = group[0].subscription;
+            let Some(active) = self.active.get(key).filter(|active| active.behind.is_none()) else { continue };
+            let Some(subscription) = active.compiled.tables.get(&table.oid) else { continue };
+            let bindings = group.iter().filter_map(|entry| subscription.bindings.get(entry.binding));
+            match self.offer(&mut offer, active, subscription, bindings) {
+                Offered::Done => {}
+                Offered::Lane(candidate) => lane.push(candidate),
+                Offered::Lagging => lagging.push((key, position(fragment, change))),
+            }
+        }
+        lane
+    }
+
+    pub(super) fn rendering<'a>(&'a self, subject: Subject<'a>) -> Rendering<'a> {
+        let Subject { fragment, change, table, map } = subject;
+        let limit = self.config.max_record_bytes;
+        Rendering::new(change, table, map, &self.catalog.types, fragment.commit_time, limit)
+    }
+
+    /// Offers a change to one subscription, for those of these bindings that match.
+    pub(super) fn offer<'a>(
+        &self,
+        offer: &mut Offer<'a>,
+        active: &'a Active,
+        subscription: &'a Arc<TableSubscription>,
+        bindings: impl Iterator<Item = &'a Arc<TableBinding>>,
+    ) -> Offered {
+        let Subject { fragment, change, .. } = offer.subject;
+        if fragment.commit_lsn < active.subscription.start {
+            return Offered::Done;
+        }
+        let tells_moves = subscription.tells_moves;
+        let wanted = bindings.filter_map(|binding| Wanted::of(binding, change.operation, &offer.images, tells_moves));
+        let wanted: Vec<Wanted> = wanted.collect();
+        if wanted.is_empty() {
+            return Offered::Done;
+        }
+        let member = &active.subscription.member;
+        let sights = self.sights(offer, active, subscription);
+        // What the lane still has of before must not be overtaken.
+        if active.compiled.needs_database || member.has_on_their_way() {
+            return Offered::Lane(Candidate {
+                member: OnItsWay::new(member),
+                generation: active.generation,
+                claims: active.subscription.claims.clone(),
+                subscription: subscription.clone(),
+                bindings: wanted,
+                sights,
+            });
+        }
+        let Some(sights) = sights else { return Offered::Done };
+        let strict_deletes = self.config.strict_deletes;
+        let seen = Seen { change, rows: &subscription.rows, strict_deletes, sights };
+        if seen.is_hidden_by_absence() {
+            self.metrics.hidden_absent.add(1);
+        }
+        let told = wanted.iter().filter_map(|wanted| {
+            let extent = wanted.told(&seen, wanted.filter)?;
+            Some((&*wanted.binding, extent))
+        });
+        let told: Vec<_> = told.collect();
+        if told.is_empty() {
+            return Offered::Done;
+        }
+        let frames = messages(&mut offer.rendering, member, &told);
+        let count = frames.len();
+        match member.deliver_change(active.generation, position(fragment, change), frames) {
+            Delivery::Queued => self.metrics.deliveries.add(count),
+            Delivery::Lagging => return Offered::Lagging,
+            Delivery::Dropped => {}
+        }
+        Offered::Done
+    }
+
+    /// His rights to both images, where the process knows them.
+    fn sights<'a>(
+        &self,
+        offer: &mut Offer<'a>,
+        active: &Active,
+        subscription: &'a TableSubscription,
+    ) -> Option<Sights> {
+        let has_old = offer.images.was.is_some();
+        let known =
+            |sees: bool| Sights { is: Sight::of(sees), was: if has_old { Sight::of(sees) } else { Sight::Absent } };
+        let bound = match (&subscription.rows, &subscription.bound) {
+            (RowRule::All, _) => return Some(known(true)),
+            (RowRule::None, _) => return Some(known(false)),
+            (RowRule::Compiled(_), Some(bound)) => bound,
+            (RowRule::Compiled(_) | RowRule::Database(_), _) => return None,
+        };
+        let mut sight = |side| {
+            let verdict = offer.judgement.verdict(bound, side);
+            self.note_undecided(verdict, active, &subscription.table);
+            Sight::of_verdict(verdict)
+        };
+        let is = sight(Side::Is);
+        // What was seen before matters to those who see it now, and to those who hear of what leaves.
+        let is_asked = has_old && (is == Sight::Seen || subscription.tells_moves);
+        Some(Sights { is, was: if is_asked { sight(Side::Was) } else { Sight::Absent } })
+    }
+
+    /// A row that could not be decided is hidden, counted, and told once a join.
+    fn note_undecided(&self, verdict: Verdict, active: &Active, table: &Table) {
+        match verdict {
+            Verdict::Yes | Verdict::No | Verdict::Absent => {}
+            Verdict::Unsupported => self.metrics.hidden_unsupported.add(1),
+            Verdict::Failed(sqlstate) => {
+                self.metrics.hidden_error.add(1);
+                let Active { subscription, .. } = active;
+                tell_failed(&subscription.member, table, &subscription.claims.role, sqlstate);
+            }
+        }
+    }
+}

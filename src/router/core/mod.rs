@@ -1,0 +1,316 @@
+//! `RouterCore`: fragments in, deliveries out; the subscriptions and their index. Pure: it waits for nothing.
+//!
+//! A subscription whose member lags is *behind*: it gets nothing live, is served from the backlog in slices when its
+//! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
+//! the client is told.
+//!
+//! `deliver` routes live changes, `catch_up` serves those behind, `rights` tells whom a change of rights concerns. The
+//! rows of other tables that policies look into are the caller's; the time is, too.
+
+mod catch_up;
+mod deliver;
+mod rights;
+
+use super::{
+    SubscriptionKey,
+    backlog::Backlog,
+    bound::Bounds,
+    index::SubscriptionIndex,
+    notices::announce_gap,
+    subscription::{Compiled, Ready, Subscription, compile},
+};
+use crate::{
+    change::{Change, Fragment, position::Position},
+    claims::Claims,
+    hub::Generation,
+    lsn::Lsn,
+    metrics::Metrics,
+    policy::catalog::Catalog,
+    protocol::refusal,
+};
+use rights::Onlookers;
+use slab::Slab;
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+use tokio::sync::Notify;
+
+/// What the operator may choose about deliveries.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether a DELETE that cannot be judged, because only the key was logged, is kept from everybody.
+    pub strict_deletes: bool,
+    /// A change whose images take more bytes than this is sent as an error with its small values only.
+    pub max_record_bytes: usize,
+    /// Bytes of the last changes that are kept for those who lag.
+    pub backlog_bytes: usize,
+    /// Bytes of one transaction that are kept in memory until all of it has come; what is beyond goes to a file.
+    pub transaction_bytes: usize,
+}
+
+/// Roles and tables the log names at most between two catalogues.
+const KNOWN_MUTE: usize = 1000;
+
+struct Active {
+    /// Tells it from the one that had its place before.
+    number: u64,
+    subscription: Subscription,
+    compiled: Compiled,
+    generation: Generation,
+    /// The first change it has not been offered, while it is served from the backlog.
+    behind: Option<Position>,
+}
+
+pub(in crate::router) struct RouterCore {
+    config: Config,
+    metrics: Arc<Metrics>,
+    catalog: Arc<Catalog>,
+    active: Slab<Active>,
+    next_number: u64,
+    index: SubscriptionIndex,
+    bounds: Bounds,
+    /// Who hears of changes of rights.
+    onlookers: Onlookers,
+    backlog: Backlog,
+    /// The subscriptions that are behind, whose turn it is first; some may be gone.
+    behind: VecDeque<SubscriptionKey>,
+    /// Woken by members that begin to lag.
+    lagging: Arc<Notify>,
+    /// Roles and tables of which the log has said that subscriptions get nothing.
+    known_mute: HashSet<(Arc<str>, String)>,
+    /// The commit of a transaction of which a part has been routed, and the rest is to come.
+    open: Option<Lsn>,
+}
+
+impl RouterCore {
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>, catalog: Arc<Catalog>) -> RouterCore {
+        RouterCore {
+            backlog: Backlog::new(config.backlog_bytes),
+            config,
+            metrics,
+            catalog,
+            active: Slab::new(),
+            next_number: 0,
+            index: SubscriptionIndex::default(),
+            bounds: Bounds::default(),
+            onlookers: Onlookers::default(),
+            behind: VecDeque::new(),
+            lagging: Arc::new(Notify::new()),
+            known_mute: HashSet::new(),
+            open: None,
+        }
+    }
+
+    /// Woken when a member begins to lag.
+    pub(super) fn lagging(&self) -> Arc<Notify> {
+        self.lagging.clone()
+    }
+
+    /// Whether anybody is behind.
+    pub(super) fn has_behind(&self) -> bool {
+        !self.behind.is_empty() || self.onlookers.wait()
+    }
+
+    /// Whether a part of the transaction that committed here has been routed, and the rest is to come.
+    pub(super) fn is_amid(&self, commit_lsn: Lsn) -> bool {
+        self.open == Some(commit_lsn)
+    }
+
+    /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others
+    /// are active; then it is entered. A join that waits and has a binding that cannot work is refused with the reason.
+    /// Of a transaction that is being routed it gets nothing: half of one would be worse, and nobody waits for its end.
+    pub(super) fn subscribe(
+        &mut self,
+        mut subscription: Subscription,
+        ready: Ready<'_>,
+    ) -> Result<SubscriptionKey, String> {
+        let compiled = compile(&subscription, &self.catalog, ready, &mut self.bounds);
+        if let Some(reply) = subscription.held_reply.take() {
+            if let Some(error) = compiled.errors.first() {
+                return Err(error.clone());
+            }
+            subscription.member.deliver(reply);
+        }
+        if let Some(open) = self.open {
+            subscription.start = subscription.start.max(Lsn(open.0 + 1));
+        }
+        subscription.member.wake_on_lag(self.lagging.clone());
+        let number = self.next_number;
+        self.next_number += 1;
+        let place = self.active.insert(Active {
+            number,
+            subscription,
+            compiled: Compiled::default(),
+            generation: Generation::default(),
+            behind: None,
+        });
+        self.install(place, compiled, true);
+        Ok(SubscriptionKey { place, number })
+    }
+
+    /// The place of a subscription, while it is there.
+    fn place(&self, key: SubscriptionKey) -> Option<usize> {
+        self.active.get(key.place).filter(|active| active.number == key.number).map(|_| key.place)
+    }
+
+    /// Puts a compiled subscription in the place of the one before, and tells its client what is new about it.
+    fn install(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
+        self.leave(key);
+        self.exchange(key, compiled, is_fresh);
+        self.enter(key);
+    }
+
+    /// The same while the subscription is not in the index.
+    fn exchange(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
+        if is_fresh {
+            self.note_mute(&self.active[key].subscription.claims.role.clone(), &compiled);
+        }
+        let active = &mut self.active[key];
+        let before = std::mem::replace(&mut active.compiled, compiled);
+        let member = &active.subscription.member;
+        let errors = &active.compiled.errors;
+        for error in errors.iter().filter(|error| is_fresh || !before.errors.contains(error)) {
+            member.deliver_system("postgres_changes", false, error);
+        }
+        let recovered = !before.errors.is_empty() && errors.is_empty();
+        if active.compiled.working > 0 && (is_fresh || recovered) {
+            member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
+        }
+    }
+
+    /// "No error, no event": the client is told nothing, as by the server we replace, but the operator can find out.
+    fn note_mute(&mut self, role: &Arc<str>, compiled: &Compiled) {
+        self.metrics.mute_subscriptions.add(compiled.mute.len());
+        for (table, why) in &compiled.mute {
+            if self.known_mute.len() < KNOWN_MUTE && self.known_mute.insert((role.clone(), table.clone())) {
+                tracing::info!(%role, table, why, "a subscription gets nothing of a table");
+            }
+        }
+    }
+
+    /// Gives a subscription other claims, from the next change on.
+    pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, ready: Ready<'_>) {
+        let Some(place) = self.place(key) else { return };
+        self.active[place].subscription.claims = claims;
+        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.bounds);
+        self.install(place, compiled, true);
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: SubscriptionKey) {
+        if let Some(place) = self.place(key) {
+            self.remove(place);
+        }
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.leave(place);
+        self.active.remove(place);
+    }
+
+    /// The stream does not continue what was before: every subscriber hears it, and joins again. What is kept of before
+    /// has positions of another log, which those of the new one must not be compared with.
+    pub(super) fn announce_gap(&mut self) {
+        self.backlog = Backlog::new(self.config.backlog_bytes);
+        self.open = None;
+        for (_, active) in &self.active {
+            if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
+                active.subscription.member.fail();
+                self.metrics.gaps.add(1);
+            }
+        }
+    }
+
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    pub(super) fn lose(&self, table: u32) {
+        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+            announce_gap(&active.subscription.member, &self.metrics);
+        }
+    }
+
+    /// A transaction could not be kept until all of it had come, so rows of it would be judged by half of what it says:
+    /// whoever's rights depend on other tables hears that changes are lost to him. Nobody else joins amid it.
+    pub(super) fn lose_lookups(&mut self, commit_lsn: Lsn) {
+        self.open = Some(commit_lsn);
+        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.looked_up().next().is_some()) {
+            announce_gap(&active.subscription.member, &self.metrics);
+        }
+    }
+
+    /// Changes of any table are lost.
+    pub(super) fn lose_all(&mut self) {
+        self.open = None;
+        for (_, active) in &self.active {
+            announce_gap(&active.subscription.member, &self.metrics);
+        }
+    }
+
+    /// Forgets subscriptions whose connection is gone.
+    pub(super) fn sweep(&mut self) {
+        let gone: Vec<usize> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.subscription.member.is_ended())
+            .map(|(key, _)| key)
+            .collect();
+        for place in gone {
+            self.remove(place);
+        }
+    }
+
+    pub(super) fn subscriptions(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Takes a new catalogue and compiles every subscription again, in place. Who is affected is told.
+    pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>, ready: Ready<'_>) {
+        self.catalog = catalog;
+        self.known_mute.clear();
+        self.compile_again(ready);
+    }
+
+    /// Whether it goes by this catalogue.
+    pub(super) fn has_catalog(&self, catalog: &Catalog) -> bool {
+        self.catalog.version == catalog.version
+    }
+
+    /// Compiles every subscription again, in place: the catalogue is another one, or lookup tables have become ready or
+    /// cannot be followed any more.
+    pub(super) fn compile_again(&mut self, ready: Ready<'_>) {
+        // Made anew as wholes, rather than taken apart entry by entry.
+        self.index = SubscriptionIndex::default();
+        self.onlookers.clear();
+        let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.bounds);
+            self.exchange(key, compiled, false);
+            self.enter(key);
+        }
+    }
+
+    fn enter(&mut self, key: usize) {
+        let Some(active) = self.active.get(key) else { return };
+        for table in active.compiled.tables.values() {
+            self.index.insert(key, table);
+        }
+        if active.subscription.visibility {
+            self.onlookers.insert(key, &active.compiled);
+        }
+    }
+
+    fn leave(&mut self, key: usize) {
+        let Some(active) = self.active.get(key) else { return };
+        for table in active.compiled.tables.values() {
+            self.index.remove(key, table);
+        }
+        self.onlookers.remove(key, &active.compiled);
+    }
+}
+
+/// Where a change stands.
+pub(super) fn position(fragment: &Fragment, change: &Change) -> Position {
+    Position { commit_lsn: fragment.commit_lsn, ordinal: change.ordinal }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! What is put aside comes back as it was, whatever it holds.
+
+use super::{encoding, *};
+use crate::{
+    change::{Change, Datum, OldRow, Operation, Row},
+    router::fixture::{insert, part, relation_of},
+};
+use proptest::prelude::*;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+fn datum() -> impl Strategy<Value = Datum> {
+    prop_oneof![
+        Just(Datum::Null),
+        Just(Datum::Absent),
+        prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| Datum::Text(bytes.into())),
+    ]
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    prop::collection::vec(datum(), 0..5).prop_map(Row)
+}
+
+fn fragment() -> impl Strategy<Value = Fragment> {
+    let tables = [relation_of(1), relation_of(2), relation_of(3)];
+    let operation =
+        prop::sample::select(vec![Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate]);
+    let old = prop::option::of((any::<bool>(), row()).prop_map(|(whole, row)| OldRow { whole, row }));
+    let change = (operation, 0..3_usize, old, prop::option::of(row()), any::<u64>());
+    let change = change.prop_map(move |(operation, table, old, new, ordinal)| Change {
+        operation,
+        relation: tables[table].clone(),
+        old,
+        new,
+        ordinal,
+    });
+    let changes = prop::collection::vec(change, 0..20);
+    (any::<u32>(), any::<u64>(), any::<i64>(), changes, prop::option::of(any::<u64>())).prop_map(
+        |(xid, commit_lsn, commit_time, changes, end)| Fragment {
+            xid,
+            commit_lsn: Lsn(commit_lsn),
+            commit_time,
+            changes,
+            end_lsn: end.map(Lsn),
+        },
+    )
+}
+
+#[track_caller]
+fn assert_same(one: &Fragment, other: &Fragment) {
+    assert_eq!(format!("{one:?}"), format!("{other:?}"));
+    assert!(one.changes.iter().zip(&other.changes).all(|(one, other)| Arc::ptr_eq(&one.relation, &other.relation)));
+}
+
+proptest! {
+    #[test]
+    fn a_fragment_comes_back_as_it_was(fragments in prop::collection::vec(fragment(), 1..4)) {
+        let mut relations = encoding::Relations::default();
+        let encoded: Vec<Vec<u8>> =
+            fragments.iter().map(|fragment| encoding::encode(fragment, &mut relations)).collect();
+        for (fragment, bytes) in fragments.iter().zip(encoded) {
+            assert_same(fragment, &encoding::decode(bytes.into(), &relations).unwrap());
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_read_but_never_a_panic(fragment in fragment(), cut in any::<prop::sample::Index>(), flip in any::<u8>()) {
+        let mut relations = encoding::Relations::default();
+        let mut bytes = encoding::encode(&fragment, &mut relations);
+        let at = cut.index(bytes.len());
+        prop_assert!(encoding::decode(bytes[..at].to_vec().into(), &relations).is_err(), "a part is not the whole");
+        bytes[at] ^= flip;
+        let _ = encoding::decode(bytes.into(), &relations);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_beyond_its_room_is_read_again_from_the_file_as_often_as_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let fragments: Vec<_> =
+        (0..10).map(|n| part(5, n, vec![insert(&format!("{n} {} b c", "x".repeat(400)))], n == 9)).collect();
+    let mut transaction = Transaction::of(&fragments[0], 1500, directory.path());
+    for fragment in &fragments {
+        transaction.push(fragment).await.unwrap();
+    }
+    assert!((1..9).contains(&transaction.memory.len()), "some of both, or this shows nothing");
+    assert_eq!(transaction.end_lsn, Some(Lsn(6)));
+    let metadata = transaction.spill.as_ref().unwrap().file().metadata().unwrap();
+    assert_eq!((metadata.nlink(), metadata.permissions().mode() & 0o777), (0, 0o600), "nobody else can open it");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    for _ in 0..2 {
+        let mut cursor = Cursor::default();
+        for fragment in &fragments {
+            assert_same(fragment, &transaction.next(&mut cursor).await.unwrap().unwrap());
+        }
+        assert!(transaction.next(&mut cursor).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_again_is_an_error_and_not_less() {
+    let directory = tempfile::tempdir().unwrap();
+    let fragments: Vec<_> = (0..4).map(|n| part(5, n, vec![insert("1 a b c")], n == 3)).collect();
+    let mut transaction = Transaction::of(&fragments[0], 0, directory.path());
+    for fragment in &fragments {
+        transaction.push(fragment).await.unwrap();
+    }
+    transaction.damage();
+    let mut cursor = Cursor::default();
+    let mut read = 0;
+    let failed = loop {
+        match transaction.next(&mut cursor).await {
+            Ok(Some(_)) => read += 1,
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(failed && read < 4);
+}

@@ -1,0 +1,1 @@
+//! Every disagreement with Postgres that was ever found, in its smallest form.
