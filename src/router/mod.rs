@@ -40,7 +40,7 @@ mod visible;
 
 pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
-pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts, Touched, TouchedRows};
+pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts};
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};
 pub(crate) use render::commit_timestamp;
