@@ -113,9 +113,12 @@ impl Ruler<'_> {
         if permissive.is_empty() {
             return RowRule::None;
         }
-        if restrictive.is_empty() && permissive.contains(&"true") {
+        // Others beside a `true` may still fail before anything is computed: a recursion does.
+        if restrictive.is_empty() && permissive.iter().all(|using| *using == "true") {
             return RowRule::All;
         }
+        // Postgres computes them in this order: what fails behind one that is true does not count.
+        permissive.reverse();
         let mut expression = format!("(({}))", permissive.join(") or ("));
         for clause in restrictive {
             expression.push_str(&format!(" and ({clause})"));

@@ -23,7 +23,7 @@ use walcast::{
     change::{Change, Datum, Fragment, OldRow},
     policy::{
         catalog::{Catalog, Table},
-        lookup::Lookups,
+        lookup::{Lookups, Trouble},
     },
 };
 
@@ -200,9 +200,11 @@ impl Oracle {
         for fragment in fragments {
             report.changes += fragment.changes.len() as u64;
             for change in &fragment.changes {
-                if let Err(trouble) = now.lookups.apply(change, fragment.xid, fragment.commit_lsn) {
+                let Err(trouble) = now.lookups.apply(change, fragment.xid, fragment.commit_lsn) else { continue };
+                troubles = true;
+                // Arrays of two dimensions and the like, which are written on purpose.
+                if !matches!(trouble, Trouble::Unreadable(_)) {
                     report.troubles.push(format!("{}: {trouble}", change.relation.name));
-                    troubles = true;
                 }
             }
         }
