@@ -14,6 +14,7 @@ mod backlog;
 mod bound;
 mod core;
 mod database_lane;
+mod deadlines;
 #[cfg(test)]
 mod fixture;
 mod follow;
@@ -26,6 +27,7 @@ mod matching;
 mod notices;
 mod prepare;
 mod questions;
+mod refill;
 mod refresh;
 mod render;
 mod sight;

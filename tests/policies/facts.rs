@@ -391,3 +391,35 @@ async fn what_sessions_and_the_database_were_given_is_known() {
         assert_eq!(facts.custom_settings, BTreeSet::from(["app.tenant".to_owned()]));
     }
 }
+
+#[tokio::test]
+async fn a_collation_is_bytewise_by_what_it_does_and_not_by_its_name() {
+    let database = mentioning(
+        Postgres::default().major,
+        "create schema odd; create collation odd.\"C\" (provider = libc, lc_collate = 'C', lc_ctype = 'C.UTF-8');
+         create collation odd.plain (provider = libc, locale = 'POSIX');
+         create table texts (id int, a text collate \"C\", b text collate odd.\"C\", c text collate odd.plain, d text)",
+        "texts",
+    )
+    .await;
+    let catalog = read(&database.walcast_url()).await;
+    let collations: Vec<Collation> = table(&catalog, "texts").columns.iter().map(|column| column.collation).collect();
+    use Collation::{Bytewise, Deterministic, None};
+    assert_eq!(collations[..4], [None, Bytewise, Deterministic, Bytewise]);
+    assert_eq!(Some(collations[4]), catalog.facts.default_collation);
+    // A database whose order is that of bytes, but whose letters are more than those of ASCII.
+    let other = format!("{}_mixed", database.name);
+    database
+        .execute(&format!(
+            "create database {other} template template0 lc_collate 'C' lc_ctype 'C.UTF-8' encoding 'UTF8'"
+        ))
+        .await;
+    let url = database.url.replace(&database.name, &other);
+    let client = connect(&url).await;
+    client.batch_execute("create publication supabase_realtime; create table texts (t text); alter publication supabase_realtime add table texts").await.unwrap();
+    let catalog = read(&url).await;
+    assert_eq!(catalog.facts.default_collation, Some(Deterministic));
+    assert_eq!(table(&catalog, "texts").columns[0].collation, Deterministic);
+    drop(client);
+    database.execute(&format!("drop database {other} with (force)")).await;
+}

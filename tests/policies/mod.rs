@@ -12,6 +12,7 @@ mod oracle;
 mod rules;
 mod shapes;
 mod state;
+mod time;
 mod version;
 
 /// The functions and the publication of every database here.

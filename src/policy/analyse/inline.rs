@@ -52,6 +52,7 @@ impl<'a> Reader<'a> {
                 Gathered::Elements(_) => return refuse(format!("function {name} returns the first of a set")),
             },
         };
+        self.count(&value.expr)?;
         let expr = if nulls.is_empty() {
             value.expr
         } else {
@@ -122,6 +123,7 @@ impl<'a> Reader<'a> {
         if self.calls >= MAX_CALLS {
             return refuse(format!("function {name} is called too deeply, perhaps by itself"));
         }
+        self.count_text()?;
         if !function.execute.contains(&self.naming.role) {
             return refuse(format!("role {} has no EXECUTE on function {name}", self.naming.role));
         }

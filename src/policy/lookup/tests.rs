@@ -28,6 +28,7 @@ fn facts(replica_identity: ReplicaIdentity) -> TableFacts {
         type_oid: *type_oid,
         type_name: String::new(),
         collation: Collation::None,
+        collation_oid: 0,
         generated: None,
     };
     TableFacts {

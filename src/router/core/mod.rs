@@ -4,17 +4,20 @@
 //! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
 //! the client is told.
 //!
-//! `deliver` routes live changes, `catch_up` serves those behind, `rights` tells whom a change of rights concerns. The
+//! `deliver` routes live changes, `catch_up` serves those behind, `rights` tells whom a change of rights concerns, `time` what
+//! changes by itself. The
 //! rows of other tables that policies look into are the caller's; the time is, too.
 
 mod catch_up;
 mod deliver;
 mod rights;
+mod time;
 
 use super::{
     SubscriptionKey,
     backlog::Backlog,
     bound::Bounds,
+    deadlines::Deadlines,
     index::SubscriptionIndex,
     notices::announce_gap,
     subscription::{Compiled, Ready, Subscription, compile},
@@ -72,6 +75,12 @@ pub(in crate::router) struct RouterCore {
     bounds: Bounds,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
+    /// Rows that time will move in or out of somebody's sight.
+    deadlines: Deadlines,
+    /// Whether others may be watching than `deadlines` knows.
+    watchers_changed: bool,
+    /// The commit of the last transaction routed.
+    routed: Lsn,
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first; some may be gone.
     behind: VecDeque<SubscriptionKey>,
@@ -95,6 +104,9 @@ impl RouterCore {
             index: SubscriptionIndex::default(),
             bounds: Bounds::default(),
             onlookers: Onlookers::default(),
+            deadlines: Deadlines::default(),
+            watchers_changed: false,
+            routed: Lsn::ZERO,
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
@@ -212,6 +224,8 @@ impl RouterCore {
     /// has positions of another log, which those of the new one must not be compared with.
     pub(super) fn announce_gap(&mut self) {
         self.backlog = Backlog::new(self.config.backlog_bytes);
+        self.deadlines = Deadlines::default();
+        self.watchers_changed = true;
         self.open = None;
         for (_, active) in &self.active {
             if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
@@ -280,6 +294,7 @@ impl RouterCore {
         // Made anew as wholes, rather than taken apart entry by entry.
         self.index = SubscriptionIndex::default();
         self.onlookers.clear();
+        self.watchers_changed = true;
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
             let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.bounds);
@@ -295,6 +310,7 @@ impl RouterCore {
         }
         if active.subscription.visibility {
             self.onlookers.insert(key, &active.compiled);
+            self.watchers_changed = true;
         }
     }
 
@@ -304,6 +320,7 @@ impl RouterCore {
             self.index.remove(key, table);
         }
         self.onlookers.remove(key, &active.compiled);
+        self.watchers_changed |= active.subscription.visibility;
     }
 }
 

@@ -318,13 +318,13 @@ impl<'a> Writer<'a> {
                 self.boolean(),
                 self.simple_boolean()
             ),
-            33..36 => {
+            33..37 => {
                 let test =
                     self.random.pick(&["is true", "is not true", "is false", "is not false", "is null", "is unknown"]);
                 let test = test.to_string();
                 format!("(({}) {test})", self.boolean())
             }
-            36..39 => format!("coalesce({}, {})", self.boolean(), self.random.percent(50)),
+            37..39 => format!("coalesce({}, {})", self.boolean(), self.random.percent(50)),
             39..43 => self.helper(Kind::Bool).unwrap_or_else(|| self.simple_boolean()),
             43..52 if !self.tables.is_empty() => self.exists(),
             52..62 if !self.tables.is_empty() => self.in_query(),
@@ -337,8 +337,8 @@ impl<'a> Writer<'a> {
     /// A condition without sub-selects over tables (but for what atoms have).
     pub fn simple_boolean(&mut self) -> String {
         match self.random.below(100) {
-            0..34 => self.equality(),
-            34..46 => self.order(),
+            0..32 => self.equality(),
+            32..46 => self.order(),
             46..53 => self.null_test(),
             53..60 => self.list(),
             60..70 => self.array(),
@@ -347,7 +347,7 @@ impl<'a> Writer<'a> {
             83..85 => self.between(),
             85..88 => self.claim(Kind::Bool),
             88..90 => self.random.percent(50).to_string(),
-            90..91 => self.odd(),
+            90 if self.random.percent(30) => self.odd(),
             _ => self.column(Kind::Bool).unwrap_or_else(|| self.equality()),
         }
     }
@@ -376,11 +376,16 @@ impl<'a> Writer<'a> {
     }
 
     fn order(&mut self) -> String {
-        let (left, right) = self.kinds();
+        let operator = self.random.pick(&["<", "<=", "<=", ">", ">=", ">="]).to_string();
+        let of = [Kind::Int4, Kind::Int8, Kind::Numeric, Kind::Timestamptz, Kind::Timestamptz, Kind::Bytes, Kind::Uuid];
+        let kind = match self.random.below(10) {
+            0 => self.kinds().0,
+            _ => *self.random.pick(&of),
+        };
         // Texts are ordered by their collation, which is rarely known.
-        let collate = if left.is_text() && self.random.percent(85) { " collate \"C\"" } else { "" };
-        let operator = self.random.pick(&["<", "<=", ">", ">="]).to_string();
-        format!("({}{collate} {operator} {})", self.of_kind(left), self.atom(right))
+        let collate = if kind.is_text() && self.random.percent(8) { " collate \"C\"" } else { "" };
+        let left = self.column(kind).unwrap_or_else(|| self.of_kind(kind));
+        format!("({left}{collate} {operator} {})", self.atom(kind))
     }
 
     fn between(&mut self) -> String {

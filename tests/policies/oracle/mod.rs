@@ -12,6 +12,7 @@ mod changes;
 mod claims;
 mod expression;
 mod kinds;
+mod planted;
 mod queries;
 mod random;
 mod run;
@@ -19,9 +20,9 @@ mod stream;
 mod world;
 
 use crate::support::postgres::{Postgres, majors};
+use planted::{Mistake, mistakes};
 use run::{Oracle, Report};
 use std::{env, io::Write};
-use walcast::policy::catalog::Catalog;
 
 const SEED: u64 = 20_260_101;
 
@@ -31,7 +32,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 async fn run(postgres: &'static Postgres, seed: u64, decisions: u64) -> Report {
     let mut oracle = Oracle::open(postgres).await;
-    oracle.run(seed, decisions, &mut |_: &Catalog| Default::default()).await
+    oracle.run(seed, decisions, &mut []).await
 }
 
 /// Says what was compared, also where the output of passing tests is hidden.
@@ -68,6 +69,20 @@ async fn random_policies_are_decided_as_postgres_decides_them() {
     for major in majors() {
         let report = run(Postgres::shared(major), SEED, 20_000).await;
         check(&report, SEED);
+    }
+}
+
+#[tokio::test]
+async fn every_planted_mistake_is_found() {
+    let mut mistakes = mistakes();
+    let mut oracle = Oracle::open(Postgres::default()).await;
+    let report = oracle.run(SEED, 200_000, &mut mistakes).await;
+    check(&report, SEED);
+    let say = |mistake: &Mistake| format!("{}: planted {} times", mistake.name, mistake.planted);
+    let missed: Vec<String> = mistakes.iter().filter(|mistake| mistake.found.is_none()).map(say).collect();
+    assert!(missed.is_empty(), "seed {SEED}: not found: {missed:#?}");
+    for mistake in &mistakes {
+        println!("{}: found within {} decisions", mistake.name, mistake.found.unwrap_or_default());
     }
 }
 

@@ -25,8 +25,8 @@ impl Writer<'_> {
             _ => self.set_query(kind),
         };
         match self.random.below(10) {
-            0..5 => format!("({left} in ({query}))"),
-            5..7 => format!("({left} not in ({query}))"),
+            0..4 => format!("({left} in ({query}))"),
+            4..7 => format!("({left} not in ({query}))"),
             7 => format!("({left} = any (array({query})))"),
             8 => format!("({left} <> all (array({query})))"),
             _ => format!("({left} = any ({query}))"),

@@ -15,7 +15,11 @@ fn plain(source: &str) -> Result<String, String> {
 }
 
 fn plpgsql(source: &str) -> Result<String, String> {
-    called("d uuid, s text", source, |function| function.language = Language::Plpgsql)
+    let mut world = World::new();
+    world.table("lost", "found bool", &[]);
+    let body = Body { name: "f", arguments: "d uuid, s text", returns: "bool", source };
+    world.function("public", body).language = Language::Plpgsql;
+    world.docs("public.f(id, status)")
 }
 
 #[test]
@@ -80,6 +84,7 @@ fn of_plpgsql_one_return_is_read_and_nothing_else() {
         "begin return 'true'; end",
         "begin return (select true; select false); end",
         "begin return found; end",
+        "begin return exists (select 1 from lost where found); end",
     ] {
         assert!(plpgsql(source).is_err(), "{source}");
     }
@@ -187,6 +192,8 @@ fn sets_are_read_where_sets_are_wanted() {
     }
     assert_eq!(world.docs("(NOT (org_id IN ( SELECT public.mine() AS mine)))").unwrap(), format!("not {any}"));
     assert_eq!(world.docs("(org_id <> ALL (ARRAY( SELECT public.mine() AS mine)))").unwrap(), format!("not {any}"));
+    assert!(world.docs("(level IN ( SELECT 1 FROM public.mine()))").is_err(), "the constant is selected, not the rows");
+    assert!(world.docs("(EXISTS ( SELECT 1 FROM public.mine()))").unwrap().starts_with("exists{orgs["));
     assert!(world.docs("(org_id = public.mine())").is_err());
     assert!(world.docs("public.f()").is_err());
     assert!(world.docs("(cardinality(ARRAY( SELECT public.mine() AS mine)) > 1)").is_err(), "repetitions and order");
@@ -198,6 +205,14 @@ fn sets_are_read_where_sets_are_wanted() {
 #[test]
 fn functions_that_call_themselves_end_somewhere() {
     assert_eq!(plain("select public.f(d, s)").unwrap_err(), "function f is called too deeply, perhaps by itself");
+    // So is calling many of them from each.
+    let mut world = World::new();
+    world.function("public", Body { name: "g6", arguments: "", returns: "bool", source: "select true" });
+    for index in 0..6 {
+        let source = format!("select {}", vec![format!("public.g{}()", index + 1); 12].join(" and "));
+        world.function("public", Body { name: &format!("g{index}"), arguments: "", returns: "bool", source: &source });
+    }
+    assert_eq!(world.docs("public.g0()").unwrap_err(), "the expression is too large");
     // Doubling at every level is stopped before it fills memory.
     let mut world = World::new();
     let doubled = |name: &str, inner: &str| format!("select {inner}(s || s || s || s || s || s) {name}");
