@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// The publication of our own, of tables that policies look into and clients do not subscribe to.
-pub use super::catalog::LOOKUP_PUBLICATION as PUBLICATION;
+pub const PUBLICATION: &str = "walcast_lookups";
 
 const MEMBERS: &str = include_str!("../../sql/lookup_members.sql");
 const WRITERS: &str = include_str!("../../sql/lookup_writers.sql");
