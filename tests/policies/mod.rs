@@ -11,6 +11,7 @@ mod live;
 mod oracle;
 mod rules;
 mod shapes;
+mod stage;
 mod state;
 mod time;
 mod version;

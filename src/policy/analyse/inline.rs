@@ -31,13 +31,9 @@ impl<'a> Reader<'a> {
         }
         let kind = self.returned(function)?;
         let inputs = self.collation_of_call(&arguments)?;
-        let arguments = self.eager(function, arguments)?;
         let nulls = if function.is_strict { null_tests(&arguments) } else { Vec::new() };
-        let failing: Vec<Expr> = arguments
-            .iter()
-            .filter(|argument| argument.expr.may_fail())
-            .map(|argument| argument.expr.clone())
-            .collect();
+        let arguments = computed_before(arguments);
+        let risky = risky(function, &arguments)?;
         let mut body = self.body_reader(function, arguments, inputs)?;
         let value = match parse::body(function)? {
             Body::Expression(node) => {
@@ -68,7 +64,7 @@ impl<'a> Reader<'a> {
                 None => value.expr,
             }
         };
-        let expr = computed_first(failing, expr);
+        let expr = risky.into_iter().fold(expr, with_risk);
         let is_unordered = value.is_unordered;
         Ok(Typed { is_unordered, ..Typed::derived(expr, kind, inputs) })
     }
@@ -81,41 +77,27 @@ impl<'a> Reader<'a> {
             return refuse(format!("function {name} is STRICT and returns a set"));
         }
         let inputs = self.collation_of_call(&arguments)?;
-        let arguments = self.eager(function, arguments)?;
-        let failing = arguments.iter().find(|argument| argument.expr.may_fail()).map(|argument| argument.expr.clone());
+        let arguments = computed_before(arguments);
+        let risky = risky(function, &arguments)?;
         let mut body = self.body_reader(function, arguments, inputs)?;
         let Body::Query(query) = parse::body(function)? else {
             return refuse(format!("function {name} returns a set by RETURN"));
         };
         match body.gather(&query)? {
             Gathered::Rows(rows) if rows.value.kind == kind => {
-                if failing.is_some_and(|argument| !rows.mentions(&argument)) {
-                    return refuse(format!("an argument of function {name} may fail, and is not used"));
+                let of_sources = rows.sources.iter().flat_map(|source| {
+                    let keys = source.keys.iter().map(|(_, expr)| expr);
+                    keys.chain(&source.conditions)
+                });
+                let parts: Vec<&Expr> = of_sources.chain([&rows.value.expr]).collect();
+                if risky.iter().any(|argument| !parts.iter().any(|part| has(part, argument))) {
+                    return refuse(format!("function {name} does not use an argument that may be an error"));
                 }
                 let value = Typed::derived(rows.value.expr.clone(), kind, inputs);
                 Ok(Gathered::Rows(super::subquery::Rows { value, ..rows }))
             }
             _ => refuse(format!("function {name} returns a set in a way that is not read")),
         }
-    }
-
-    /// The arguments, computed before the body is, as a call does: unless Postgres puts the body in the call's place,
-    /// which is its own affair. So none may fail on a row, and none is computed only when it is reached.
-    fn eager(&self, function: &FunctionFacts, arguments: Vec<Typed>) -> Read<Vec<Typed>> {
-        let eager = arguments.into_iter().map(|argument| {
-            let reads_rows = argument.expr.any(&|part| matches!(part, Expr::Column(_) | Expr::Lookup(_)));
-            if reads_rows && argument.expr.may_fail() {
-                return refuse(format!("an argument of function {} may fail on a row", function.name));
-            }
-            Ok(Typed {
-                expr: match argument.expr {
-                    Expr::Lazy(expr) => *expr,
-                    expr => expr,
-                },
-                ..argument
-            })
-        });
-        eager.collect()
     }
 
     fn returned(&self, function: &FunctionFacts) -> Read<Type> {
@@ -194,22 +176,41 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The body's value behind those arguments that may fail and that it does not use.
-fn computed_first(failing: Vec<Expr>, value: Expr) -> Expr {
-    let unused = failing.into_iter().filter(|argument| !mentions(&value, argument));
-    let computed =
-        unused.map(|argument| Expr::Or(vec![Expr::IsNull(Box::new(argument)), Expr::Const(Value::Bool(true))]));
-    let computed: Vec<Expr> = computed.collect();
-    if computed.is_empty() {
-        return value;
-    }
-    Expr::Case(vec![(Expr::And(computed), value)], Box::new(Expr::Const(Value::Null)))
+/// The arguments as a call computes them: before the body, and not only when they are reached.
+fn computed_before(arguments: Vec<Typed>) -> Vec<Typed> {
+    let of = |expr| match expr {
+        Expr::Lazy(expr) => *expr,
+        expr => expr,
+    };
+    arguments.into_iter().map(|argument| Typed { expr: of(argument.expr), ..argument }).collect()
 }
 
-/// Whether a part of an expression is this one.
-pub(super) fn mentions(expr: &Expr, part: &Expr) -> bool {
+/// The arguments that may be an error, of claims alone: Postgres computes them before the body, unless it puts the body
+/// in the place of the call.
+fn risky(function: &FunctionFacts, arguments: &[Typed]) -> Read<Vec<Expr>> {
+    let failing = arguments.iter().map(|argument| &argument.expr).filter(|expr| expr.may_fail());
+    let of_rows = |expr: &Expr| expr.any(&|part| matches!(part, Expr::Column(_) | Expr::Lookup(_)));
+    let failing: Vec<Expr> = failing.cloned().collect();
+    if failing.iter().any(of_rows) {
+        return refuse(format!("an argument of function {} may be an error", function.name));
+    }
+    Ok(failing)
+}
+
+/// Whether an expression has this part.
+fn has(expr: &Expr, part: &Expr) -> bool {
     let printed = format!("{part:?}");
-    expr.any(&|candidate| format!("{candidate:?}") == printed)
+    expr.any(&|other| format!("{other:?}") == printed)
+}
+
+/// A body with an argument that it perhaps does not use: for whose claims it is an error, there is doubt.
+fn with_risk(body: Expr, argument: Expr) -> Expr {
+    if has(&body, &argument) {
+        return body;
+    }
+    // Whether something is NULL never is.
+    let never = Expr::IsNull(Box::new(Expr::IsNull(Box::new(argument))));
+    Expr::Case(vec![(never, Expr::Const(Value::Null))], Box::new(body))
 }
 
 /// Whether each argument is NULL, those left out that never are.

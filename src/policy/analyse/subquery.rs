@@ -3,7 +3,6 @@
 
 use super::{
     calls::{self, Callee},
-    inline::mentions,
     names,
     reader::{Reader, negation},
     refusal::{Read, refuse},
@@ -39,15 +38,6 @@ impl Rows {
         let output = output(&self.value);
         let lookup = Lookup { sources: self.sources, first_scope: self.first_scope, output };
         (Expr::Lookup(Box::new(lookup)), self.value)
-    }
-
-    /// Whether this stands anywhere in them.
-    pub(super) fn mentions(&self, part: &Expr) -> bool {
-        let of_sources = self.sources.iter().flat_map(|source| {
-            let keys = source.keys.iter().map(|(_, expr)| expr);
-            keys.chain(&source.conditions)
-        });
-        of_sources.chain([&self.value.expr]).any(|expr| mentions(expr, part))
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! `hoist` finds the parameters and what is read, `paths` how a row finds its subscribers, `super::eval` computes.
 
+mod fold;
 mod hoist;
 mod moments;
 mod paths;
@@ -115,7 +116,7 @@ impl Program {
     pub fn new(facts: &Facts, table: &TableFacts, clauses: Vec<Clause>) -> Program {
         let mut hoist = Hoist::default();
         let clauses: Vec<Clause> =
-            clauses.into_iter().map(|clause| Clause { expr: hoist.expr(clause.expr), ..clause }).collect();
+            clauses.into_iter().map(|clause| Clause { expr: hoist.expr(fold::fold(clause.expr)), ..clause }).collect();
         let of = |permissive| {
             let wanted = clauses.iter().filter(move |clause| clause.permissive == permissive);
             wanted.map(|clause| clause.expr.clone())
