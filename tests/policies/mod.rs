@@ -9,8 +9,10 @@ mod follow;
 mod functions;
 mod live;
 mod oracle;
+mod races;
 mod rules;
 mod shapes;
+mod stage;
 mod state;
 mod version;
 
