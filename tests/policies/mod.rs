@@ -1,6 +1,7 @@
 //! Policies: what is read of them, and what they mean, with Postgres as the oracle: the shapes people write (`shapes`),
 //! random ones (`oracle`), and every disagreement that was ever found (`cases`).
 
+mod accidents;
 mod asked;
 mod cases;
 mod compare;
