@@ -4,6 +4,7 @@
 mod accidents;
 mod asked;
 mod cases;
+mod catalogue;
 mod compare;
 mod facts;
 mod follow;
