@@ -12,6 +12,7 @@ mod functions;
 mod live;
 mod oracle;
 mod races;
+mod refetch;
 mod rules;
 mod shapes;
 mod stage;
