@@ -1,5 +1,7 @@
 //! `walcast explain`: which policy and which clause shows a row or hides it, held against Postgres in every case.
 
+mod http;
+
 use super::{output, stderr, stdout};
 use crate::{
     line::setup,
