@@ -1,6 +1,7 @@
 //! The commands, as processes against real databases: what they print, how they end, what they leave behind.
 
 mod check;
+mod explain;
 mod policies;
 mod settings;
 mod tap;
