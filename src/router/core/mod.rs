@@ -28,6 +28,7 @@ use crate::{
     policy::catalog::Catalog,
     protocol::refusal,
 };
+use deliver::ColumnMaps;
 use rights::Onlookers;
 use slab::Slab;
 use std::{
@@ -69,6 +70,7 @@ pub(in crate::router) struct RouterCore {
     active: Slab<Active>,
     next_number: u64,
     index: SubscriptionIndex,
+    maps: ColumnMaps,
     bounds: Bounds,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
@@ -93,6 +95,7 @@ impl RouterCore {
             active: Slab::new(),
             next_number: 0,
             index: SubscriptionIndex::default(),
+            maps: ColumnMaps::default(),
             bounds: Bounds::default(),
             onlookers: Onlookers::default(),
             behind: VecDeque::new(),
@@ -265,6 +268,8 @@ impl RouterCore {
     /// Takes a new catalogue and compiles every subscription again, in place. Who is affected is told.
     pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>, ready: Ready<'_>) {
         self.catalog = catalog;
+        // What is known is of its tables.
+        self.maps = ColumnMaps::default();
         self.known_mute.clear();
         self.compile_again(ready);
     }
