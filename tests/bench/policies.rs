@@ -39,6 +39,9 @@ const CHUNK: usize = 500;
 /// Subscriptions that are exchanged to find out what that costs.
 const EXCHANGED: usize = 1000;
 
+/// With fewer subscriptions, what memory was free before is most of what is measured.
+const MEASURED_MEMORY: usize = 100_000;
+
 /// Changes a second of the replaced server's filter in SQL, by subscribers, on two such cores.
 const REPLACED: [(usize, f64); 3] = [(1, 1349.0), (100, 265.0), (1000, 43.0)];
 
@@ -71,7 +74,7 @@ fn plan() -> Plan {
         std::process::exit(2);
     }
     if counts.is_empty() {
-        counts = vec![1, 100, 1000, 10_000, 100_000];
+        counts = if has("--quick") { vec![1, 1000, 10_000] } else { vec![1, 100, 1000, 10_000, 100_000] };
     }
     let chosen = |name: &str, other: &str| has(name) || !has(other);
     let mut policies = vec![Policy::Owner, Policy::Membership];
@@ -175,7 +178,7 @@ impl Case<'_> {
             flow.changes as f64 / flow.wall,
             replaced.map_or("-".to_owned(), |(_, replaced)| format!("{:.0}", rate / replaced)),
             catalog * 1000.0,
-            if self.subscribers < 1000 { "-".to_owned() } else { format!("{memory:.0}") },
+            if self.subscribers < MEASURED_MEMORY { "-".to_owned() } else { format!("{memory:.0}") },
         )
     }
 

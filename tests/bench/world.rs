@@ -2,6 +2,7 @@
 //! changes its stream would have.
 
 use crate::support::postgres::{Database, Postgres};
+use bytes::Bytes;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use walcast::{
@@ -201,7 +202,14 @@ impl Changes {
                 .to_owned(),
             "2026-11-21 12:34:56.789012+00".to_owned(),
         ];
-        let row = Row(texts.into_iter().map(|text| Datum::Text(text.into())).collect());
+        // One buffer, as of one message of the stream.
+        let buffer = Bytes::from(texts.concat());
+        let mut end = 0;
+        let place = |text: &String| {
+            end += text.len();
+            Datum::Text(buffer.slice(end - text.len()..end))
+        };
+        let row = Row(texts.iter().map(place).collect());
         let relation = self.relation.clone();
         let change = Change { operation: Operation::Insert, relation, old: None, new: Some(row), ordinal: 0 };
         Arc::new(Fragment {
