@@ -75,6 +75,7 @@ select pg_catalog.jsonb_build_object(
       'name', a.attname,
       'type_oid', a.atttypid::bigint,
       'type_name', t.typname,
+      'collation_oid', a.attcollation::bigint,
       'collation', case
         when a.attcollation = 0 then 'none'
         when not co.collisdeterministic then 'nondeterministic'

@@ -56,7 +56,10 @@ pub(super) struct Judgement<'a> {
     basis: Basis<'a>,
     /// By policy; there are as many as roles that subscribe.
     rows: Vec<Rows<'a>>,
-    verdicts: HashMap<*const Bound, Verdicts>,
+    /// The answers for the arguments that were asked about first, who mostly are the only ones ...
+    first: Option<(*const Bound, Verdicts)>,
+    /// ... and for all others.
+    others: HashMap<*const Bound, Verdicts>,
 }
 
 struct Rows<'a> {
@@ -74,7 +77,7 @@ struct Verdicts {
 impl<'a> Judgement<'a> {
     /// A change with this image to be judged and, if it was logged whole, the row before an UPDATE.
     pub(super) fn new(is: &'a Columns<'a>, was: Option<&'a Columns<'a>>, basis: Basis<'a>) -> Judgement<'a> {
-        Judgement { is, was, basis, rows: Vec::new(), verdicts: HashMap::new() }
+        Judgement { is, was, basis, rows: Vec::new(), first: None, others: HashMap::new() }
     }
 
     /// Whose keys may let the image through; none when there is no such image.
@@ -86,26 +89,32 @@ impl<'a> Judgement<'a> {
 
     /// What the policy says of an image for these arguments. An image that is not there lacks everything.
     pub(super) fn verdict(&mut self, bound: &'a Bound, side: Side) -> Verdict {
-        let known = self.verdicts.get(&ptr::from_ref(bound)).copied().unwrap_or_default();
-        if let Some(verdict) = known.side(side) {
+        if let Some(verdict) = self.verdicts(bound).side(side) {
             return verdict;
         }
         let (lookups, now) = (self.basis.lookups, self.basis.moment(side));
         let row = self.rows(&bound.policy).side(side);
         let judge = |row| bound.policy.program.judge(&bound.arguments, row, lookups, now);
         let verdict = row.map_or(Verdict::Absent, judge);
-        let entry = self.verdicts.entry(ptr::from_ref(bound)).or_default();
+        let known = self.verdicts(bound);
         match side {
-            Side::Is => entry.is = Some(verdict),
-            Side::Was => entry.was = Some(verdict),
+            Side::Is => known.is = Some(verdict),
+            Side::Was => known.was = Some(verdict),
         }
         verdict
+    }
+
+    fn verdicts(&mut self, bound: &Bound) -> &mut Verdicts {
+        let address = ptr::from_ref(bound);
+        let (first, verdicts) = self.first.get_or_insert((address, Verdicts::default()));
+        if *first == address { verdicts } else { self.others.entry(address).or_default() }
     }
 
     /// How many answers have been computed.
     #[cfg(test)]
     pub(super) fn computed(&self) -> usize {
-        self.verdicts.values().map(|known| usize::from(known.is.is_some()) + usize::from(known.was.is_some())).sum()
+        let known = self.first.iter().map(|(_, known)| known).chain(self.others.values());
+        known.map(|known| usize::from(known.is.is_some()) + usize::from(known.was.is_some())).sum()
     }
 
     fn rows(&mut self, policy: &'a CompiledPolicy) -> &Rows<'a> {

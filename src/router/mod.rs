@@ -21,6 +21,7 @@ mod follow;
 mod image;
 mod index;
 mod intake;
+mod judge;
 mod judgement;
 mod lane_job;
 mod matching;
@@ -40,7 +41,8 @@ mod visible;
 
 pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
-pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts, Touched, TouchedRows};
+pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts};
+pub use judge::{Judge, Routed};
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};
 pub(crate) use render::commit_timestamp;

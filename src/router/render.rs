@@ -8,19 +8,25 @@ use super::{
     subscription::{ColumnSet, Fault},
 };
 use crate::{
-    change::{Change, Datum, Operation, value::TypeRegistry},
+    change::{
+        Change, Datum, Operation,
+        value::{TypeRegistry, push_string, render},
+    },
     hub::{Member, MessageForm},
     policy::catalog::{ColumnIndex, Table},
     protocol::{Event, Frame},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 /// Values whose JSON is longer than this are left out of a change that is too large (protocol reference, 4.5).
 const KEPT_OF_TOO_LARGE_BYTES: usize = 64;
 /// Microseconds between the epochs of Unix and of Postgres.
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+/// Milliseconds, cut off.
+static COMMIT_TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 /// What of the change a subscriber gets to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +80,7 @@ pub(super) struct Rendering<'a> {
 }
 
 struct Body {
-    json: Arc<str>,
+    json: String,
     frames: HashMap<FrameKey, Frame>,
 }
 
@@ -121,7 +127,7 @@ impl<'a> Rendering<'a> {
             *known == extent && (Arc::ptr_eq(set, columns) || (matches!(extent, Extent::Fault(_)) || set == columns))
         });
         let at = at.unwrap_or_else(|| {
-            let body = Body { json: self.body(columns, extent).into(), frames: HashMap::new() };
+            let body = Body { json: self.body(columns, extent), frames: HashMap::new() };
             self.bodies.push((columns.clone(), extent, body));
             self.bodies.len() - 1
         });
@@ -135,45 +141,56 @@ impl<'a> Rendering<'a> {
     }
 
     fn body(&self, columns: &ColumnSet, extent: Extent) -> String {
+        let mut body = Vec::with_capacity(self.capacity(columns));
+        self.write_body(&mut body, columns, extent);
+        // All of it was made of texts.
+        String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// About how long a body gets.
+    fn capacity(&self, columns: &ColumnSet) -> usize {
+        let bytes = |image: &Image<'_>| size(image, self.table) + 8 * columns.columns.len();
+        let images = self.old.iter().chain(&self.new).map(bytes).sum::<usize>();
+        columns.listing.len() + images.min(2 * self.max_record_bytes) + 256
+    }
+
+    fn write_body(&self, body: &mut Vec<u8>, columns: &ColumnSet, extent: Extent) {
         let operation = extent.told(self.change.operation);
-        let place = format!(
-            r#""schema":{},"table":{},"type":"{}""#,
-            Value::from(self.table.schema.as_str()),
-            Value::from(self.table.name.as_str()),
-            operation.name()
-        );
-        let mut body = String::with_capacity(512);
+        body.extend_from_slice(br#"{"schema":"#);
+        push_string(self.table.schema.as_bytes(), body);
+        body.extend_from_slice(br#","table":"#);
+        push_string(self.table.name.as_bytes(), body);
+        body.extend_from_slice(br#","type":""#);
+        body.extend_from_slice(operation.name().as_bytes());
         if let Extent::Fault(fault) = extent {
             let old = if operation == Operation::Update { r#","old_record":{}"# } else { "" };
-            return format!(
-                r#"{{{place},"commit_timestamp":null,"columns":[],"record":{{}}{old},"errors":["{}"]}}"#,
-                fault.text()
-            );
+            let rest =
+                format!(r#"","commit_timestamp":null,"columns":[],"record":{{}}{old},"errors":["{}"]}}"#, fault.text());
+            return body.extend_from_slice(rest.as_bytes());
         }
-        body.push('{');
-        body.push_str(&place);
-        body.push_str(&format!(r#","commit_timestamp":"{}","columns":"#, commit_timestamp(self.commit_time)));
-        body.push_str(&columns.listing);
+        body.extend_from_slice(br#"","commit_timestamp":""#);
+        body.extend_from_slice(commit_timestamp(self.commit_time).as_bytes());
+        body.extend_from_slice(br#"","columns":"#);
+        body.extend_from_slice(columns.listing.as_bytes());
         let is_too_large = self.is_too_large(extent);
         if let (Some(new), _) = self.images(extent) {
-            body.push_str(r#","record":"#);
-            self.record(&mut body, new, &columns.columns, is_too_large);
+            body.extend_from_slice(br#","record":"#);
+            self.record(body, new, &columns.columns, is_too_large);
         }
         if operation != Operation::Insert {
-            body.push_str(r#","old_record":"#);
-            self.old_record(&mut body, columns, extent, is_too_large);
+            body.extend_from_slice(br#","old_record":"#);
+            self.old_record(body, columns, extent, is_too_large);
         }
-        body.push_str(r#","errors":"#);
-        body.push_str(if is_too_large { r#"["Error 413: Payload Too Large"]"# } else { "null" });
+        body.extend_from_slice(br#","errors":"#);
+        body.extend_from_slice(if is_too_large { br#"["Error 413: Payload Too Large"]"# } else { b"null" });
         if let Some(reason) = extent.reason() {
-            body.push_str(&format!(r#","reason":"{reason}""#));
+            body.extend_from_slice(format!(r#","reason":"{reason}""#).as_bytes());
         }
-        body.push('}');
-        body
+        body.push(b'}');
     }
 
     /// The old image, or its key; when Postgres logged none, the key did not change and stands in the new image.
-    fn old_record(&self, body: &mut String, columns: &ColumnSet, extent: Extent, is_too_large: bool) {
+    fn old_record(&self, body: &mut Vec<u8>, columns: &ColumnSet, extent: Extent, is_too_large: bool) {
         let key = || -> Vec<ColumnIndex> {
             columns.columns.iter().copied().filter(|index| self.table.primary_key.contains(index)).collect()
         };
@@ -188,47 +205,67 @@ impl<'a> Rendering<'a> {
             (Some(old), _) if matches!(extent, Extent::KeyOnly | Extent::Left) => (old, key()),
             (_, Some(new)) => (new, key()),
             (Some(old), None) => (old, key()),
-            (None, None) => return body.push_str("{}"),
+            (None, None) => return body.extend_from_slice(b"{}"),
         };
         self.record(body, image, &columns, is_too_large);
     }
 
-    fn record(&self, body: &mut String, image: &Image<'_>, columns: &[ColumnIndex], is_too_large: bool) {
-        let mut value = Vec::new();
-        body.push('{');
+    fn record(&self, body: &mut Vec<u8>, image: &Image<'_>, columns: &[ColumnIndex], is_too_large: bool) {
+        body.push(b'{');
         let mut is_first = true;
         for &index in columns {
             let column = &self.table.columns[index];
-            value.clear();
-            match image.get(index) {
-                Datum::Absent => continue,
-                Datum::Null if is_too_large => continue,
-                Datum::Null => value.extend_from_slice(b"null"),
-                Datum::Text(text) => crate::change::value::render(self.types, column.type_oid, text, &mut value),
-            }
-            if is_too_large && value.len() > KEPT_OF_TOO_LARGE_BYTES {
+            let datum = image.get(index);
+            if matches!(datum, Datum::Absent) || (is_too_large && matches!(datum, Datum::Null)) {
                 continue;
             }
-            let Ok(text) = std::str::from_utf8(&value) else { continue };
-            if !std::mem::take(&mut is_first) {
-                body.push(',');
+            let before = body.len();
+            if !is_first {
+                body.push(b',');
             }
-            body.push_str(&Value::from(column.name.as_str()).to_string());
-            body.push(':');
-            body.push_str(text);
+            push_string(column.name.as_bytes(), body);
+            body.push(b':');
+            let start = body.len();
+            match datum {
+                Datum::Text(text) => render(self.types, column.type_oid, text, body),
+                Datum::Null | Datum::Absent => body.extend_from_slice(b"null"),
+            }
+            if is_too_large && body.len() - start > KEPT_OF_TOO_LARGE_BYTES {
+                body.truncate(before);
+            } else {
+                is_first = false;
+            }
         }
-        body.push('}');
+        body.push(b'}');
     }
 }
 
 fn frame(member: &Member, topic: &str, form: MessageForm, ids: &[u32], operation: Operation, body: &str) -> Frame {
-    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-    let modern = || format!(r#"{{"ids":[{}],"data":{body}}}"#, ids.join(","));
+    let modern;
     let (event, payload) = match form {
-        MessageForm::Modern => ("postgres_changes", &modern()),
-        MessageForm::Legacy => (operation.name(), &body.to_owned()),
+        MessageForm::Modern => {
+            modern = with_ids(ids, body);
+            ("postgres_changes", modern.as_str())
+        }
+        MessageForm::Legacy => (operation.name(), body),
     };
     member.codec().event(&Event { join_ref: &Value::Null, reference: &Value::Null, topic, event, payload })
+}
+
+fn with_ids(ids: &[u32], body: &str) -> String {
+    let mut payload = String::with_capacity(body.len() + 32 + 11 * ids.len());
+    payload.push_str(r#"{"ids":["#);
+    for (at, id) in ids.iter().enumerate() {
+        if at > 0 {
+            payload.push(',');
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(payload, "{id}");
+    }
+    payload.push_str(r#"],"data":"#);
+    payload.push_str(body);
+    payload.push('}');
+    payload
 }
 
 /// About what the change would take as text: names and values of an image.
@@ -245,8 +282,8 @@ fn size(image: &Image<'_>, table: &Table) -> usize {
 /// The time of a commit as clients see it: UTC with milliseconds and `Z`.
 pub(crate) fn commit_timestamp(microseconds: i64) -> String {
     let unix = microseconds.saturating_add(POSTGRES_EPOCH_MICROSECONDS);
-    let time = Timestamp::from_microsecond(unix).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC);
-    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    let time = Timestamp::from_microsecond(unix).unwrap_or(Timestamp::UNIX_EPOCH);
+    COMMIT_TIME.timestamp_to_string(&time)
 }
 
 #[cfg(test)]
@@ -254,6 +291,7 @@ mod tests {
     #[test]
     fn a_commit_time_has_milliseconds_and_z() {
         assert_eq!(super::commit_timestamp(0), "2000-01-01T00:00:00.000Z");
+        assert_eq!(super::commit_timestamp(999_999), "2000-01-01T00:00:00.999Z");
         assert_eq!(super::commit_timestamp(26 * 31_557_600_000_000 + 1_234_567), "2025-12-31T12:00:01.234Z");
     }
 }

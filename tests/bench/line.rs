@@ -7,6 +7,8 @@
 mod board;
 mod clients;
 mod load;
+#[expect(dead_code, reason = "the other benchmark asks for its own thread")]
+mod process;
 mod reference;
 #[expect(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests, which use more of it")]
 #[path = "../support/mod.rs"]
@@ -16,9 +18,9 @@ mod writer;
 use board::{Board, Histogram};
 use clients::{Crowd, Subscriber, person};
 use load::{Ladder, Load, MAX_RATE};
+use process::{cpu_seconds, resident_mib};
 use reference::Reference;
 use std::{
-    fs,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -336,19 +338,4 @@ async fn idle(plan: &Plan, database: &Database, board: &Arc<Board>) -> String {
 
 fn milliseconds(duration: Option<Duration>) -> String {
     duration.map_or("-".to_owned(), |duration| format!("{:.1}", duration.as_secs_f64() * 1000.0))
-}
-
-/// CPU time of a process, user and system; the kernel counts it in hundredths of a second.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The second field, a name in parentheses, may hold spaces.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
-}
-
-fn resident_mib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }

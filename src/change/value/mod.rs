@@ -19,8 +19,9 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use string::push_string;
+
 use std::collections::HashMap;
-use string::push_string;
 
 /// How deep types may nest in each other before a value is left as a string: far beyond any real schema.
 const MAX_DEPTH: usize = 32;

@@ -1,7 +1,7 @@
 //! JSON strings: the form of every value that has no other.
 
 /// Appends a JSON string of this UTF-8 text.
-pub(super) fn push_string(text: &[u8], out: &mut Vec<u8>) {
+pub fn push_string(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     // Only ASCII needs escaping, so bytes of longer characters pass as they are, in runs.

@@ -36,6 +36,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+/// What a message takes beside its payload, mostly.
+const ENVELOPE_BYTES: usize = 160;
+
 /// What the operator may choose about sockets.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,8 +1,10 @@
 //! `vsn=1.0.0`: JSON objects (protocol reference, section 2.1). The server's frames always have the four keys topic,
 //! event, payload and ref, and never `join_ref`: strict clients throw anything else away.
 
+use super::ENVELOPE_BYTES;
 use crate::protocol::{BadFrame, Codec, Event, Frame, Push, Reply};
 use serde_json::Value;
+use std::fmt::Write;
 
 /// The codec of version 1.
 pub struct V1;
@@ -45,6 +47,9 @@ impl Codec for V1 {
     fn event(&self, event: &Event<'_>) -> Frame {
         let Event { reference, topic, event, payload, .. } = event;
         let topic = Value::from(*topic);
-        Frame(format!(r#"{{"ref":{reference},"event":"{event}","payload":{payload},"topic":{topic}}}"#).into())
+        let mut text = String::with_capacity(payload.len() + ENVELOPE_BYTES);
+        // Writing to a string cannot fail.
+        let _ = write!(text, r#"{{"ref":{reference},"event":"{event}","payload":{payload},"topic":{topic}}}"#);
+        Frame(text.into())
     }
 }

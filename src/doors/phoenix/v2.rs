@@ -1,7 +1,9 @@
 //! `vsn=2.0.0`: JSON arrays in text frames, and Phoenix' binary push (protocol reference, sections 2.2 and 2.3).
 
+use super::ENVELOPE_BYTES;
 use crate::protocol::{BadFrame, Codec, Event, Frame, Push, Reply};
 use serde_json::Value;
+use std::fmt::Write;
 
 /// The codec of version 2.
 pub struct V2;
@@ -58,6 +60,9 @@ impl Codec for V2 {
     fn event(&self, event: &Event<'_>) -> Frame {
         let Event { join_ref, reference, topic, event, payload } = event;
         let topic = Value::from(*topic);
-        Frame(format!(r#"[{join_ref},{reference},{topic},"{event}",{payload}]"#).into())
+        let mut text = String::with_capacity(payload.len() + ENVELOPE_BYTES);
+        // Writing to a string cannot fail.
+        let _ = write!(text, r#"[{join_ref},{reference},{topic},"{event}",{payload}]"#);
+        Frame(text.into())
     }
 }

@@ -64,6 +64,7 @@ struct ColumnRow {
     type_oid: u32,
     type_name: String,
     collation: String,
+    collation_oid: u32,
     generated: Option<GeneratedRow>,
 }
 
@@ -140,6 +141,7 @@ impl TableRow {
             name: column.name.clone(),
             type_oid: column.type_oid,
             type_name: column.type_name.clone(),
+            collation_oid: column.collation_oid,
             collation: match column.collation.as_str() {
                 "none" => Collation::None,
                 "bytewise" => Collation::Bytewise,

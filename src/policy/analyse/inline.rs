@@ -32,6 +32,7 @@ impl<'a> Reader<'a> {
         let kind = self.returned(function)?;
         let inputs = self.collation_of_call(&arguments)?;
         let nulls = if function.is_strict { null_tests(&arguments) } else { Vec::new() };
+        let arguments = computed_before(arguments);
         let risky = risky(function, &arguments)?;
         let mut body = self.body_reader(function, arguments, inputs)?;
         let value = match parse::body(function)? {
@@ -76,6 +77,7 @@ impl<'a> Reader<'a> {
             return refuse(format!("function {name} is STRICT and returns a set"));
         }
         let inputs = self.collation_of_call(&arguments)?;
+        let arguments = computed_before(arguments);
         let risky = risky(function, &arguments)?;
         let mut body = self.body_reader(function, arguments, inputs)?;
         let Body::Query(query) = parse::body(function)? else {
@@ -172,6 +174,15 @@ impl<'a> Reader<'a> {
             depth: self.depth,
         })
     }
+}
+
+/// The arguments as a call computes them: before the body, and not only when they are reached.
+fn computed_before(arguments: Vec<Typed>) -> Vec<Typed> {
+    let of = |expr| match expr {
+        Expr::Lazy(expr) => *expr,
+        expr => expr,
+    };
+    arguments.into_iter().map(|argument| Typed { expr: of(argument.expr), ..argument }).collect()
 }
 
 /// The arguments that may be an error, of claims alone: Postgres computes them before the body, unless it puts the body

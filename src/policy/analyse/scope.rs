@@ -5,7 +5,7 @@ use super::{
     names,
     refusal::{Read, refuse},
     tree,
-    typed::{Collating, Typed},
+    typed::{Collating, DEFAULT_COLLATION, Typed},
     types,
 };
 use crate::policy::{
@@ -185,7 +185,8 @@ impl Scopes {
         let expr = Expr::Column(ColumnRef { scope: relation.scope, column });
         let collating = match known.collation {
             Collation::None => Collating::None,
-            other => Collating::Of(other),
+            _ if known.collation_oid == DEFAULT_COLLATION => Collating::Default,
+            other => Collating::Of(other, known.collation_oid),
         };
         Ok(Typed { collating, ..Typed::new(expr, kind) })
     }

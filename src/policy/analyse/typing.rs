@@ -120,7 +120,7 @@ impl Typing<'_> {
         let collation = match inputs {
             Collating::None => None,
             Collating::Default => Some(self.facts.default_collation),
-            Collating::Of(collation) => Some(Some(collation)),
+            Collating::Of(collation, _) => Some(Some(collation)),
             Collating::Conflict if function.collation == CollationUse::None => None,
             Collating::Conflict => return refuse(format!("{name} is used on texts of different collations")),
         };

@@ -48,13 +48,28 @@ pub(super) struct Offer<'a> {
     pub(super) judgement: Judgement<'a>,
 }
 
-/// Where relations have the columns of their tables, found once a fragment.
+/// Where relations have the columns of their tables: for each table the last answer, which mostly is the next one, too.
 #[derive(Default)]
-pub(super) struct ColumnMaps(HashMap<*const Relation, Arc<[Option<usize>]>>);
+pub(super) struct ColumnMaps(HashMap<u32, KnownMap>);
+
+struct KnownMap {
+    table: Arc<Table>,
+    relation: Arc<Relation>,
+    map: Arc<[Option<usize>]>,
+}
 
 impl ColumnMaps {
-    pub(super) fn of(&mut self, table: &Table, relation: &Arc<Relation>) -> Arc<[Option<usize>]> {
-        self.0.entry(Arc::as_ptr(relation)).or_insert_with(|| column_map(table, relation).into()).clone()
+    pub(super) fn of(&mut self, table: &Arc<Table>, relation: &Arc<Relation>) -> Arc<[Option<usize>]> {
+        let known = self.0.get(&table.oid);
+        if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.table, table))
+            && Arc::ptr_eq(&known.relation, relation)
+        {
+            return known.map.clone();
+        }
+        let map: Arc<[Option<usize>]> = column_map(table, relation).into();
+        let known = KnownMap { table: table.clone(), relation: relation.clone(), map: map.clone() };
+        self.0.insert(table.oid, known);
+        map
     }
 }
 
@@ -62,7 +77,7 @@ impl RouterCore {
     /// Delivers a fragment to those whose rights the process knows; the rest is work for the database lane. Live
     /// changes are judged as of their commit.
     pub(in crate::router) fn route(&mut self, fragment: &Arc<Fragment>, basis: Basis<'_>) -> Option<LaneJob> {
-        let mut maps = ColumnMaps::default();
+        let mut maps = std::mem::take(&mut self.maps);
         let mut work = Vec::new();
         let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
@@ -82,6 +97,7 @@ impl RouterCore {
                 work.push(LaneWork { change: at, table, map, candidates });
             }
         }
+        self.maps = maps;
         for (key, position) in lagging {
             self.fall_behind(key, position);
         }

@@ -31,6 +31,7 @@ use crate::{
     policy::catalog::Catalog,
     protocol::refusal,
 };
+use deliver::ColumnMaps;
 use rights::Onlookers;
 use slab::Slab;
 use std::{
@@ -72,6 +73,7 @@ pub(in crate::router) struct RouterCore {
     active: Slab<Active>,
     next_number: u64,
     index: SubscriptionIndex,
+    maps: ColumnMaps,
     bounds: Bounds,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
@@ -102,6 +104,7 @@ impl RouterCore {
             active: Slab::new(),
             next_number: 0,
             index: SubscriptionIndex::default(),
+            maps: ColumnMaps::default(),
             bounds: Bounds::default(),
             onlookers: Onlookers::default(),
             deadlines: Deadlines::default(),
@@ -279,6 +282,8 @@ impl RouterCore {
     /// Takes a new catalogue and compiles every subscription again, in place. Who is affected is told.
     pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>, ready: Ready<'_>) {
         self.catalog = catalog;
+        // What is known is of its tables.
+        self.maps = ColumnMaps::default();
         self.known_mute.clear();
         self.compile_again(ready);
     }

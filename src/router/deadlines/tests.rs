@@ -17,6 +17,7 @@ fn table() -> Arc<Table> {
         type_oid,
         type_name: String::new(),
         collation: Collation::None,
+        collation_oid: 0,
         generated: None,
     };
     Arc::new(Table {

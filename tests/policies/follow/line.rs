@@ -234,6 +234,7 @@ pub async fn facts(client: &Client, name: &str, carried: Carried, reader: Option
         type_oid: row.get(2),
         type_name: String::new(),
         collation: Collation::None,
+        collation_oid: 0,
         generated: None,
     };
     TableFacts {

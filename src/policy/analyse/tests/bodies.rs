@@ -133,18 +133,21 @@ fn an_argument_with_a_lookup_is_moved_to_where_it_is_used() {
     let mut world = World::new();
     let source = "select exists (select 1 from memberships m where m.org_id = o and m.user_id = auth.uid())";
     world.function("public", Body { name: "is_member", arguments: "o uuid", returns: "bool", source });
-    let outer = "select exists (select 1 from rooms r where r.id = d and public.is_member(r.org_id) and s is not null)";
-    world.function("public", Body { name: "f", arguments: "d uuid, s text", returns: "bool", source: outer });
-    let using = "public.f(( SELECT p.org_id FROM public.projects p WHERE (p.id = docs.project_id)), ( SELECT p.dept FROM \
-                 public.profiles p WHERE (p.id = docs.owner_id)))";
-    let shown = world.docs(using).unwrap();
+    let outer = "select exists (select 1 from rooms r where public.is_member(r.org_id) and d)";
+    world.function("public", Body { name: "f", arguments: "d bool", returns: "bool", source: outer });
+    let shown =
+        world.docs("public.f((EXISTS ( SELECT 1 FROM public.projects p WHERE (p.id = docs.project_id))))").unwrap();
     let uid = "text::uuid(->>(text::jsonb(nullif(claims, '')), 'sub'))";
     let expected = format!(
-        "exists{{rooms[id: one{{projects[id: docs.project_id] -> projects.org_id}}] if \
-         exists{{memberships[org_id: rooms.org_id, user_id: {uid}]}}, \
-         not one{{profiles[id: docs.owner_id] -> profiles.dept}} is null}}"
+        "exists{{rooms[] if exists{{memberships[org_id: rooms.org_id, user_id: {uid}]}}, \
+         exists{{projects[id: docs.project_id]}}}}"
     );
     assert_eq!(shown, expected);
+    // Two rows would be an error, before the body is computed.
+    let one = "select true";
+    world.function("public", Body { name: "g", arguments: "d uuid", returns: "bool", source: one });
+    let using = "public.g(( SELECT p.org_id FROM public.projects p WHERE (p.id = docs.project_id)))";
+    assert_eq!(world.docs(using).unwrap_err(), "an argument of function g may be an error");
 }
 
 #[test]
