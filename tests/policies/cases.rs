@@ -86,3 +86,13 @@ fn what_constants_decide_while_postgres_plans_is_never_computed() {
     agree("create policy p on docs using (case when true then is_public else level / 0 = 1 end)");
     agree("create policy p on docs using (coalesce(null, is_public, true))");
 }
+
+#[test]
+fn a_function_that_is_wrongly_declared_immutable_fails_where_it_is_not_reached() {
+    let tally = agree(
+        "create function f() returns boolean language plpgsql immutable
+           as $$ begin return auth.uid() is not null; end $$;
+         create policy p0 on docs using (true); create policy p1 on docs using (f())",
+    );
+    assert_eq!(tally.visible, 0);
+}

@@ -55,6 +55,7 @@ impl<'a> Reader<'a> {
             },
         };
         self.count(&value.expr)?;
+        check_immutable(function, &value.expr)?;
         let expr = if nulls.is_empty() {
             value.expr
         } else {
@@ -89,6 +90,9 @@ impl<'a> Reader<'a> {
                     let keys = source.keys.iter().map(|(_, expr)| expr);
                     keys.chain(&source.conditions)
                 });
+                if function.is_immutable {
+                    return refuse_immutable(function);
+                }
                 let parts: Vec<&Expr> = of_sources.chain([&rows.value.expr]).collect();
                 if risky.iter().any(|argument| !parts.iter().any(|part| has(part, argument))) {
                     return refuse(format!("function {name} does not use an argument that may be an error"));
@@ -195,6 +199,16 @@ fn risky(function: &FunctionFacts, arguments: &[Typed]) -> Read<Vec<Expr>> {
         return refuse(format!("an argument of function {} may be an error", function.name));
     }
     Ok(failing)
+}
+
+/// Postgres calls a function that is declared IMMUTABLE while it plans, also where its answer is not reached.
+fn check_immutable(function: &FunctionFacts, body: &Expr) -> Read<()> {
+    let changes = |part: &Expr| matches!(part, Expr::Claims | Expr::Role | Expr::Now | Expr::Lookup(_));
+    if function.is_immutable && body.any(&changes) { refuse_immutable(function) } else { Ok(()) }
+}
+
+fn refuse_immutable<T>(function: &FunctionFacts) -> Read<T> {
+    refuse(format!("function {} is declared IMMUTABLE, and is not", function.name))
 }
 
 /// Whether an expression has this part.

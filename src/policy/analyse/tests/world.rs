@@ -234,6 +234,7 @@ impl World {
             security_definer: false,
             owner: "boss".into(),
             is_strict: false,
+            is_immutable: false,
             settings: Vec::new(),
             execute: self.facts.roles.iter().cloned().collect(),
         };
