@@ -107,7 +107,7 @@ const UNDERSTOOD: &[(&str, &str, &str)] = &[
     (
         "docs",
         "(org_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)",
-        "(docs.org_id = text::uuid(nullif(null, '')))",
+        "(docs.org_id = text::uuid(nullif(lazy(null), '')))",
     ),
     (
         "docs",
