@@ -112,7 +112,7 @@ const UNDERSTOOD: &[(&str, &str, &str)] = &[
     (
         "docs",
         "((owner_id)::text = current_setting('request.jwt.claim.sub'::text, true))",
-        "(uuid::text(docs.owner_id) = null)",
+        "(uuid::text(docs.owner_id) = lazy(null))",
     ),
     (
         "docs",
