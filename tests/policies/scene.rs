@@ -116,7 +116,7 @@ impl Stage {
 }
 
 /// State and reason of a lookup table, as `/health` tells them.
-pub fn lookup(health: &Json, table: &str) -> Option<(String, String)> {
+fn lookup(health: &Json, table: &str) -> Option<(String, String)> {
     let lookups = health.at("lookups");
     lookups.has(table).then(|| {
         let table = lookups.at(table);
