@@ -29,6 +29,7 @@ mod prepare;
 mod questions;
 mod refresh;
 mod render;
+mod shared;
 mod sight;
 mod state;
 mod statements;

@@ -14,9 +14,9 @@ mod rights;
 use super::{
     SubscriptionKey,
     backlog::Backlog,
-    bound::Bounds,
     index::SubscriptionIndex,
     notices::announce_gap,
+    shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
@@ -71,7 +71,7 @@ pub(in crate::router) struct RouterCore {
     next_number: u64,
     index: SubscriptionIndex,
     maps: ColumnMaps,
-    bounds: Bounds,
+    shared: Shared,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
     backlog: Backlog,
@@ -96,7 +96,7 @@ impl RouterCore {
             next_number: 0,
             index: SubscriptionIndex::default(),
             maps: ColumnMaps::default(),
-            bounds: Bounds::default(),
+            shared: Shared::default(),
             onlookers: Onlookers::default(),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
@@ -128,7 +128,7 @@ impl RouterCore {
         mut subscription: Subscription,
         ready: Ready<'_>,
     ) -> Result<SubscriptionKey, String> {
-        let compiled = compile(&subscription, &self.catalog, ready, &mut self.bounds);
+        let compiled = compile(&subscription, &self.catalog, ready, &mut self.shared);
         if let Some(reply) = subscription.held_reply.take() {
             if let Some(error) = compiled.errors.first() {
                 return Err(error.clone());
@@ -196,7 +196,7 @@ impl RouterCore {
     pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, ready: Ready<'_>) {
         let Some(place) = self.place(key) else { return };
         self.active[place].subscription.claims = claims;
-        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.bounds);
+        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.shared);
         self.install(place, compiled, true);
     }
 
@@ -287,7 +287,7 @@ impl RouterCore {
         self.onlookers.clear();
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.bounds);
+            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.shared);
             self.exchange(key, compiled, false);
             self.enter(key);
         }
