@@ -16,10 +16,10 @@ mod time;
 use super::{
     SubscriptionKey,
     backlog::Backlog,
-    bound::Bounds,
     deadlines::Deadlines,
     index::SubscriptionIndex,
     notices::announce_gap,
+    shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
@@ -74,7 +74,7 @@ pub(in crate::router) struct RouterCore {
     next_number: u64,
     index: SubscriptionIndex,
     maps: ColumnMaps,
-    bounds: Bounds,
+    shared: Shared,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
     /// Rows that time will move in or out of somebody's sight.
@@ -105,7 +105,7 @@ impl RouterCore {
             next_number: 0,
             index: SubscriptionIndex::default(),
             maps: ColumnMaps::default(),
-            bounds: Bounds::default(),
+            shared: Shared::default(),
             onlookers: Onlookers::default(),
             deadlines: Deadlines::default(),
             watchers_changed: false,
@@ -140,7 +140,7 @@ impl RouterCore {
         mut subscription: Subscription,
         ready: Ready<'_>,
     ) -> Result<SubscriptionKey, String> {
-        let compiled = compile(&subscription, &self.catalog, ready, &mut self.bounds);
+        let compiled = compile(&subscription, &self.catalog, ready, &mut self.shared);
         if let Some(reply) = subscription.held_reply.take() {
             if let Some(error) = compiled.errors.first() {
                 return Err(error.clone());
@@ -208,7 +208,7 @@ impl RouterCore {
     pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, ready: Ready<'_>) {
         let Some(place) = self.place(key) else { return };
         self.active[place].subscription.claims = claims;
-        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.bounds);
+        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.shared);
         self.install(place, compiled, true);
     }
 
@@ -302,7 +302,7 @@ impl RouterCore {
         self.watchers_changed = true;
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.bounds);
+            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.shared);
             self.exchange(key, compiled, false);
             self.enter(key);
         }
