@@ -50,6 +50,11 @@ impl<'a> Writer<'a> {
     pub fn policy(&mut self, table: usize) -> String {
         self.scopes = vec![Scope { alias: self.world.tables[table].name.clone(), table }];
         self.budget = if self.random.percent(60) { 5 } else { 14 };
+        if self.random.percent(8) {
+            if let Some(call) = self.helper(Kind::Bool) {
+                return call;
+            }
+        }
         self.boolean()
     }
 
@@ -195,6 +200,17 @@ impl<'a> Writer<'a> {
         (!fits.is_empty()).then(|| self.random.pick(&fits).clone())
     }
 
+    /// A column of this kind that may be NULL.
+    pub fn nullable(&mut self, kind: Kind) -> Option<String> {
+        let of_scope = |scope: &Scope| {
+            let columns = self.world.tables[scope.table].columns.iter();
+            let fits = columns.filter(|column| column.nullable && column.kind == kind);
+            fits.map(|column| format!("{}.{}", scope.alias, column.name)).collect::<Vec<_>>()
+        };
+        let fits: Vec<String> = self.scopes.iter().flat_map(of_scope).collect();
+        (!fits.is_empty()).then(|| self.random.pick(&fits).clone())
+    }
+
     fn parameter(&mut self, kind: Kind) -> Option<String> {
         let fits: Vec<String> =
             self.parameters.iter().filter(|(_, of)| of.is_comparable(kind)).map(|(name, _)| name.clone()).collect();
@@ -226,7 +242,7 @@ impl<'a> Writer<'a> {
 
     /// An atom that a function with a parameter of exactly this kind takes.
     pub fn atom_for(&mut self, kind: Kind) -> String {
-        let column = if self.random.percent(60) { self.column(kind) } else { None };
+        let column = if self.random.percent(70) { self.nullable(kind) } else { None };
         let atom = column.unwrap_or_else(|| self.atom(kind));
         // Numbers do not narrow by themselves.
         if kind == Kind::Int4 { format!("({atom})::int") } else { atom }
@@ -399,6 +415,10 @@ impl<'a> Writer<'a> {
     fn null_test(&mut self) -> String {
         let (kind, _) = self.kinds();
         let test = *self.random.pick(&["is null", "is not null"]);
+        if self.random.percent(25) {
+            let column = self.column(kind).unwrap_or_else(|| self.constant(kind));
+            return format!("(nullif({column}, {}) {test})", self.atom(kind));
+        }
         format!("({} {test})", self.of_kind(kind))
     }
 

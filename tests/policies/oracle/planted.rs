@@ -12,7 +12,7 @@ use walcast::policy::{
 /// A kind of mistake.
 pub struct Mistake {
     pub name: &'static str,
-    /// Makes it in one place, or finds none to make it in.
+    /// Makes it of an expression, or says that it cannot be made of this one.
     plant: fn(&mut Expr) -> bool,
     /// Makes it at the top only.
     is_of_the_whole: bool,
@@ -120,7 +120,7 @@ pub fn mistakes() -> Vec<Mistake> {
             _ => false,
         }),
         of("STRICT is ignored", |expr| match expr {
-            Expr::Case(arms, _) if arms.first().is_some_and(|(_, result)| is_null(result)) => {
+            Expr::Case(arms, _) if arms.first().is_some_and(|(when, result)| is_null(result) && is_test(when)) => {
                 arms.remove(0);
                 true
             }
@@ -172,7 +172,20 @@ impl Mistake {
         if self.is_of_the_whole {
             return (self.plant)(&mut program.predicate);
         }
-        visit(&mut program.predicate, self.plant) || program.parameters.iter_mut().any(|part| visit(part, self.plant))
+        let mut is_planted = visit(&mut program.predicate, self.plant);
+        for parameter in &mut program.parameters {
+            is_planted |= visit(parameter, self.plant);
+        }
+        is_planted
+    }
+}
+
+/// A test for NULL, and not one for whether an argument can be computed at all.
+fn is_test(expr: &Expr) -> bool {
+    match expr {
+        Expr::IsNull(part) => !matches!(**part, Expr::IsNull(_)),
+        Expr::Or(parts) => parts.iter().all(is_test),
+        _ => false,
     }
 }
 
@@ -211,9 +224,13 @@ fn of_lookup(expr: &mut Expr, change: fn(&mut Lookup) -> bool) -> bool {
     }
 }
 
-/// Tries all parts, outermost first, until one is changed.
+/// Changes every part that can be, the innermost ones first.
 fn visit(expr: &mut Expr, plant: fn(&mut Expr) -> bool) -> bool {
-    plant(expr) || parts(expr).into_iter().any(|part| visit(part, plant))
+    let mut is_planted = false;
+    for part in parts(expr) {
+        is_planted |= visit(part, plant);
+    }
+    plant(expr) || is_planted
 }
 
 fn parts(expr: &mut Expr) -> Vec<&mut Expr> {

@@ -39,7 +39,8 @@ impl Writer<'_> {
         let from = self.from_and_where();
         let inner: Vec<Scope> = self.scopes[outer..].to_vec();
         let rest = std::mem::replace(&mut self.scopes, inner);
-        let value = self.column(kind);
+        let nullable = if self.random.percent(60) { self.nullable(kind) } else { None };
+        let value = nullable.or_else(|| self.column(kind));
         self.scopes = rest;
         let value = value.unwrap_or_else(|| self.constant(kind));
         self.scopes.truncate(outer);

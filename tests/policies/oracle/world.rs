@@ -210,11 +210,14 @@ fn table(random: &mut Random, schema: &str, number: usize) -> Table {
 fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let schema = &world.schema;
     let name = format!("{schema}.f{number}");
-    let argument = random.percent(70).then(|| *random.pick(&[Kind::Uuid, Kind::Uuid, Kind::Text, Kind::Int4]));
-    let returns_set = random.percent(25);
+    // The first one is what most are: a condition on a key.
+    let is_usual = number == 0;
+    let argument =
+        (is_usual || random.percent(70)).then(|| *random.pick(&[Kind::Uuid, Kind::Uuid, Kind::Text, Kind::Int4]));
+    let returns_set = !is_usual && random.percent(25);
     let returns = if returns_set {
         *random.pick(&[Kind::Uuid, Kind::Uuid, Kind::Text, Kind::Int4])
-    } else if random.percent(75) {
+    } else if is_usual || random.percent(75) {
         Kind::Bool
     } else {
         *random.pick(&[Kind::Text, Kind::Uuid, Kind::Int4])
@@ -222,7 +225,7 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let (is_named, is_standard) = (random.percent(70), random.percent(12));
     let is_plpgsql = !returns_set && random.percent(20);
     let placeholder = if is_named || is_plpgsql { "arg" } else { "$1" };
-    let is_strict = random.percent(30);
+    let is_strict = random.percent(if is_usual { 50 } else { 25 });
     let mut writer = Writer::new(random, world);
     if let Some(kind) = argument {
         writer.parameters.push((placeholder.to_owned(), kind));
@@ -230,14 +233,14 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let mut body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
     if is_strict && returns == Kind::Bool && !returns_set && writer.random.percent(80) {
         // Without STRICT, a NULL would give something else.
-        body = format!("coalesce({body}, true)");
+        body = format!("(({body}) is not true)");
     }
     let mut reads = std::mem::take(&mut writer.read);
     let argument_sql = argument.map_or_else(String::new, |kind| {
         let name = if placeholder == "arg" { "arg " } else { "" };
         format!("{name}{}", kind.cast(schema))
     });
-    let volatility = if random.percent(92) { "stable" } else { *random.pick(&["volatile", "immutable"]) };
+    let volatility = if random.percent(94) { "stable" } else { *random.pick(&["volatile", "immutable"]) };
     let definer = if random.percent(55) { " security definer" } else { "" };
     let is_owned = random.percent(35);
     if !definer.is_empty() && !is_owned {
