@@ -224,7 +224,7 @@ impl RouterCore {
     /// has positions of another log, which those of the new one must not be compared with.
     pub(super) fn announce_gap(&mut self) {
         self.backlog = Backlog::new(self.config.backlog_bytes);
-        self.deadlines = Deadlines::default();
+        self.deadlines.forget();
         self.watchers_changed = true;
         self.open = None;
         for (_, active) in &self.active {
@@ -235,9 +235,14 @@ impl RouterCore {
         }
     }
 
-    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
+    /// changes are lost to him.
     pub(super) fn lose(&self, table: u32) {
-        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+        let depends = |active: &Active| {
+            active.compiled.tables.contains_key(&table)
+                || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
+        };
+        for (_, active) in self.active.iter().filter(|(_, active)| depends(active)) {
             announce_gap(&active.subscription.member, &self.metrics);
         }
     }
@@ -279,6 +284,8 @@ impl RouterCore {
     /// Takes a new catalogue and compiles every subscription again, in place. Who is affected is told.
     pub(super) fn set_catalog(&mut self, catalog: Arc<Catalog>, ready: Ready<'_>) {
         self.catalog = catalog;
+        // What changed the catalogue may have changed rows behind the stream's back.
+        self.deadlines.forget();
         self.known_mute.clear();
         self.compile_again(ready);
     }
@@ -310,7 +317,7 @@ impl RouterCore {
         }
         if active.subscription.visibility {
             self.onlookers.insert(key, &active.compiled);
-            self.watchers_changed = true;
+            self.watchers_changed |= active.compiled.is_timed();
         }
     }
 
@@ -320,7 +327,7 @@ impl RouterCore {
             self.index.remove(key, table);
         }
         self.onlookers.remove(key, &active.compiled);
-        self.watchers_changed |= active.subscription.visibility;
+        self.watchers_changed |= active.subscription.visibility && active.compiled.is_timed();
     }
 }
 
