@@ -227,7 +227,7 @@ impl RouterCore {
     /// has positions of another log, which those of the new one must not be compared with.
     pub(super) fn announce_gap(&mut self) {
         self.backlog = Backlog::new(self.config.backlog_bytes);
-        self.deadlines = Deadlines::default();
+        self.deadlines.forget();
         self.watchers_changed = true;
         self.open = None;
         for (_, active) in &self.active {
@@ -238,9 +238,14 @@ impl RouterCore {
         }
     }
 
-    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
+    /// changes are lost to him.
     pub(super) fn lose(&self, table: u32) {
-        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+        let depends = |active: &Active| {
+            active.compiled.tables.contains_key(&table)
+                || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
+        };
+        for (_, active) in self.active.iter().filter(|(_, active)| depends(active)) {
             announce_gap(&active.subscription.member, &self.metrics);
         }
     }
@@ -284,6 +289,8 @@ impl RouterCore {
         self.catalog = catalog;
         // What is known is of its tables.
         self.maps = ColumnMaps::default();
+        // What changed the catalogue may have changed rows behind the stream's back.
+        self.deadlines.forget();
         self.known_mute.clear();
         self.compile_again(ready);
     }
@@ -315,7 +322,7 @@ impl RouterCore {
         }
         if active.subscription.visibility {
             self.onlookers.insert(key, &active.compiled);
-            self.watchers_changed = true;
+            self.watchers_changed |= active.compiled.is_timed();
         }
     }
 
@@ -325,7 +332,7 @@ impl RouterCore {
             self.index.remove(key, table);
         }
         self.onlookers.remove(key, &active.compiled);
-        self.watchers_changed |= active.subscription.visibility;
+        self.watchers_changed |= active.subscription.visibility && active.compiled.is_timed();
     }
 }
 
