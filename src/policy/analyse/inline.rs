@@ -9,6 +9,7 @@ use super::{
     refusal::{Read, refuse},
     scope::{Parameters, Scopes},
     subquery::Gathered,
+    tree,
     typed::{Collating, Meaning, Typed},
     types,
 };
@@ -32,6 +33,7 @@ impl<'a> Reader<'a> {
         let kind = self.returned(function)?;
         let inputs = self.collation_of_call(&arguments)?;
         let nulls = if function.is_strict { null_tests(&arguments) } else { Vec::new() };
+        let failing = self.failing(&arguments);
         let mut body = self.body_reader(function, arguments, inputs)?;
         let value = match parse::body(function)? {
             Body::Expression(node) => {
@@ -62,6 +64,7 @@ impl<'a> Reader<'a> {
                 None => value.expr,
             }
         };
+        let expr = self.with_arguments_first(function, failing, expr)?;
         let is_unordered = value.is_unordered;
         Ok(Typed { is_unordered, ..Typed::derived(expr, kind, inputs) })
     }
@@ -74,17 +77,56 @@ impl<'a> Reader<'a> {
             return refuse(format!("function {name} is STRICT and returns a set"));
         }
         let inputs = self.collation_of_call(&arguments)?;
+        let failing = self.failing(&arguments);
         let mut body = self.body_reader(function, arguments, inputs)?;
         let Body::Query(query) = parse::body(function)? else {
             return refuse(format!("function {name} returns a set by RETURN"));
         };
         match body.gather(&query)? {
             Gathered::Rows(rows) if rows.value.kind == kind => {
+                let binds = |argument: &Expr| {
+                    tree::is_of_claims(argument) && rows.parts().any(|part| tree::binds(part, argument))
+                };
+                if !failing.iter().all(binds) {
+                    return refuse(format!("an argument of function {name} may be an error"));
+                }
                 let value = Typed::derived(rows.value.expr.clone(), kind, inputs);
                 Ok(Gathered::Rows(super::subquery::Rows { value, ..rows }))
             }
             _ => refuse(format!("function {name} returns a set in a way that is not read")),
         }
+    }
+
+    /// The arguments that may be an error.
+    fn failing(&self, arguments: &[Typed]) -> Vec<Expr> {
+        let expressions = arguments.iter().map(|argument| &argument.expr);
+        expressions.filter(|expr| tree::may_fail_for_some(expr, &|lookup| self.is_single(lookup))).cloned().collect()
+    }
+
+    /// A call computes all arguments, whatever its body does with them, and so meets their errors. Unless Postgres
+    /// puts the body in the call's place: then it meets those that the body comes to.
+    fn with_arguments_first(&self, function: &FunctionFacts, failing: Vec<Expr>, expr: Expr) -> Read<Expr> {
+        let is_met = |argument: &Expr| {
+            let by_claims_only = !tree::may_fail(argument, &|lookup| self.is_single(lookup));
+            tree::always_computes(&expr, argument) || (by_claims_only && tree::binds(&expr, argument))
+        };
+        let unmet: Vec<Expr> = failing.into_iter().filter(|argument| !is_met(argument)).collect();
+        if unmet.is_empty() {
+            return Ok(expr);
+        }
+        let is_replaceable =
+            function.language == Language::Sql && !function.security_definer && function.settings.is_empty();
+        if is_replaceable {
+            return refuse(format!("an argument of function {} may be an error", function.name));
+        }
+        // Never true, but computed.
+        let first = |argument: Expr| {
+            let computed = Expr::IsNull(Box::new(argument));
+            (Expr::And(vec![computed, Expr::Const(Value::Bool(false))]), Expr::Const(Value::Null))
+        };
+        let expr = Expr::Case(unmet.into_iter().map(first).collect(), Box::new(expr));
+        self.count(&expr)?;
+        Ok(expr)
     }
 
     fn returned(&self, function: &FunctionFacts) -> Read<Type> {

@@ -33,6 +33,15 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Every expression in them.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Expr> {
+        let of_sources = self.sources.iter().flat_map(|source| {
+            let keys = source.keys.iter().map(|(_, expr)| expr);
+            keys.chain(&source.conditions)
+        });
+        of_sources.chain([&self.value.expr])
+    }
+
     /// The lookup that makes this of them, and the value it was made of.
     pub(super) fn lookup(self, output: impl FnOnce(&Typed) -> Output) -> (Expr, Typed) {
         let output = output(&self.value);

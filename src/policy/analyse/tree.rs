@@ -66,10 +66,17 @@ pub(super) fn is_of_claims(expr: &Expr) -> bool {
 /// computed once for a subscriber, and an error there decides about him as a whole. `is_single` says of a lookup that
 /// no two rows can match.
 pub(super) fn may_fail(expr: &Expr, is_single: &dyn Fn(&Lookup) -> bool) -> bool {
-    if is_of_claims(expr) {
-        return false;
-    }
-    let own = match expr {
+    !is_of_claims(expr)
+        && (fails_itself(expr, is_single) || expr.parts().into_iter().any(|part| may_fail(part, is_single)))
+}
+
+/// Whether an error can come of it at all, by claims too.
+pub(super) fn may_fail_for_some(expr: &Expr, is_single: &dyn Fn(&Lookup) -> bool) -> bool {
+    expr.any(&|part| fails_itself(part, is_single))
+}
+
+fn fails_itself(expr: &Expr, is_single: &dyn Fn(&Lookup) -> bool) -> bool {
+    match expr {
         Expr::Call(function, _) | Expr::Distinct(function, ..) | Expr::NullIf(function, ..) => function.may_fail,
         Expr::AnyAll { comparison, .. } => comparison.may_fail,
         Expr::Lookup(lookup) => match &lookup.output {
@@ -78,8 +85,38 @@ pub(super) fn may_fail(expr: &Expr, is_single: &dyn Fn(&Lookup) -> bool) -> bool
             Output::Exists | Output::Array(_) | Output::Count => false,
         },
         _ => false,
-    };
-    own || expr.parts().into_iter().any(|part| may_fail(part, is_single))
+    }
+}
+
+/// Whether computing `expr` always computes `part`, whatever rows, time and claims are.
+pub(super) fn always_computes(expr: &Expr, part: &Expr) -> bool {
+    let computes = |inner: &Expr| always_computes(inner, part);
+    is_same(expr, part)
+        || match expr {
+            Expr::And(parts) | Expr::Or(parts) | Expr::Coalesce(parts) => parts.first().is_some_and(computes),
+            Expr::Case(arms, otherwise) => {
+                computes(arms.first().map_or(otherwise.as_ref(), |(condition, _)| condition))
+            }
+            Expr::Lookup(_) | Expr::Lazy(_) => false,
+            _ => expr.parts().into_iter().any(computes),
+        }
+}
+
+/// Whether an error that claims alone make of `part` is met when a subscriber is bound to `expr`: it stands there as
+/// a parameter, or always decides one.
+pub(super) fn binds(expr: &Expr, part: &Expr) -> bool {
+    match expr {
+        Expr::Lazy(_) => false,
+        expr if is_of_claims(expr) => always_computes(expr, part),
+        expr => is_same(expr, part) || expr.parts().into_iter().any(|inner| binds(inner, part)),
+    }
+}
+
+/// Functions have no equality but what is printed of them.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
+        && size(one) == size(other)
+        && format!("{one:?}") == format!("{other:?}")
 }
 
 /// Moves an expression that was made where `from` rows were in scope to where `to` rows are: its own lookups' rows
