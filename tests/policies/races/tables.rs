@@ -174,6 +174,49 @@ async fn a_lookup_table_may_be_altered_while_it_is_followed() {
     decided_by_process(&stage, &mut ear).await;
 }
 
+/// Values that are stored apart are not in the log again when they do not change, whatever tells rows apart.
+#[tokio::test]
+async fn a_large_value_of_a_lookup_table_stays_what_it_was() {
+    for identity in ["full", "default"] {
+        let stage = chat(&format!(
+            "{FOLLOWED} alter table members alter column note set storage external;
+             alter table members replica identity {identity};
+             alter policy member on messages using (exists (
+               select 1 from members m where m.room = messages.room and m.person = auth.uid() and m.note <> 'y'));"
+        ))
+        .await;
+        let mut ear = stage.ear(&alice()).await;
+        let lines = "
+            insert into members (room, person, note) values (1, {a}, repeat('x', 20000)), (5, {a}, 'y')
+            insert into messages values (1, 1), (2, 5)
+            update members set room = room + 1
+            insert into messages values (3, 1), (4, 2), (5, 6)
+            update members set note = 'y' where room = 2; insert into messages values (6, 2)
+            update members set note = repeat('x', 20000); insert into messages values (7, 2), (8, 6)
+            update members set room = room + 1; update members set room = room + 1
+            delete from members where room = 4; insert into messages values (9, 4), (10, 8)";
+        stage.each(&named(lines)).await;
+        assert_eq!(stage.heard(&mut ear).await, inserts("messages", &[1, 4, 7, 8, 10]), "{identity}");
+        stage.followed(MEMBERS).await;
+        stage.assert_compiled().await;
+    }
+}
+
+/// A key that is checked late cannot tell rows apart: Postgres does not take it for an identity either.
+#[tokio::test]
+async fn a_deferrable_key_is_no_identity() {
+    let bare = CHAT.replace("primary key (room, person)", "primary key (room, person) deferrable");
+    let stage =
+        Stage::open(&format!("{bare} create publication walcast_lookups for table members with (publish = 'insert');"))
+            .await;
+    stage.run(&named("insert into members (room, person) values (1, {a}), (2, {a})")).await;
+    let mut ear = stage.ear(&alice()).await;
+    stage.run("update members set room = room + 1; insert into messages values (1, 1), (2, 3)").await;
+    assert_eq!(stage.heard(&mut ear).await, inserts("messages", &[2]));
+    let why = reasons(&stage.database, "public.messages");
+    assert!(why.contains("public.members has no usable replica identity"), "{why}");
+}
+
 /// A function's body names the table, so that nothing hinders it from being another one.
 #[tokio::test]
 async fn a_lookup_table_may_be_dropped_and_made_again() {
