@@ -1,5 +1,6 @@
 -- $1 publication clients subscribe to, $2 publication of lookup tables, $3 roles, $4 names. One row a table that $1
--- publishes or that has one of the names, as JSON; read with an empty search path, so that names in expressions come
+-- publishes or that has one of the names, as JSON: indexes, sequences and composite types among them, which take a
+-- table's name in a search path; read with an empty search path, so that names in expressions come
 -- out qualified. Lists of columns are lists of attribute numbers.
 with published as materialized (
   select c.oid, p.pubname, to_jsonb(p) -> 'attnames' as attnames, to_jsonb(p) ->> 'rowfilter' is not null as is_filtered
@@ -14,7 +15,7 @@ concerned as materialized (
   select c.oid
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where c.relname = any ($4::text[]) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  where c.relname = any ($4::text[]) and c.relkind <> 't'
     and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and n.nspname not like 'pg\_temp\_%'
 )
 select pg_catalog.jsonb_build_object(

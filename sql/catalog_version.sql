@@ -19,7 +19,7 @@ concerned as materialized (
     select oid from published
     union all
     select named.oid from pg_catalog.pg_class named
-    where named.relname = any ($3::text[]) and named.relkind in ('r', 'p', 'v', 'm', 'f')
+    where named.relname = any ($3::text[]) and named.relkind <> 't'
       and named.relnamespace not in (select oid from passing))
 ),
 functions as materialized (
@@ -31,6 +31,7 @@ database as (
 )
 select pg_catalog.md5(pg_catalog.concat_ws('|',
   pg_catalog.current_setting('TimeZone'),
+  pg_catalog.current_setting('search_path'),
   (select pg_catalog.string_agg(oid::text || pubname || listing, ',' order by oid, pubname) from published),
   (select pg_catalog.string_agg(p.oid::text || ':' || p.xmin::text, ',' order by p.oid) from pg_catalog.pg_publication p
      where p.pubname in ($1::text, $2::text)),
@@ -71,5 +72,7 @@ select pg_catalog.md5(pg_catalog.concat_ws('|',
      where o.oid >= 16384),
   (select xmin::text from database),
   (select pg_catalog.string_agg(t.oid::text || ':' || t.xmin::text, ',' order by t.oid) from pg_catalog.pg_type t
-     where t.oid >= 16384 and t.typnamespace not in (select oid from passing))
+     where t.oid >= 16384 and t.typnamespace not in (select oid from passing)),
+  -- Expressions hold a label by its oid, and print it by its name.
+  (select pg_catalog.string_agg(e.oid::text || ':' || e.xmin::text, ',' order by e.oid) from pg_catalog.pg_enum e)
 )) as version

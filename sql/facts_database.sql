@@ -14,12 +14,14 @@ select pg_catalog.jsonb_build_object(
   'builtin_functions', (
     select coalesce(pg_catalog.jsonb_agg(distinct p.proname), '[]') from pg_catalog.pg_proc p
     where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and p.proname = any ($1::text[])),
-  -- Without a type of their own they can be meant where one of pg_catalog is not exactly what is asked for.
+  -- Without a type of their own they can be meant where one of pg_catalog is not exactly what is asked for. So can those
+  -- for an enum or a domain, whose other operators are those of any enum and of what the domain is made of.
   'custom_operators', (
     select coalesce(pg_catalog.jsonb_agg(distinct o.oprname), '[]') from pg_catalog.pg_operator o
     where o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace and not exists (
       select from pg_catalog.pg_type t
-      where t.oid in (o.oprleft, o.oprright) and t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace)),
+      where t.oid in (o.oprleft, o.oprright) and t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+        and t.typtype not in ('d', 'e'))),
   'custom_casts', (
     select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(k.castsource::bigint, k.casttarget::bigint)), '[]')
     from pg_catalog.pg_cast k where k.oid >= 16384),

@@ -40,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 const FRAGMENT_QUEUE: usize = 32;
 /// Connections that read filters and positions for new subscriptions, and serve health.
 const QUERY_CONNECTIONS: usize = 4;
+/// One reads lookup tables, which holds the stream; the other one looks for deadlines, and must not be waited for.
+const LOOKUP_CONNECTIONS: usize = 2;
 /// Connections that serve RPC; they keep the database's own settings.
 const RPC_CONNECTIONS: usize = 4;
 /// Connections that explain; they keep the database's own settings.
@@ -81,7 +83,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         config: config.router.clone(),
         pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
         own_pool: target.pool("walcast router", 1, "")?,
-        lookup_pool: target.pool("walcast lookups", 1, TEXT_FORMS)?,
+        lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
         wish,

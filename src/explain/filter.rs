@@ -2,8 +2,9 @@
 
 use super::{
     ExplainError, Explaining, Subject,
+    ask::{Asked, Asker},
     report::{ConditionAnswer, Report},
-    session::{Asked, Asker, Session},
+    session::Session,
 };
 use crate::{
     change::Datum,

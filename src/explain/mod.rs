@@ -1,9 +1,10 @@
 //! Why a user sees a row or not: everything between a change of the row and his channel, asked in one snapshot, and
 //! compared with what Postgres itself says. `walcast explain` and the server's admin endpoint are its users.
 //!
-//! Owns the order of the questions and the verdict. `session` asks the database, `policy::explain` says what programs
+//! Owns the order of the questions and the verdict. `session` reads the database and `ask` asks it, `policy::explain` says what programs
 //! say, `report` is the answer, `text` writes it. No value of a row, of a token or of claims is in any answer.
 
+mod ask;
 mod filter;
 mod key;
 mod policies;

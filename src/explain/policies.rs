@@ -2,8 +2,9 @@
 
 use super::{
     ExplainError, Explaining, Subject,
+    ask::{Asked, Asker},
     report::{PostgresAnswer, Report},
-    session::{Asked, Asker, LookupRows, Session},
+    session::{LookupRows, Session},
 };
 use crate::{
     change::Datum,

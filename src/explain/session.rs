@@ -1,13 +1,11 @@
-//! The transaction in which everything is asked, so that all answers are about the same moment. Every question runs in
+//! The transaction in which everything is read and asked (`ask`), so that all answers are about the same moment. Every question runs in
 //! a savepoint of its own: roles and settings end with it, and so does what an error leaves behind.
 
 use super::ExplainError;
 use crate::{
-    claims::Claims,
     pg::lookup::{LoadError, be_reader, rows},
     policy::{
         catalog::Table,
-        explain::{NO, NULL, YES, failed},
         facts::{Carried, Facts, TableFacts},
         filter::{Cast, equality},
         lookup::{Layout, Loading, Lookups, Need, Snapshot},
@@ -24,8 +22,6 @@ const STATEMENT_LIMIT: &str = "set local statement_timeout = '5s'";
 /// Values as the stream has them.
 const TEXT_FORMS: &str = "set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; \
                           set local extra_float_digits = 3; set local timezone = 'UTC'; set local bytea_output = 'hex'";
-const SETTINGS: &str =
-    "select pg_catalog.set_config('role', $1, true), pg_catalog.set_config('request.jwt.claims', $2, true)";
 /// Rows of one table that are read to judge a row, and what they may take together. What is larger Postgres is asked.
 const LOOKUP_ROWS: usize = 100_000;
 const LOOKUP_BYTES: usize = 32 << 20;
@@ -51,27 +47,6 @@ pub(super) struct FoundRow {
     pub(super) whole: String,
 }
 
-/// In whose name something is asked.
-#[derive(Clone, Copy)]
-pub(super) enum Asker<'a> {
-    /// Our login.
-    Login,
-    /// The user's role, without his claims.
-    Role(&'a Claims),
-    /// The user.
-    User(&'a Claims),
-}
-
-/// An expression over a row.
-pub(super) struct Asked<'a> {
-    pub(super) table: &'a Table,
-    pub(super) row: &'a FoundRow,
-    /// `$1` is the row; further parameters follow.
-    pub(super) expression: &'a str,
-    pub(super) parameters: &'a [String],
-    pub(super) asker: Asker<'a>,
-}
-
 /// The rows of other tables, and why some of them are not there.
 #[derive(Default)]
 pub(super) struct LookupRows {
@@ -81,7 +56,7 @@ pub(super) struct LookupRows {
 
 /// The transaction.
 pub(super) struct Session<'a> {
-    transaction: Transaction<'a>,
+    pub(super) transaction: Transaction<'a>,
     /// `now()` in it, in microseconds since 2000-01-01 UTC.
     pub(super) now: i64,
 }
@@ -111,7 +86,7 @@ impl<'a> Session<'a> {
         savepoint.batch_execute("set local search_path = ''").await?;
         let row = savepoint.query_opt(TABLE, &[&publication, &schema, &table]).await?;
         savepoint.rollback().await?;
-        Ok(row.map(|row| serde_json::from_value(row.try_get(0)?).map_err(ExplainError::from)).transpose()?)
+        row.map(|row| serde_json::from_value(row.try_get(0)?).map_err(ExplainError::from)).transpose()
     }
 
     /// The row with this key. The outer error is the database's, the inner one says what is wrong with the question.
@@ -202,92 +177,11 @@ impl<'a> Session<'a> {
             Err(error) => Ok(Err(sqlstate(error)?)),
         }
     }
-
-    /// What Postgres says of an expression over the row: `yes`, `no`, `no (null)`, or `error SQLSTATE`.
-    pub(super) async fn ask(&mut self, asked: &Asked<'_>) -> Result<String, ExplainError> {
-        let sql = format!(
-            "select {} from pg_catalog.json_populate_record(($1::pg_catalog.text)::{}, '{{}}'::pg_catalog.json) as {}",
-            asked.expression,
-            qualified(asked.table),
-            escape_identifier(&asked.table.name)
-        );
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&asked.row.whole];
-        parameters.extend(asked.parameters.iter().map(|value| value as &(dyn ToSql + Sync)));
-        // A policy is analysed under its owner: names need no rights of the user. Where our login lacks them, his serve.
-        let mut answer = Err(SqlState::INSUFFICIENT_PRIVILEGE);
-        for is_analysed_first in [true, false] {
-            answer = self.try_to_ask(&sql, &parameters, asked.asker, is_analysed_first).await?;
-            if answer.is_ok() {
-                break;
-            }
-        }
-        Ok(match answer {
-            Ok(Some(true)) => YES.to_owned(),
-            Ok(Some(false)) => NO.to_owned(),
-            Ok(None) => NULL.to_owned(),
-            Err(code) => failed(code.code()),
-        })
-    }
-
-    async fn try_to_ask(
-        &mut self,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-        asker: Asker<'_>,
-        is_analysed_first: bool,
-    ) -> Result<Result<Option<bool>, SqlState>, ExplainError> {
-        let savepoint = self.transaction.transaction().await?;
-        let attempt = async {
-            savepoint.batch_execute("set local intervalstyle = 'postgres'").await?;
-            let early = if is_analysed_first { Some(savepoint.prepare(sql).await?) } else { None };
-            become_asker(&savepoint, asker).await?;
-            let statement = match early {
-                Some(statement) => statement,
-                None => savepoint.prepare(sql).await?,
-            };
-            savepoint.query_one(&statement, parameters).await?.try_get(0)
-        };
-        let answer = attempt.await;
-        savepoint.rollback().await?;
-        answer.map(Ok).or_else(|error| Ok(Err(code(error)?)))
-    }
-
-    /// Whether the user finds the row when he selects it by its key. The inner error is an SQLSTATE.
-    pub(super) async fn selects(
-        &mut self,
-        table: &Table,
-        key: &KeyCondition,
-        claims: &Claims,
-    ) -> Result<Result<bool, String>, ExplainError> {
-        let sql = format!("select true from {} as _walcast where {}", qualified(table), key.sql);
-        let savepoint = self.transaction.transaction().await?;
-        let attempt = async {
-            become_asker(&savepoint, Asker::User(claims)).await?;
-            // By its key: on other rows the policies might fail.
-            savepoint.batch_execute("set local enable_seqscan = off").await?;
-            savepoint.query(&sql, &key.parameters()).await
-        };
-        let found = attempt.await;
-        savepoint.rollback().await?;
-        match found {
-            Ok(rows) => Ok(Ok(!rows.is_empty())),
-            Err(error) => Ok(Err(sqlstate(error)?)),
-        }
-    }
-}
-
-async fn become_asker(savepoint: &Transaction<'_>, asker: Asker<'_>) -> Result<(), tokio_postgres::Error> {
-    let (role, claims) = match asker {
-        Asker::Login => return Ok(()),
-        Asker::Role(claims) => (&*claims.role, ""),
-        Asker::User(claims) => (&*claims.role, &*claims.json),
-    };
-    savepoint.query_one(SETTINGS, &[&role, &claims]).await.map(|_| ())
 }
 
 /// The condition that only the row with a key fulfils.
 pub(super) struct KeyCondition {
-    sql: String,
+    pub(super) sql: String,
     values: Vec<String>,
 }
 
@@ -303,13 +197,13 @@ impl KeyCondition {
         Some(KeyCondition { sql, values })
     }
 
-    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
     }
 }
 
 /// The table's name, quoted.
-fn qualified(table: &Table) -> String {
+pub(super) fn qualified(table: &Table) -> String {
     format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name))
 }
 
@@ -321,12 +215,12 @@ fn key_error(error: tokio_postgres::Error) -> ExplainError {
     }
 }
 
-fn sqlstate(error: tokio_postgres::Error) -> Result<String, ExplainError> {
+pub(super) fn sqlstate(error: tokio_postgres::Error) -> Result<String, ExplainError> {
     Ok(code(error)?.code().to_owned())
 }
 
 /// What a statement failed with; an error when it was not the statement but the connection or the server.
-fn code(error: tokio_postgres::Error) -> Result<SqlState, ExplainError> {
+pub(super) fn code(error: tokio_postgres::Error) -> Result<SqlState, ExplainError> {
     match error.code() {
         Some(code) if *code == SqlState::QUERY_CANCELED => Ok(code.clone()),
         Some(code) if !matches!(code.code().get(..2).unwrap_or_default(), "08" | "53" | "57" | "58") => {

@@ -3,8 +3,9 @@
 
 use super::{
     Subject, World,
+    ask::{Asked, Asker},
     report::{Columns, Report},
-    session::{Asked, Asker, Named, Session},
+    session::{Named, Session},
 };
 use crate::{
     change::relation::ReplicaIdentity,

@@ -9,10 +9,9 @@ use crate::{
     policy::{catalog::Table, program::Moment},
 };
 use bytes::Bytes;
-use futures_util::TryStreamExt;
 use postgres_protocol::escape::escape_identifier;
 use std::sync::Arc;
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow};
 
 /// Which rows are asked for.
 #[derive(Clone, Debug)]
@@ -42,54 +41,62 @@ pub struct Found {
 
 /// Reads them, on a connection whose text forms are the stream's.
 pub async fn nearest(client: &mut Client, asked: &Nearest<'_>) -> Result<Found, tokio_postgres::Error> {
-    let transaction = client.build_transaction().read_only(true).start().await?;
+    let isolation = IsolationLevel::RepeatableRead;
+    let transaction = client.build_transaction().read_only(true).isolation_level(isolation).start().await?;
     transaction.batch_execute("set local row_security = off; set local statement_timeout = '10s'").await?;
     if let Some(reader) = asked.reader {
         transaction.batch_execute(&format!("set local role {}", escape_identifier(reader))).await?;
     }
-    let limit = i64::try_from(asked.limit).unwrap_or(i64::MAX);
     let mut rows = Vec::new();
     let mut horizon: Option<i64> = None;
     for moment in asked.moments {
         let Some(column) = asked.table.columns.get(moment.column) else { continue };
-        let statement = transaction.prepare(&statement(asked.table, &column.name)).await?;
         let after = asked.after.saturating_sub(moment.offset);
-        let parameters: [&(dyn ToSql + Sync); 2] = [&after, &limit];
-        let found: Vec<tokio_postgres::Row> =
-            transaction.query_raw(&statement, parameters).await?.try_collect().await?;
+        let messages = transaction.simple_query(&statement(asked.table, &column.name, after, asked.limit)).await?;
+        let found = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let found: Vec<&SimpleQueryRow> = found.collect();
         if found.len() >= asked.limit
             && let Some(last) = found.last()
         {
-            let at: i64 = last.get(0);
+            let at = at(last);
             // Rows of the same moment may be missing. When all are of one, they are kept: there is no end of them.
-            let is_one = found.first().is_some_and(|first| first.get::<_, i64>(0) == at);
+            let is_one = found.first().is_some_and(|first| self::at(first) == at);
             let at = at.saturating_add(moment.offset).saturating_add(i64::from(is_one));
             horizon = Some(horizon.map_or(at, |horizon| horizon.min(at)));
         }
-        rows.extend(found.iter().map(row));
+        rows.extend(found.into_iter().map(row));
     }
     transaction.rollback().await?;
     Ok(Found { rows, relation: Arc::new(relation(asked.table)), horizon })
 }
 
-/// The column's moment, then every column as text. Moments are passed as microseconds, so that no format matters; the
-/// comparison is the column's own, so that an index on it serves.
-fn statement(table: &Table, column: &str) -> String {
+/// The column's moment, then every column. Moments are passed as microseconds, so that no format matters; the
+/// comparison is the column's own, so that an index on it serves. Without a list of parameters values come as their
+/// types' output functions print them, which is how the stream has them: a cast to text prints `true` for `t`, and a
+/// key that is spelled otherwise is another row's.
+fn statement(table: &Table, column: &str, after: i64, limit: usize) -> String {
     const MICROSECONDS: &str = "'2000-01-01 00:00:00+00'::pg_catalog.timestamptz";
     let name = escape_identifier(column);
-    let all = table.columns.iter().map(|column| format!("{}::pg_catalog.text", escape_identifier(&column.name)));
-    let all: Vec<String> = all.collect();
+    let all: Vec<String> = table.columns.iter().map(|column| escape_identifier(&column.name)).collect();
     format!(
-        "select (extract(epoch from {name} - {MICROSECONDS}) * 1000000)::pg_catalog.int8, {} from {}.{} \
-         where {name} > {MICROSECONDS} + $1::pg_catalog.int8 * interval '1 microsecond' and {name} < 'infinity' order by {name} limit $2",
+        "select (extract(epoch from {name} - {MICROSECONDS}) * 1000000)::pg_catalog.int8, {} from only {}.{} \
+         where {name} > {MICROSECONDS} + ({after})::pg_catalog.int8 * interval '1 microsecond' and {name} < 'infinity' \
+         order by {name} limit {limit}",
         all.join(", "),
         escape_identifier(&table.schema),
         escape_identifier(&table.name),
     )
 }
 
-fn row(row: &tokio_postgres::Row) -> Row {
-    let datum = |place: usize| match row.get::<_, Option<&str>>(place) {
+fn at(row: &SimpleQueryRow) -> i64 {
+    row.get(0).and_then(|text| text.parse().ok()).unwrap_or(i64::MAX)
+}
+
+fn row(row: &SimpleQueryRow) -> Row {
+    let datum = |place: usize| match row.get(place) {
         Some(text) => Datum::Text(Bytes::copy_from_slice(text.as_bytes())),
         None => Datum::Null,
     };

@@ -36,7 +36,7 @@ pub struct PolicyAnswer {
     pub answer: String,
     /// Why the process did not decide it; then the answer is Postgres'.
     pub why_database: Option<String>,
-    /// The clauses it is made of, with their answers; none where Postgres answered.
+    /// The clauses that must all be true, with their answers; none where Postgres answered.
     pub clauses: Vec<ClauseAnswer>,
 }
 
@@ -89,15 +89,10 @@ impl Case<'_> {
         let policies = self.program.clauses.iter().map(|clause| {
             let mut printer = Printer::new(facts, table, &self.program.parameters);
             let whole = self.clause(&clause.expr, &mut printer, DEPTH);
-            let clauses = if whole.clauses.is_empty() { vec![whole.clone()] } else { whole.clauses };
-            PolicyAnswer {
-                policy: clause.policy.clone(),
-                permissive: clause.permissive,
-                using: clause.text.clone(),
-                answer: whole.answer,
-                why_database: None,
-                clauses,
-            }
+            let answer = whole.answer.clone();
+            let clauses = if whole.joined_by == Some("and") { whole.clauses } else { vec![whole] };
+            let (policy, using) = (clause.policy.clone(), clause.text.clone());
+            PolicyAnswer { policy, permissive: clause.permissive, using, answer, why_database: None, clauses }
         });
         policies.collect()
     }
@@ -212,5 +207,61 @@ pub fn settled(table: &Table, access: &Access, role: &str) -> Option<(bool, Stri
         RowRule::All => Some((true, format!("row level security of {name} lets role \"{role}\" see every row"))),
         RowRule::None => Some((false, format!("no permissive policy for SELECT on {name} applies to role \"{role}\""))),
         RowRule::Compiled(_) | RowRule::Database(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clause(text: &str, answer: &str) -> ClauseAnswer {
+        ClauseAnswer { clause: text.to_owned(), answer: answer.to_owned(), joined_by: None, clauses: Vec::new() }
+    }
+
+    fn policy(name: &str, permissive: bool, answer: &str, clauses: Vec<ClauseAnswer>) -> PolicyAnswer {
+        let (policy, answer) = (name.to_owned(), answer.to_owned());
+        PolicyAnswer { policy, permissive, using: String::new(), answer, why_database: None, clauses }
+    }
+
+    fn said(answer: &str, policies: &[PolicyAnswer]) -> String {
+        sentence(answer, policies, "public.t", "anon")
+    }
+
+    #[test]
+    fn the_closest_policy_is_the_one_most_of_which_is_true_and_its_first_false_clause_is_named() {
+        let far = policy("a", true, NO, vec![clause("x", NO), clause("y", YES)]);
+        let nested = ClauseAnswer {
+            joined_by: Some("and"),
+            clauses: vec![clause("p", YES), clause("q", NULL)],
+            ..clause("p and q", NULL)
+        };
+        let near = policy("b", true, NO, vec![clause("x", YES), clause("y", YES), nested]);
+        let alike = policy("c", true, NO, near.clauses.clone());
+        let sentence = said(NO, &[far, alike, near]);
+        assert!(sentence.ends_with("closest: policy \"b\" – clause q is no (null)"), "{sentence}");
+        let either = ClauseAnswer {
+            joined_by: Some("or"),
+            clauses: vec![clause("p", NO), clause("q", NO)],
+            ..clause("p or q", NO)
+        };
+        let sentence = said(NO, &[policy("d", true, NO, vec![either])]);
+        assert!(sentence.ends_with("– clause p or q is no"), "of alternatives none is the reason: {sentence}");
+    }
+
+    #[test]
+    fn a_wall_is_named_only_where_something_would_let_the_row_through() {
+        let wall = policy("w", false, NO, vec![clause("shown", NO)]);
+        let grant = |answer| policy("g", true, answer, vec![clause("mine", answer)]);
+        assert!(said(NO, &[grant(YES), wall.clone()]).starts_with("restrictive policy \"w\""));
+        assert!(said(NO, &[grant(NO), wall.clone()]).starts_with("no permissive policy"));
+        assert!(said(NO, &[wall]).ends_with("see this row"), "there is none that is close");
+        let failing = policy("f", true, "error 22P02", Vec::new());
+        assert!(said("error 22P02", &[failing]).starts_with("policy \"f\" of public.t fails with SQLSTATE 22P02"));
+    }
+
+    #[test]
+    fn a_long_clause_is_cut_between_characters() {
+        let long = policy("l", true, NO, vec![clause(&"é".repeat(1000), NO)]);
+        assert!(said(NO, &[long]).ends_with("é… is no"));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -25,6 +25,11 @@ const REFILL_BELOW: usize = ROWS_A_TABLE / 4;
 
 /// How long after a failure the database is asked again, in microseconds.
 const RETRY_AFTER: i64 = 10_000_000;
+/// Rows that change while the database is asked, at most: beyond that its answer is dropped, and it is asked again.
+const CHANGED_ROWS: usize = 100_000;
+/// Transactions the database must show before it is asked: the last ones that changed rows of these tables. There are
+/// no more that came and are not visible yet than there are sessions that wait for a standby.
+const LAST_TRANSACTIONS: usize = 1024;
 
 /// The texts of a row's primary key.
 type Key = Arc<[Bytes]>;
@@ -38,9 +43,19 @@ pub(super) struct Due {
     pub(super) relation: Arc<Relation>,
 }
 
+/// Tells what was asked from what was asked before and is of no use any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    table: u32,
+    number: u64,
+}
+
 /// What the database is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Refill {
+    pub(super) ticket: Ticket,
+    /// Transactions that the answer must show: the stream has had them.
+    pub(super) transactions: Vec<i64>,
     pub(super) table: Arc<Table>,
     pub(super) moments: Vec<Moment>,
     /// Moments after this one.
@@ -74,18 +89,30 @@ struct Watch {
     queue: BTreeSet<(i64, Key)>,
     /// From here on nothing is kept.
     horizon: Option<i64>,
-    /// Keys that changed since the database was asked, while it has not answered: what it says of them is old.
-    asked: Option<HashSet<Key>>,
+    /// What the database has been asked and has not answered.
+    asked: Option<Asked>,
     /// Whether the database must be asked before `horizon` means anything.
     is_new: bool,
     /// When it could not be asked, it is not asked again before this moment.
     not_before: i64,
 }
 
+struct Asked {
+    ticket: Ticket,
+    /// Moments after this one.
+    after: i64,
+    /// Rows that changed or came due since: what the database says of them is old.
+    changed: HashSet<Key>,
+}
+
 /// The deadlines of all tables that somebody watches.
 #[derive(Default)]
 pub(super) struct Deadlines {
     watches: HashMap<u32, Watch>,
+    /// Questions so far: no two answers are taken for each other.
+    questions: u64,
+    /// The last transactions that changed rows of these tables.
+    transactions: VecDeque<u32>,
     /// Rows that were beyond the bound: for the operator.
     beyond: usize,
 }
@@ -104,14 +131,25 @@ impl Deadlines {
         }
     }
 
+    /// Forgets all rows: what is known of them may be wrong. Those who watch are to be named again.
+    pub(super) fn forget(&mut self) {
+        self.watches.clear();
+    }
+
     /// Rows that did not fit since this was asked last.
     pub(super) fn take_beyond(&mut self) -> usize {
         std::mem::take(&mut self.beyond)
     }
 
-    /// Takes a change in.
-    pub(super) fn note(&mut self, change: &Change, now: i64) {
+    /// Takes a change in, of this transaction.
+    pub(super) fn note(&mut self, change: &Change, xid: u32, now: i64) {
         let Some(watch) = self.watches.get_mut(&change.relation.oid) else { return };
+        if self.transactions.back() != Some(&xid) {
+            self.transactions.push_back(xid);
+            if self.transactions.len() > LAST_TRANSACTIONS {
+                self.transactions.pop_front();
+            }
+        }
         if change.operation == Operation::Truncate {
             watch.clear();
             return;
@@ -122,8 +160,11 @@ impl Deadlines {
         for key in keys {
             watch.remove(&key);
             if let Some(asked) = &mut watch.asked {
-                asked.insert(key);
+                asked.changed.insert(key);
             }
+        }
+        if watch.asked.as_ref().is_some_and(|asked| asked.changed.len() > CHANGED_ROWS) {
+            watch.ask_again(now);
         }
         if let Some(row) = &change.new {
             self.beyond += watch.insert(row.clone(), relation.clone(), now);
@@ -142,6 +183,9 @@ impl Deadlines {
             while watch.queue.first().is_some_and(|(at, _)| *at <= now) {
                 let Some((at, key)) = watch.queue.pop_first() else { break };
                 let Some(watched) = watch.rows.remove(&key) else { continue };
+                if let Some(asked) = &mut watch.asked {
+                    asked.changed.insert(key);
+                }
                 due.push(Due { at, row: watched.row.clone(), relation: watched.relation.clone() });
                 self.beyond += watch.insert(watched.row, watched.relation, at);
             }
@@ -156,30 +200,35 @@ impl Deadlines {
             let may_ask = watch.asked.is_none() && watch.not_before <= now;
             may_ask && (watch.is_new || (watch.horizon.is_some() && watch.rows.len() < REFILL_BELOW))
         });
+        let (questions, transactions) = (&mut self.questions, &self.transactions);
         let refill = |watch: &mut Watch| {
-            watch.asked = Some(HashSet::new());
+            *questions += 1;
+            let ticket = Ticket { table: watch.table.oid, number: *questions };
+            watch.asked = Some(Asked { ticket, after: now, changed: HashSet::new() });
             watch.is_new = false;
             let (table, moments) = (watch.table.clone(), watch.moments.clone());
-            Refill { table, moments, after: now, limit: ROWS_A_TABLE / 2 }
+            let transactions = transactions.iter().copied().map(i64::from).collect();
+            Refill { ticket, transactions, table, moments, after: now, limit: ROWS_A_TABLE / 2 }
         };
         wanting.map(refill).collect()
     }
 
-    /// Takes in what the database said; none when it could not be asked, which is tried again.
-    pub(super) fn refilled(&mut self, table: u32, answer: Option<Refilled>, now: i64) {
-        let Some(watch) = self.watches.get_mut(&table) else { return };
-        let changed = watch.asked.take().unwrap_or_default();
+    /// Takes in what the database said; none when it could not be asked, which is tried again. An answer to another
+    /// question than the last one says what was before the watch, or before all rows were taken out: it is dropped.
+    pub(super) fn refilled(&mut self, ticket: Ticket, answer: Option<Refilled>, now: i64) {
+        let Some(watch) = self.watches.get_mut(&ticket.table) else { return };
+        let Some(Asked { after, changed, .. }) = watch.asked.take_if(|asked| asked.ticket == ticket) else { return };
         let Some(answer) = answer else {
-            watch.is_new = true;
-            watch.not_before = now.saturating_add(RETRY_AFTER);
+            watch.ask_again(now);
             return;
         };
         watch.horizon = answer.horizon;
         for row in answer.rows {
             let Some(key) = watch.key(&row, &answer.relation) else { continue };
-            if !changed.contains(&key) {
-                watch.remove(&key);
-                self.beyond += watch.insert(row, answer.relation.clone(), now);
+            // What the stream said of a row is at least what it will go on from.
+            if !changed.contains(&key) && !watch.rows.contains_key(&key) {
+                // Moments that passed while it was asked are told late, and not never.
+                self.beyond += watch.insert(row, answer.relation.clone(), after);
             }
         }
     }
@@ -206,6 +255,12 @@ impl Watch {
         // What the database says of before must not come back.
         self.is_new = true;
         self.asked = None;
+    }
+
+    fn ask_again(&mut self, now: i64) {
+        self.asked = None;
+        self.is_new = true;
+        self.not_before = now.saturating_add(RETRY_AFTER);
     }
 
     fn datum<'r>(&self, row: &'r Row, relation: &Relation, column: ColumnIndex) -> Option<&'r Datum> {

@@ -31,6 +31,7 @@ mod questions;
 mod refill;
 mod refresh;
 mod render;
+mod shared;
 mod sight;
 mod state;
 mod statements;

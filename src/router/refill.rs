@@ -1,6 +1,9 @@
 //! Asks the database, off the router's way, which rows time will show or hide next.
 
-use super::deadlines::{Refill, Refilled};
+use super::{
+    deadlines::{Refill, Refilled, Ticket},
+    visible::wait_until_visible,
+};
 use crate::{
     pg::{
         connect::describe,
@@ -10,17 +13,19 @@ use crate::{
     shutdown::Tasks,
 };
 use deadpool_postgres::Pool;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Requests under way. A watch asks one at a time, so this is a bound of tables; beyond it they are asked for again.
 const REQUESTS: usize = 64;
+/// How long it may take until the database shows what the stream has said already.
+const VISIBLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is asked, and by which catalogue.
 type Request = (Refill, Arc<Catalog>);
-/// The table and what was found; none when it could not be asked.
-type Answer = (u32, Option<Refilled>);
+/// What was asked and what was found; none when it could not be asked.
+type Answer = (Ticket, Option<Refilled>);
 
 /// The router's end.
 pub(super) struct Refiller {
@@ -69,7 +74,7 @@ async fn run(
             () = stop.cancelled() => return,
             answer = ask(&pool, &refill, &catalog) => answer,
         };
-        if answers.send((refill.table.oid, answer)).await.is_err() {
+        if answers.send((refill.ticket, answer)).await.is_err() {
             return;
         }
     }
@@ -87,6 +92,10 @@ async fn ask(pool: &Pool, refill: &Refill, catalog: &Catalog) -> Option<Refilled
         let relation = Arc::new(crate::pg::moments::relation(table));
         return Some(Refilled { rows: Vec::new(), relation, horizon: None });
     };
+    // What is older than the stream would bring back rows that are gone.
+    if !refill.transactions.is_empty() && !wait_until_visible(pool, &refill.transactions, VISIBLE_LIMIT).await {
+        return None;
+    }
     let mut client = match pool.get().await {
         Ok(client) => client,
         Err(error) => {

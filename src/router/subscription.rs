@@ -3,7 +3,7 @@
 //!
 //! A subscription is compiled when it begins, and again in place whenever the catalogue changes.
 
-use super::bound::{Bound, Bounds};
+use super::{bound::Bound, shared::Shared};
 use crate::{
     change::value::TypeRegistry,
     claims::Claims,
@@ -49,7 +49,7 @@ pub struct Subscription {
 }
 
 /// The columns a subscriber gets, and how `columns` lists them.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ColumnSet {
     /// The columns of `record` and `old_record`, in attribute order.
     pub(super) columns: Vec<ColumnIndex>,
@@ -133,6 +133,12 @@ impl Compiled {
             lookups.map(|&lookup| (lookup, &table.table))
         })
     }
+
+    /// Whether time alone may show or hide some of it.
+    pub(super) fn is_timed(&self) -> bool {
+        let mut bounds = self.tables.values().filter_map(|table| table.bound.as_ref());
+        bounds.any(|bound| !bound.policy.program.moments.is_empty())
+    }
 }
 
 /// Compiles the bindings of a join for the claims it has.
@@ -140,10 +146,11 @@ pub(super) fn compile(
     subscription: &Subscription,
     catalog: &Catalog,
     ready: Ready<'_>,
-    bounds: &mut Bounds,
+    shared: &mut Shared,
 ) -> Compiled {
     let Subscription { bindings, claims, casts, .. } = subscription;
     let role = &*claims.role;
+    let ground = Ground { catalog, role, casts };
     let mut compiled = Compiled::default();
     let mut by_table: HashMap<u32, Vec<Arc<TableBinding>>> = HashMap::new();
     let role_error = role_refusal(role, catalog);
@@ -163,7 +170,7 @@ pub(super) fn compile(
         let errors_before = compiled.errors.len();
         for table in catalog.tables.values().filter(|table| request.names(&table.schema, &table.name)) {
             found = true;
-            match compile_binding(binding.id, request, table, role, casts, catalog) {
+            match compile_binding((binding.id, request), table, ground, shared) {
                 Ok(Some(compiled)) => by_table.entry(table.oid).or_default().push(Arc::new(compiled)),
                 // A role that may read nothing of the table hears nothing of it.
                 Ok(None) if request.table == WILDCARD => {}
@@ -183,7 +190,7 @@ pub(super) fn compile(
         if matches!(rows, RowRule::None) {
             compiled.mute.push((table.name.clone(), "no policy of it lets the role see a row"));
         }
-        let bound = bind(&rows, claims, ready, bounds);
+        let bound = bind(&rows, claims, ready, shared);
         compiled.needs_database |= filter_asks || (rows.asked().is_some() && bound.is_none());
         let (table, tells_moves) = (table.clone(), subscription.visibility);
         compiled.tables.insert(oid, Arc::new(TableSubscription { table, rows, bound, tells_moves, bindings }));
@@ -192,12 +199,12 @@ pub(super) fn compile(
 }
 
 /// The policy with the claims' arguments, where the process has all it takes to decide.
-fn bind(rows: &RowRule, claims: &Claims, ready: Ready<'_>, bounds: &mut Bounds) -> Option<Arc<Bound>> {
+fn bind(rows: &RowRule, claims: &Claims, ready: Ready<'_>, shared: &mut Shared) -> Option<Arc<Bound>> {
     let RowRule::Compiled(policy) = rows else { return None };
     if !policy.program.lookups.keys().all(|&table| ready(table)) {
         return None;
     }
-    Some(bounds.bind(policy, policy.program.bind(claims)?))
+    Some(shared.bind(policy, policy.program.bind(claims)?))
 }
 
 fn note(errors: &mut Vec<String>, text: String) {
@@ -217,13 +224,19 @@ fn role_refusal(role: &str, catalog: &Catalog) -> Option<String> {
     }
 }
 
+/// What a binding is compiled against.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    catalog: &'a Catalog,
+    role: &'a str,
+    casts: &'a CastValues,
+}
+
 fn compile_binding(
-    id: u32,
-    request: &BindingRequest,
+    (id, request): (u32, &BindingRequest),
     table: &Table,
-    role: &str,
-    casts: &CastValues,
-    catalog: &Catalog,
+    Ground { catalog, role, casts }: Ground<'_>,
+    shared: &mut Shared,
 ) -> Result<Option<TableBinding>, String> {
     let nothing = Access::default();
     let access = catalog.access(table, role).unwrap_or(&nothing);
@@ -247,7 +260,7 @@ fn compile_binding(
     } else {
         None
     };
-    let columns = Arc::new(ColumnSet { listing: listing(table, &columns), columns });
+    let columns = shared.columns(ColumnSet { listing: listing(table, &columns), columns });
     Ok(Some(TableBinding { id, event: request.event, filter, columns, fault }))
 }
 

@@ -114,9 +114,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             }
         }
         for refill in intake.core.refills(postgres_clock()) {
-            let table = refill.table.oid;
+            let ticket = refill.ticket;
             if !refiller.ask(refill, parts.refresh.catalog()) {
-                intake.core.refilled(table, None, postgres_clock());
+                intake.core.refilled(ticket, None, postgres_clock());
             }
         }
         let until_deadline = intake.until_deadline(postgres_clock()).filter(|_| is_open);
@@ -161,7 +161,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                     lane.offer(job);
                 }
             }
-            (table, answer) = refiller.answer() => intake.core.refilled(table, answer, postgres_clock()),
+            (ticket, answer) = refiller.answer() => intake.core.refilled(ticket, answer, postgres_clock()),
             () = tokio::time::sleep(until_deadline.unwrap_or_default()), if until_deadline.is_some() => {
                 intake.pass_time(postgres_clock());
             }

@@ -43,13 +43,26 @@ const TABLES: &str = "
     create table bench.open (id bigint primary key, room bigint, body text);
     create table bench.owned (id bigint primary key, owner uuid, body text);
     create table bench.shared (id bigint primary key, readers uuid[], body text);
+    create table bench.posted (id bigint primary key, room bigint, body text);
+    create table bench.members (room bigint, person uuid, primary key (room, person));
+    create table bench.asked (id bigint primary key, owner uuid, body text);
     alter table bench.owned enable row level security;
     alter table bench.shared enable row level security;
+    alter table bench.posted enable row level security;
+    alter table bench.asked enable row level security;
+    insert into bench.members select n, bench.person(n) from generate_series(0, 9999) n;
+    -- More than one RETURN: such a body is not understood, so every row is asked of Postgres.
+    create function bench.is_me(owner uuid) returns boolean language plpgsql stable as
+      $$ begin if owner = auth.uid() then return true; end if; return false; end $$;
     create policy owner on bench.owned for select using ((select auth.uid()) = owner);
     create policy reader on bench.shared for select using ((select auth.uid()) = any (readers));
+    create policy member on bench.posted for select using (
+      exists (select 1 from bench.members m where m.room = posted.room and m.person = (select auth.uid())));
+    create policy owner on bench.asked for select using (bench.is_me(owner));
     grant usage on schema auth, bench to anon, authenticated, walcast;
     grant select on all tables in schema bench to anon, authenticated, walcast;
-    create publication supabase_realtime for table bench.open, bench.owned, bench.shared;
+    create publication supabase_realtime for table bench.open, bench.owned, bench.shared, bench.posted, bench.asked;
+    create publication walcast_lookups for table bench.members;
 ";
 
 #[derive(Clone, Copy, PartialEq)]
@@ -58,9 +71,11 @@ enum Kind {
     Filtered,
     Owner,
     Readers,
+    Members,
+    Asked,
 }
 
-const KINDS: [Kind; 4] = [Kind::All, Kind::Filtered, Kind::Owner, Kind::Readers];
+const KINDS: [Kind; 6] = [Kind::All, Kind::Filtered, Kind::Owner, Kind::Readers, Kind::Members, Kind::Asked];
 
 impl Kind {
     fn name(self) -> &'static str {
@@ -69,6 +84,8 @@ impl Kind {
             Kind::Filtered => "no RLS, one equality filter each, one recipient",
             Kind::Owner => "RLS by owner, one recipient",
             Kind::Readers => "RLS by list of readers, 10 recipients",
+            Kind::Members => "RLS by membership in another table, one recipient",
+            Kind::Asked => "RLS by a function only Postgres can run, one recipient",
         }
     }
 
@@ -78,13 +95,15 @@ impl Kind {
             Kind::Filtered => "filtered",
             Kind::Owner => "owner",
             Kind::Readers => "readers",
+            Kind::Members => "members",
+            Kind::Asked => "asked",
         }
     }
 
     fn recipients(self, subscribers: usize) -> usize {
         match self {
             Kind::All => subscribers,
-            Kind::Filtered | Kind::Owner => 1,
+            Kind::Filtered | Kind::Owner | Kind::Members | Kind::Asked => 1,
             Kind::Readers => subscribers.min(10),
         }
     }
@@ -95,6 +114,8 @@ impl Kind {
         let (table, value) = match self {
             Kind::All | Kind::Filtered => ("open", whose),
             Kind::Owner => ("owned", format!("bench.person({whose})")),
+            Kind::Members => ("posted", whose),
+            Kind::Asked => ("asked", format!("bench.person({whose})")),
             Kind::Readers => {
                 let last = self.recipients(subscribers) - 1;
                 let reader = format!("bench.person(({whose} + n) % {subscribers})");
@@ -113,6 +134,8 @@ impl Kind {
             Kind::Filtered => ("open", Some(format!("room=eq.{number}")), token::anon()),
             Kind::Owner => ("owned", None, token::user(&person(number))),
             Kind::Readers => ("shared", None, token::user(&person(number))),
+            Kind::Members => ("posted", None, token::user(&person(number))),
+            Kind::Asked => ("asked", None, token::user(&person(number))),
         };
         Subscriber { token, table, filter }
     }
@@ -145,7 +168,7 @@ fn plan() -> Plan {
             || KINDS.iter().any(|kind| kind.short() == argument);
         if !known {
             eprintln!(
-                "usage: cargo bench --profile bench-fast --bench line -- [--quick] [--verbose] [all] [filtered] [owner] [readers] [SUBSCRIBERS]..."
+                "usage: cargo bench --profile bench-fast --bench line -- [--quick] [--verbose] [all] [filtered] [owner] [readers] [members] [asked] [SUBSCRIBERS]..."
             );
             std::process::exit(2);
         }
@@ -247,10 +270,10 @@ impl Case<'_> {
         };
         // The first changes pay for what is made on demand: plans, connections, caches.
         load.step(5, Duration::from_secs(1)).await;
-        let mut ladder = Ladder::new(if self.kind == Kind::Owner || self.kind == Kind::Readers {
-            4000 / self.subscribers.clamp(4, 200)
-        } else {
-            50_000 / self.subscribers.clamp(10, 500)
+        let mut ladder = Ladder::new(match self.kind {
+            Kind::All => 50_000 / self.subscribers.clamp(10, 500),
+            Kind::Filtered | Kind::Owner | Kind::Readers | Kind::Members => 3000,
+            Kind::Asked => 4000 / self.subscribers.clamp(4, 200),
         });
         let before = cpu_seconds(server.pid());
         for _ in 0..self.plan.steps {

@@ -7,6 +7,7 @@ mod cases;
 mod catalogue;
 mod compare;
 mod facts;
+mod findings;
 mod follow;
 mod functions;
 mod live;

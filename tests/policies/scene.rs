@@ -105,7 +105,10 @@ impl Stage {
     #[track_caller]
     pub fn assert_compiled(&self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
-        async move { assert_eq!(self.questions().await, 0, "{caller}: the database was asked") }
+        async move {
+            let log = || self.server.log().join("\n");
+            assert_eq!(self.questions().await, 0, "{caller}: the database was asked\n{}", log());
+        }
     }
 
     /// How many rows the database was asked about.
@@ -116,7 +119,7 @@ impl Stage {
 }
 
 /// State and reason of a lookup table, as `/health` tells them.
-pub fn lookup(health: &Json, table: &str) -> Option<(String, String)> {
+fn lookup(health: &Json, table: &str) -> Option<(String, String)> {
     let lookups = health.at("lookups");
     lookups.has(table).then(|| {
         let table = lookups.at(table);

@@ -83,3 +83,51 @@ async fn a_row_enters_and_leaves_when_its_moment_comes() {
     assert_eq!(next(&mut other).await, is("fence", 0), "what is not his does not enter");
     assert_eq!(next(&mut watching).await, is("fence", 0));
 }
+
+/// What the database is asked for is spelled as in the stream: else a value would read otherwise, and a key would be
+/// another row's, so that one that is gone would be told of.
+#[tokio::test]
+async fn rows_the_database_is_asked_for_are_those_of_the_stream() {
+    let sql = "create table posts (id int, code char(8), publish_at timestamptz, shown bool, primary key (id, code));
+               create table fence (id int primary key);
+               alter table posts enable row level security;
+               create policy shown on posts for select to authenticated using (shown and publish_at <= now());
+               alter publication supabase_realtime add table posts, fence;
+               insert into posts select id, 'a', now() + interval '4 s', true from generate_series(1, 2) id;";
+    let database = database(Postgres::default(), sql).await;
+    let server = Server::start(&database, &[]).await;
+    wait_for_stream(&server).await;
+    let mut watching = listener(&server, &alice(), json!({"visibility": true})).await;
+    database.execute("insert into fence values (1)").await;
+    assert_eq!(next(&mut watching).await.0, "fence");
+    database.execute("delete from posts where id = 1").await;
+    assert_eq!(next(&mut watching).await, ("DELETE".to_owned(), 1));
+    let change = watching.change(TOPIC).await;
+    let (data, row) = (change.at("data"), change.at("data").at("record"));
+    assert_eq!((data.at("reason").as_str(), row.at("id").as_i64()), (Some("entered"), Some(2)), "and not the first");
+    assert!(*row.at("code") == "a       " && *row.at("shown") == Json::Bool(true), "{row}");
+}
+
+/// A row whose end the stream would tell by another key, or not at all, is nobody's to hear of.
+#[tokio::test]
+async fn a_row_that_the_stream_does_not_tell_by_its_key_does_not_enter_when_it_is_gone() {
+    let sql = "create table posts (id int primary key, code int not null unique, publish_at timestamptz);
+               alter table posts replica identity using index posts_code_key;
+               create table fence (id int primary key, at timestamptz);
+               alter table posts enable row level security; alter table fence enable row level security;
+               create policy shown on posts for select to authenticated using (publish_at <= now());
+               create policy shown on fence for select to authenticated using (at <= now());
+               alter publication supabase_realtime add table posts, fence;
+               insert into posts values (1, 1, now() + interval '3 s'), (2, 2, now() + interval '3 s');
+               insert into fence values (1, now() + interval '4 s');";
+    let database = database(Postgres::default(), sql).await;
+    let server = Server::start(&database, &[]).await;
+    wait_for_stream(&server).await;
+    let mut watching = listener(&server, &alice(), json!({"visibility": true})).await;
+    database.execute("insert into fence values (2, now())").await;
+    assert_eq!(next(&mut watching).await.0, "fence");
+    database.execute("delete from posts where id = 1").await;
+    let deleted = watching.change(TOPIC).await;
+    assert!(*deleted.at("data").at("type") == "DELETE");
+    assert_eq!(next(&mut watching).await.0, "fence", "nothing of a row that is gone");
+}

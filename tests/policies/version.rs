@@ -89,6 +89,9 @@ const CHANGES: &[&str] = &[
     "drop publication walcast_lookups",
     "create publication walcast_lookups for all tables",
     "create type pair as (a int, b int)",
+    "create type mood as enum ('open', 'shut')",
+    "alter type mood rename value 'open' to 'ajar'",
+    "create sequence beside.uid",
     "create function as_text(pair) returns text language sql as 'select $1::text'; \
      create cast (pair as text) with function as_text(pair)",
     "drop cast (pair as text)",

@@ -70,9 +70,9 @@ impl Mentions {
 /// The literals in a text that may be names of custom settings, where it asks for settings at all.
 fn settings(text: &str) -> impl Iterator<Item = String> {
     let asks = text.to_ascii_lowercase().contains("current_setting");
-    // Every other part stands between quotes. With quotes in comments or names some parts are taken for literals that
-    // are none, which does no harm.
-    let parts = text.split('\'').filter(move |_| asks);
+    // Every other part stands between quotes, of either kind. With quotes in comments or names some parts are taken for
+    // literals that are none, which does no harm.
+    let parts = text.split(['\'', '$']).filter(move |_| asks);
     parts.filter(|part| is_custom_setting(part)).map(str::to_ascii_lowercase)
 }
 
@@ -96,6 +96,7 @@ mod tests {
             ["app.tenant", "app.it"]
         );
         assert_eq!(of("(x = 'app.tenant'::text)"), [""; 0]);
+        assert_eq!(of("select current_setting($$app.a$$, true) || current_setting($q$app.b$q$)"), ["app.a", "app.b"]);
         assert_eq!(of("SELECT pg_catalog.current_setting(E'request.jwt.claims')"), ["request.jwt.claims"]);
     }
 

@@ -117,6 +117,9 @@ impl Reader<'_> {
             return self.array_of_query(query).map(Meaning::Typed);
         }
         if is_count(function) {
+            if names::bare_word(&function.name).is_some() && !self.naming.has_catalog_first() {
+                return refuse("count may be an aggregate of another schema");
+            }
             let count = self.scopes.levels.last().and_then(|level| level.count.clone());
             return match count {
                 Some(count) => self.copy(&Typed::new(count, Type::of(Scalar::Int8))).map(Meaning::Typed),

@@ -85,7 +85,7 @@ impl RouterCore {
         self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
         self.routed = fragment.commit_lsn;
         for (at, change) in fragment.changes.iter().enumerate() {
-            self.deadlines.note(change, basis.now);
+            self.deadlines.note(change, fragment.xid, basis.now);
             if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;
             }

@@ -16,10 +16,10 @@ mod time;
 use super::{
     SubscriptionKey,
     backlog::Backlog,
-    bound::Bounds,
     deadlines::Deadlines,
     index::SubscriptionIndex,
     notices::announce_gap,
+    shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
@@ -74,7 +74,7 @@ pub(in crate::router) struct RouterCore {
     next_number: u64,
     index: SubscriptionIndex,
     maps: ColumnMaps,
-    bounds: Bounds,
+    shared: Shared,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
     /// Rows that time will move in or out of somebody's sight.
@@ -105,7 +105,7 @@ impl RouterCore {
             next_number: 0,
             index: SubscriptionIndex::default(),
             maps: ColumnMaps::default(),
-            bounds: Bounds::default(),
+            shared: Shared::default(),
             onlookers: Onlookers::default(),
             deadlines: Deadlines::default(),
             watchers_changed: false,
@@ -140,7 +140,7 @@ impl RouterCore {
         mut subscription: Subscription,
         ready: Ready<'_>,
     ) -> Result<SubscriptionKey, String> {
-        let compiled = compile(&subscription, &self.catalog, ready, &mut self.bounds);
+        let compiled = compile(&subscription, &self.catalog, ready, &mut self.shared);
         if let Some(reply) = subscription.held_reply.take() {
             if let Some(error) = compiled.errors.first() {
                 return Err(error.clone());
@@ -208,7 +208,7 @@ impl RouterCore {
     pub(super) fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, ready: Ready<'_>) {
         let Some(place) = self.place(key) else { return };
         self.active[place].subscription.claims = claims;
-        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.bounds);
+        let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.shared);
         self.install(place, compiled, true);
     }
 
@@ -227,7 +227,7 @@ impl RouterCore {
     /// has positions of another log, which those of the new one must not be compared with.
     pub(super) fn announce_gap(&mut self) {
         self.backlog = Backlog::new(self.config.backlog_bytes);
-        self.deadlines = Deadlines::default();
+        self.deadlines.forget();
         self.watchers_changed = true;
         self.open = None;
         for (_, active) in &self.active {
@@ -238,9 +238,14 @@ impl RouterCore {
         }
     }
 
-    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
+    /// changes are lost to him.
     pub(super) fn lose(&self, table: u32) {
-        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+        let depends = |active: &Active| {
+            active.compiled.tables.contains_key(&table)
+                || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
+        };
+        for (_, active) in self.active.iter().filter(|(_, active)| depends(active)) {
             announce_gap(&active.subscription.member, &self.metrics);
         }
     }
@@ -284,6 +289,8 @@ impl RouterCore {
         self.catalog = catalog;
         // What is known is of its tables.
         self.maps = ColumnMaps::default();
+        // What changed the catalogue may have changed rows behind the stream's back.
+        self.deadlines.forget();
         self.known_mute.clear();
         self.compile_again(ready);
     }
@@ -302,7 +309,7 @@ impl RouterCore {
         self.watchers_changed = true;
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.bounds);
+            let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.shared);
             self.exchange(key, compiled, false);
             self.enter(key);
         }
@@ -315,7 +322,7 @@ impl RouterCore {
         }
         if active.subscription.visibility {
             self.onlookers.insert(key, &active.compiled);
-            self.watchers_changed = true;
+            self.watchers_changed |= active.compiled.is_timed();
         }
     }
 
@@ -325,7 +332,7 @@ impl RouterCore {
             self.index.remove(key, table);
         }
         self.onlookers.remove(key, &active.compiled);
-        self.watchers_changed |= active.subscription.visibility;
+        self.watchers_changed |= active.subscription.visibility && active.compiled.is_timed();
     }
 }
 

@@ -6,12 +6,12 @@ use super::{
     deliver::{ColumnMaps, Offer, Subject},
 };
 use crate::{
-    change::{Change, Fragment, OldRow, Operation, position::Position},
+    change::{Change, Fragment, OldRow, Operation, position::Position, relation::ReplicaIdentity},
     hub::Delivery,
     lsn::Lsn,
-    policy::{catalog::Table, lookup::Lookups, program::Moment},
+    policy::{catalog::Table, facts::Carried, lookup::Lookups, program::Moment},
     router::{
-        deadlines::{Due, Refill, Refilled},
+        deadlines::{Due, Refill, Refilled, Ticket},
         image::Images,
         judgement::{Basis, Judgement},
         matching::{Wanted, messages},
@@ -41,8 +41,8 @@ impl RouterCore {
     }
 
     /// Takes in what the database said; none when it could not be asked.
-    pub(in crate::router) fn refilled(&mut self, table: u32, answer: Option<Refilled>, now: i64) {
-        self.deadlines.refilled(table, answer, now);
+    pub(in crate::router) fn refilled(&mut self, ticket: Ticket, answer: Option<Refilled>, now: i64) {
+        self.deadlines.refilled(ticket, answer, now);
     }
 
     /// Tells of all rows whose moment has come.
@@ -59,13 +59,25 @@ impl RouterCore {
             for (oid, subscription) in &active.compiled.tables {
                 let Some(bound) = &subscription.bound else { continue };
                 let moments = &bound.policy.program.moments;
-                if !moments.is_empty() {
+                if !moments.is_empty() && self.has_all_changes(&subscription.table) {
                     let entry = timed.entry(*oid).or_insert_with(|| (subscription.table.clone(), BTreeSet::new()));
                     entry.1.extend(moments);
                 }
             }
         }
         timed
+    }
+
+    /// Whether the stream says of every row of a table what becomes of it, by its primary key: else rows would be told
+    /// of that are gone, or that the publication leaves out.
+    fn has_all_changes(&self, table: &Table) -> bool {
+        self.catalog.facts.tables.get(&table.oid).is_some_and(|facts| {
+            let is_found_by_key = facts.replica_identity == ReplicaIdentity::Full
+                || (!facts.identity.is_empty()
+                    && table.primary_key.iter().all(|column| facts.identity.contains(column))
+                    && facts.identity.iter().all(|column| table.primary_key.contains(column)));
+            facts.is_ordinary && facts.carried == Carried::Main && is_found_by_key
+        })
     }
 
     /// Tells of a row whose moment has come.
@@ -112,7 +124,7 @@ impl RouterCore {
             }
             let member = &active.subscription.member;
             // What is behind has no place for it, and nobody could serve it again: he is told to fetch.
-            if active.behind.is_some() || member.has_on_their_way() || !member.has_drained() {
+            if active.behind.is_some() || member.lag().is_some() || member.has_on_their_way() || !member.has_drained() {
                 untold.push(key);
                 continue;
             }

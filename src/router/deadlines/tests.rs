@@ -49,12 +49,18 @@ fn moments() -> BTreeSet<Moment> {
     BTreeSet::from([Moment { column: 1, offset: 0 }, Moment { column: 2, offset: SECOND }])
 }
 
+/// What the database says is all there is.
+fn said(rows: Vec<Row>) -> Option<Refilled> {
+    Some(Refilled { rows, relation: relation(), horizon: None })
+}
+
 /// Watching, and the database has said that there is nothing.
 fn watching() -> Deadlines {
     let mut deadlines = Deadlines::default();
     deadlines.watch(HashMap::from([(7, (table(), moments()))]));
-    assert_eq!(deadlines.refills(0).len(), 1, "a new watch asks what there is");
-    deadlines.refilled(7, Some(Refilled { rows: Vec::new(), relation: relation(), horizon: None }), 0);
+    let asked = deadlines.refills(0);
+    assert_eq!(asked.len(), 1, "a new watch asks what there is");
+    deadlines.refilled(asked[0].ticket, said(Vec::new()), 0);
     assert!(deadlines.refills(0).is_empty());
     deadlines
 }
@@ -89,7 +95,7 @@ fn due(deadlines: &mut Deadlines, now: i64) -> Vec<(String, i64)> {
 #[test]
 fn a_row_is_due_at_each_of_its_moments_once() {
     let mut deadlines = watching();
-    deadlines.note(&insert(1, "2000-01-01 00:00:10+00", Some("2000-01-01 00:00:20+00")), 0);
+    deadlines.note(&insert(1, "2000-01-01 00:00:10+00", Some("2000-01-01 00:00:20+00")), 5, 0);
     assert_eq!(deadlines.next(), Some(10 * SECOND));
     assert_eq!(due(&mut deadlines, 9 * SECOND), []);
     assert_eq!(due(&mut deadlines, 10 * SECOND), [("1".to_owned(), 10 * SECOND)]);
@@ -102,23 +108,23 @@ fn a_row_is_due_at_each_of_its_moments_once() {
 fn what_happens_to_a_row_replaces_its_moments() {
     let mut deadlines = watching();
     for id in 1..=4 {
-        deadlines.note(&insert(id, "2000-01-01 00:00:10+00", None), 0);
+        deadlines.note(&insert(id, "2000-01-01 00:00:10+00", None), 5, 0);
     }
-    deadlines.note(&change(Operation::Delete, Some(1), None), 0);
-    deadlines.note(&change(Operation::Update, None, Some(row(2, "2000-01-01 00:00:50+00", None))), 0);
-    deadlines.note(&change(Operation::Update, Some(3), Some(row(9, "2000-01-01 00:00:11+00", None))), 0);
+    deadlines.note(&change(Operation::Delete, Some(1), None), 5, 0);
+    deadlines.note(&change(Operation::Update, None, Some(row(2, "2000-01-01 00:00:50+00", None))), 5, 0);
+    deadlines.note(&change(Operation::Update, Some(3), Some(row(9, "2000-01-01 00:00:11+00", None))), 5, 0);
     let all = due(&mut deadlines, 60 * SECOND);
     assert_eq!(all, [("4".to_owned(), 10 * SECOND), ("9".to_owned(), 11 * SECOND), ("2".to_owned(), 50 * SECOND)]);
-    deadlines.note(&insert(5, "2000-01-01 00:02:00+00", None), 0);
-    deadlines.note(&change(Operation::Truncate, None, None), 0);
+    deadlines.note(&insert(5, "2000-01-01 00:02:00+00", None), 5, 0);
+    deadlines.note(&change(Operation::Truncate, None, None), 5, 0);
     assert_eq!(deadlines.next(), None);
 }
 
 #[test]
 fn moments_that_are_past_or_never_come_are_not_kept() {
     let mut deadlines = watching();
-    deadlines.note(&insert(1, "2000-01-01 00:00:10+00", Some("infinity")), 10 * SECOND);
-    deadlines.note(&insert(2, "-infinity", None), 0);
+    deadlines.note(&insert(1, "2000-01-01 00:00:10+00", Some("infinity")), 5, 10 * SECOND);
+    deadlines.note(&insert(2, "-infinity", None), 5, 0);
     assert_eq!(deadlines.next(), None);
 }
 
@@ -127,7 +133,7 @@ fn beyond_the_bound_the_nearest_are_kept_and_the_database_is_asked_for_the_rest(
     let mut deadlines = watching();
     let at = |second: usize| format!("2000-01-01 {:02}:{:02}:{:02}+00", second / 3600, second / 60 % 60, second % 60);
     for id in 0..ROWS_A_TABLE + 5 {
-        deadlines.note(&insert(i64::try_from(id).unwrap(), &at(id + 1), None), 0);
+        deadlines.note(&insert(i64::try_from(id).unwrap(), &at(id + 1), None), 5, 0);
     }
     assert_eq!(deadlines.take_beyond(), 5);
     assert!(deadlines.refills(0).is_empty(), "enough is left");
@@ -136,11 +142,44 @@ fn beyond_the_bound_the_nearest_are_kept_and_the_database_is_asked_for_the_rest(
     let asked = deadlines.refills(reached);
     assert_eq!(asked.len(), 1);
     // While the database is asked, row 3 changes, and row 4 is new to us.
-    deadlines.note(&insert(3, &at(40_000), None), reached);
+    deadlines.note(&insert(3, &at(40_000), None), 5, reached);
     let rows = vec![row(3, &at(20_000), None), row(4, &at(20_001), None)];
-    deadlines.refilled(7, Some(Refilled { rows, relation: relation(), horizon: None }), reached);
+    deadlines.refilled(asked[0].ticket, said(rows), reached);
     let after = due(&mut deadlines, 50_000 * SECOND);
     let of = |id: &str| after.iter().filter(|(due, _)| due == id).map(|(_, at)| *at).collect::<Vec<_>>();
     assert_eq!(of("4"), [20_001 * SECOND]);
     assert_ne!(of("3"), [20_000 * SECOND], "what the database said before the change is old");
+}
+
+#[test]
+fn what_the_database_said_of_before_does_not_come_back() {
+    let soon = || row(1, "2000-01-01 00:00:10+00", None);
+    let watched = || HashMap::from([(7, (table(), moments()))]);
+    let forgotten: [fn(&mut Deadlines); 2] =
+        [|deadlines| deadlines.note(&change(Operation::Truncate, None, None), 5, 0), Deadlines::forget];
+    for forget in forgotten {
+        let mut deadlines = Deadlines::default();
+        deadlines.watch(watched());
+        let first = deadlines.refills(0).remove(0);
+        forget(&mut deadlines);
+        deadlines.watch(watched());
+        let second = deadlines.refills(0).remove(0);
+        deadlines.refilled(first.ticket, said(vec![soon()]), 0);
+        assert_eq!(deadlines.next(), None, "the row may be gone");
+        deadlines.refilled(second.ticket, said(vec![soon()]), 0);
+        assert_eq!(deadlines.next(), Some(10 * SECOND));
+    }
+}
+
+#[test]
+fn a_moment_that_passes_while_the_database_is_asked_is_told_once() {
+    let mut deadlines = Deadlines::default();
+    deadlines.watch(HashMap::from([(7, (table(), moments()))]));
+    deadlines.note(&insert(1, "2000-01-01 00:00:10+00", None), 5, 0);
+    let asked = deadlines.refills(0).remove(0);
+    assert_eq!((asked.after, asked.transactions), (0, vec![5]), "the answer must show what the stream has had");
+    assert_eq!(due(&mut deadlines, 11 * SECOND), [("1".to_owned(), 10 * SECOND)]);
+    let rows = vec![row(1, "2000-01-01 00:00:10+00", None), row(2, "2000-01-01 00:00:11+00", None)];
+    deadlines.refilled(asked.ticket, said(rows), 12 * SECOND);
+    assert_eq!(due(&mut deadlines, 12 * SECOND), [("2".to_owned(), 11 * SECOND)]);
 }

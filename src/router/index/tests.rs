@@ -6,12 +6,12 @@ use crate::{
     change::Change,
     policy::{catalog::RowRule, lookup::Lookups, program::Verdict},
     router::{
-        bound::Bounds,
         fixture::{
             Asked, NONE, TABLE, blind_update, catalog, compiled, delete, delete_key, insert, is_owner, state_is, update,
         },
         judgement::Basis,
         matching::{Wanted, is_bare_key_delete},
+        shared::Shared,
         subscription::compile,
     },
 };
@@ -19,20 +19,20 @@ use proptest::prelude::*;
 
 struct World {
     catalog: Arc<crate::policy::catalog::Catalog>,
-    bounds: Bounds,
+    shared: Shared,
     index: SubscriptionIndex,
     tables: Vec<Arc<TableSubscription>>,
 }
 
 impl World {
     fn new(rows: RowRule) -> World {
-        let (bounds, index) = (Bounds::default(), SubscriptionIndex::default());
-        World { catalog: catalog(rows), bounds, index, tables: Vec::new() }
+        let (shared, index) = (Shared::default(), SubscriptionIndex::default());
+        World { catalog: catalog(rows), shared, index, tables: Vec::new() }
     }
 
     fn enter(&mut self, asked: &Asked<'_>) {
         let (subscription, _client) = asked.subscription();
-        let compiled = compile(&subscription, &self.catalog, NONE, &mut self.bounds);
+        let compiled = compile(&subscription, &self.catalog, NONE, &mut self.shared);
         let table = compiled.tables[&TABLE].clone();
         self.index.insert(self.tables.len(), &table);
         self.tables.push(table);

@@ -6,7 +6,8 @@ use super::{output, stderr, stdout};
 use crate::{
     line::setup,
     support::{
-        postgres::{Database, Postgres},
+        postgres::{Database, Postgres, default_major},
+        skip,
         token::{ALICE, BOB, SECRET, alice, anon, bob, in_seconds, sign},
     },
 };
@@ -246,6 +247,9 @@ async fn a_filter_is_judged_condition_by_condition_and_a_bad_one_is_refused_as_t
 
 #[tokio::test]
 async fn a_row_that_the_publication_leaves_out_is_named_so() {
+    if default_major() < 15 {
+        return skip("a_row_that_the_publication_leaves_out_is_named_so", "row filters exist from 15 on");
+    }
     let database = database().await;
     database.execute("alter publication supabase_realtime set table notes where (id > 1)").await;
     let left_out = row(&database, &alice(), "1");
@@ -259,6 +263,34 @@ async fn a_row_that_the_publication_leaves_out_is_named_so() {
     let member = row(&database, &bob(), "2");
     assert!(member.finding("operations")["meaning"].as_str().unwrap().contains("DELETE"));
     assert!(member.finding("replica_identity")["meaning"].as_str().unwrap().contains("only the key"));
+}
+
+#[tokio::test]
+async fn what_the_stream_does_not_carry_hides_a_row_that_postgres_shows_and_is_no_disagreement() {
+    if default_major() < 15 {
+        return skip("what_the_stream_does_not_carry_...", "column lists exist from 15 on");
+    }
+    let database = database().await;
+    database.execute("alter publication supabase_realtime set table notes (id, owner, room)").await;
+    let compiled = row(&database, &alice(), "1");
+    assert!(compiled.verdict().contains("the stream lacks a column it reads"), "{}", compiled.verdict());
+    database.execute("create policy odd on notes to authenticated using (body ~ 'nothing')").await;
+    let asked = row(&database, &alice(), "1");
+    assert!(asked.verdict().contains("the stream does not carry"), "{}", asked.verdict());
+    for explained in [compiled, asked] {
+        assert_eq!(explained.report["postgres"], json!({"answer": "sees the row", "agrees": null}));
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_may_read_the_row_postgres_is_asked_all_the_same() {
+    let database = database().await;
+    database.execute("revoke select on notes from service_role").await;
+    let seen = row(&database, &alice(), "1");
+    assert_eq!(seen.verdict(), "visible: Postgres shows this row of public.notes to role \"authenticated\"");
+    assert_eq!(seen.finding("reader")["effect"], "note");
+    let hidden = row(&database, &alice(), "2");
+    assert!(hidden.verdict().contains("(does not see the row)"), "{}", hidden.verdict());
 }
 
 #[tokio::test]

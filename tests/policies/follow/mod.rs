@@ -2,6 +2,7 @@
 //! publications that come late, and out of service when anything is in doubt.
 
 mod line;
+mod renewal;
 mod served;
 mod writers;
 
