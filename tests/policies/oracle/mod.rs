@@ -8,11 +8,16 @@
 //! WALCAST_ORACLE_REFUSED=1 prints what Postgres refused.
 //! ```
 
+mod atoms;
 mod changes;
 mod claims;
+mod conditions;
 mod expression;
+mod images;
 mod kinds;
 mod planted;
+mod play;
+mod policies;
 mod queries;
 mod random;
 mod run;
