@@ -88,6 +88,23 @@ fn what_constants_decide_while_postgres_plans_is_never_computed() {
 }
 
 #[test]
+fn an_error_in_claims_counts_also_where_other_claims_decide() {
+    let tally = agree("create policy p on docs using (auth.jwt() ? 'sub' or auth.uid() = any ('{}'::uuid[]))");
+    assert!(tally.doubts > 0 && tally.visible > 0);
+    // What is in a sub-select counts only where it is reached.
+    agree("create policy p on docs using (auth.jwt() ? 'sub' or (select auth.uid()) = any ('{}'::uuid[]))");
+}
+
+#[test]
+fn a_setting_that_nobody_sets_is_null_and_no_constant() {
+    let tally = agree(
+        "create policy p on docs
+           using ((current_setting('request.jwt.claim.sub', true)::uuid = auth.uid()) is not true)",
+    );
+    assert!(tally.visible > 0);
+}
+
+#[test]
 fn a_function_that_is_wrongly_declared_immutable_fails_where_it_is_not_reached() {
     let tally = agree(
         "create function f() returns boolean language plpgsql immutable

@@ -7,7 +7,10 @@ use super::{
     state::Eyes,
 };
 use crate::support::postgres::{Postgres, majors};
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::LazyLock,
+};
 use tokio::{runtime::Runtime, sync::Mutex};
 use walcast::policy::catalog::Catalog;
 
@@ -68,13 +71,15 @@ async fn compare(eyes: &mut Eyes, major: u32, sql: &str, asked: &[Asked], subjec
 }
 
 async fn eyes(databases: &mut Option<HashMap<u32, Eyes>>, major: u32) -> &mut Eyes {
-    let databases = databases.get_or_insert_default();
-    if !databases.contains_key(&major) {
-        let database = Postgres::shared(major).database().await;
-        database.execute(&format!("{PRELUDE} {FUNCTIONS}")).await;
-        databases.insert(major, Eyes::open(&database).await);
-        // It goes with the cluster.
-        std::mem::forget(database);
+    match databases.get_or_insert_default().entry(major) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => {
+            let database = Postgres::shared(major).database().await;
+            database.execute(&format!("{PRELUDE} {FUNCTIONS}")).await;
+            let eyes = Eyes::open(&database).await;
+            // It goes with the cluster.
+            std::mem::forget(database);
+            entry.insert(eyes)
+        }
     }
-    databases.get_mut(&major).expect("it is there")
 }

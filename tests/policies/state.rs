@@ -124,7 +124,7 @@ async fn images(client: &Client, asked: &Asked, table: &Table) -> Vec<Image> {
             None => Datum::Null,
             Some(text) => Datum::Text(Bytes::copy_from_slice(text.as_bytes())),
         });
-        let values = values.collect();
+        let values: Vec<Datum> = values.collect();
         Some(Image { key: key_of(asked, table, &values), values })
     };
     messages.iter().filter_map(row).collect()
@@ -135,7 +135,7 @@ fn is_carried(table: &Table, column: ColumnIndex) -> bool {
 }
 
 /// What tells a row apart, as the oracle writes it.
-pub fn key_of(asked: &Asked, table: &Table, values: &Vec<Datum>) -> String {
+pub fn key_of(asked: &Asked, table: &Table, values: &[Datum]) -> String {
     let text = |name: &str| {
         let (column, _) = table.column(name).unwrap_or_else(|| panic!("{} has no column {name}", asked.table));
         match &values[column] {

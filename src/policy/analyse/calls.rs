@@ -285,7 +285,8 @@ impl Reader<'_> {
         if !is_custom || is_set || !is_missing_ok {
             return refuse(format!("setting {name} is the session's"));
         }
-        Ok(Typed::new(Expr::Const(Value::Null), Type::TEXT))
+        // No constant, for Postgres computes it with everything around it, and nothing may be folded by it.
+        Ok(Typed::new(Expr::Lazy(Box::new(Expr::Const(Value::Null))), Type::TEXT))
     }
 
     /// Calls that the parser has nodes of its own for.

@@ -148,13 +148,18 @@ impl Program {
     /// not raise, depending on the order in which it computes: then the database decides.
     pub fn bind(&self, claims: &Claims) -> Option<Arguments> {
         let nothing = Lookups::default();
-        let values = self.parameters.iter().map(|parameter| {
+        let compute = |part: &Expr| {
             let mut env = Env::new(None, &[], &nothing, 0);
             env.claims = Some((&claims.json, &claims.role));
-            env.eval(parameter)
-        });
-        let values: Vec<Result<Value, Stop>> = values.collect();
-        let arguments = Arguments(values.into());
+            env.eval(part)
+        };
+        let arguments = Arguments(self.parameters.iter().map(compute).collect());
+        let is_hiding = |(parameter, value): (&Expr, &Result<Value, Stop>)| {
+            value.is_ok() && hides_error(parameter, &|part| compute(part).is_err())
+        };
+        if self.parameters.iter().zip(arguments.values()).any(is_hiding) {
+            return None;
+        }
         let failing: Vec<usize> = (0..self.parameters.len()).filter(|&number| arguments.0[number].is_err()).collect();
         if failing.is_empty() {
             return Some(arguments);
@@ -248,6 +253,14 @@ pub fn type_of(types: &TypeRegistry, type_oid: u32) -> Option<Type> {
         Some(TypeKind::Array { element, .. }) => scalar(*element).map(Type::array),
         _ => scalar(type_oid).map(Type::of),
     }
+}
+
+/// Whether a part is an error that is not reached. While it plans, Postgres computes what it can to guess how many rows
+/// will fit, in no such order; but for sub-selects.
+fn hides_error(expr: &Expr, fails: &dyn Fn(&Expr) -> bool) -> bool {
+    let is_ordered = matches!(expr, Expr::And(_) | Expr::Or(_) | Expr::Case(..) | Expr::Coalesce(_));
+    !matches!(expr, Expr::Lazy(_))
+        && expr.parts().into_iter().any(|part| (is_ordered && fails(part)) || hides_error(part, fails))
 }
 
 /// Whether one of these parameters is computed before anything else could decide, whatever the row.

@@ -50,10 +50,9 @@ impl<'a> Writer<'a> {
     pub fn policy(&mut self, table: usize) -> String {
         self.scopes = vec![Scope { alias: self.world.tables[table].name.clone(), table }];
         self.budget = if self.random.percent(60) { 5 } else { 14 };
-        if self.random.percent(8) {
-            if let Some(call) = self.helper(Kind::Bool) {
-                return call;
-            }
+        let call = if self.random.percent(8) { self.helper(Kind::Bool) } else { None };
+        if let Some(call) = call {
+            return call;
         }
         self.boolean()
     }
@@ -114,25 +113,18 @@ impl<'a> Writer<'a> {
     /// A function or operator with a result of this kind.
     fn computed(&mut self, kind: Kind) -> String {
         match kind {
-            Kind::Text | Kind::Bytes | Kind::Varchar | Kind::Label => match self.random.below(8) {
-                0 => format!("lower({})", self.atom(kind)),
-                1 => format!("upper({})", self.atom(kind)),
-                2 => format!("split_part({}, '/', {})", self.atom(kind), self.random.between(1, 2)),
-                3 => format!("({} || {})", self.atom(kind), self.atom(kind)),
-                4 => format!("({} ->> {})", self.atom(Kind::Jsonb), self.path()),
-                5 => format!("({})::text", self.any_atom()),
-                6 => format!("btrim({})", self.atom(kind)),
-                _ => format!("({} #>> '{{a,b}}')", self.atom(Kind::Jsonb)),
+            Kind::Text | Kind::Bytes | Kind::Varchar | Kind::Label => self.computed_text(kind),
+            Kind::Int4 | Kind::Int2 | Kind::Int8 | Kind::Count => self.computed_integer(kind),
+            Kind::Bool => self.simple_boolean(),
+            Kind::Numeric => match self.random.below(5) {
+                0 => format!("({} + {})", self.atom(Kind::Numeric), self.atom(Kind::Int4)),
+                1 => format!("({} * {})", self.atom(Kind::Numeric), self.atom(Kind::Numeric)),
+                2 => format!("({})::numeric(4,1)", self.atom(Kind::Numeric)),
+                3 => format!("abs({})", self.atom(Kind::Numeric)),
+                _ => format!("({})::numeric", self.atom(Kind::Float8)),
             },
-            Kind::Int4 | Kind::Int2 | Kind::Int8 | Kind::Count => match self.random.below(6) {
-                0 => format!("({} + {})", self.atom(Kind::Int4), self.random.below(3)),
-                1 => format!("({} - {})", self.atom(kind), self.atom(Kind::Int2)),
-                2 => format!("length({})", self.atom(Kind::Text)),
-                3 => format!("cardinality({})", self.atom(Kind::Texts)),
-                4 => format!("({} ->> 'a')::int", self.atom(Kind::Jsonb)),
-                _ => format!("({} / {})", self.atom(kind), self.atom(Kind::Int4)),
-            },
-            Kind::Numeric => format!("({} + {})", self.atom(Kind::Numeric), self.atom(Kind::Int4)),
+            Kind::Date => format!("({})::date", self.atom(Kind::Timestamp)),
+            Kind::Timestamp => format!("date_trunc('day', {})", self.atom(Kind::Timestamp)),
             Kind::Uuid => format!("({})::uuid", self.atom(Kind::Text)),
             Kind::Jsonb => match self.random.below(3) {
                 0 => format!("({} -> {})", self.atom(Kind::Jsonb), self.path()),
@@ -150,6 +142,51 @@ impl<'a> Writer<'a> {
             },
             Kind::Uuids => format!("array[{}, {}]", self.atom(Kind::Uuid), self.atom(Kind::Uuid)),
             other => self.atom(other),
+        }
+    }
+
+    fn computed_text(&mut self, kind: Kind) -> String {
+        let text = self.atom(kind);
+        match self.random.below(20) {
+            0 => format!("lower({text})"),
+            1 => format!("upper({text})"),
+            2 => format!("split_part({text}, '/', {})", self.random.between(1, 2)),
+            3 => format!("({text} || {})", self.atom(kind)),
+            4 => format!("({} ->> {})", self.atom(Kind::Jsonb), self.path()),
+            5 => format!("({})::text", self.any_atom()),
+            6 => format!("btrim({text})"),
+            7 => format!("left({text}, {})", self.random.below(4)),
+            8 => format!("right({text}, -1)"),
+            9 => format!("substring({text} from {} for 2)", self.random.below(3)),
+            10 => format!("replace({text}, 'a', 'b')"),
+            11 => format!("({text})::varchar(2)"),
+            12 => format!("jsonb_typeof({})", self.atom(Kind::Jsonb)),
+            13 => format!("ltrim({text}, 'a ')"),
+            14 => format!("({})[1]", self.column(Kind::Texts).unwrap_or_else(|| "'{a,b}'::text[]".to_owned())),
+            15 => format!("({})::text", self.atom(Kind::Numeric)),
+            16 => format!("({})::text", self.atom(Kind::Timestamptz)),
+            17 => format!("concat({text}, {})", self.atom(kind)),
+            18 => format!("greatest({text}, {})", self.atom(kind)),
+            _ => format!("({} #>> '{{a,b}}')", self.atom(Kind::Jsonb)),
+        }
+    }
+
+    fn computed_integer(&mut self, kind: Kind) -> String {
+        match self.random.below(14) {
+            0 => format!("({} + {})", self.atom(Kind::Int4), self.random.below(3)),
+            1 => format!("({} - {})", self.atom(kind), self.atom(Kind::Int2)),
+            2 => format!("length({})", self.atom(Kind::Text)),
+            3 => format!("cardinality({})", self.atom(Kind::Texts)),
+            4 => format!("({} ->> 'a')::int", self.atom(Kind::Jsonb)),
+            5 => format!("({} / {})", self.atom(kind), self.atom(Kind::Int4)),
+            6 => format!("({} % 2)", self.atom(kind)),
+            7 => format!("({})::int", self.atom(Kind::Numeric)),
+            8 => format!("({})::int", self.atom(Kind::Float8)),
+            9 => format!("({})::int", self.atom(Kind::Bool)),
+            10 => format!("array_length({}, 1)", self.atom(Kind::Uuids)),
+            11 => format!("position('a' in {})", self.atom(Kind::Text)),
+            12 => format!("array_position({}, {})", self.atom(Kind::Texts), self.atom(Kind::Text)),
+            _ => format!("jsonb_array_length({})", self.atom(Kind::Jsonb)),
         }
     }
 
@@ -312,7 +349,7 @@ impl<'a> Writer<'a> {
                 "array(select jsonb_array_elements_text(auth.jwt() -> 'app_metadata' -> 'orgs'))",
                 "string_to_array(auth.jwt() ->> 'user_role', '/')",
             ],
-            Kind::State | Kind::Ints => &[],
+            Kind::State | Kind::Ints | Kind::Float4 | Kind::Char | Kind::Bytea | Kind::Interval => &[],
         };
         if kind == Kind::State {
             return format!("(auth.jwt() -> 'app_metadata' ->> 'state')::{}", kind.cast(&self.world.schema));
@@ -471,7 +508,10 @@ impl<'a> Writer<'a> {
                 (*self.random.pick(&["'%@example.com'", "'a%'", "'%/_/%'", "'_'", "'A%'", "'%'", "'a\\%'"])).to_owned()
             }
         };
-        let operator = *self.random.pick(&["like", "like", "like", "not like", "ilike"]);
+        if self.random.percent(12) {
+            return format!("starts_with({text}, {pattern})");
+        }
+        let operator = *self.random.pick(&["like", "like", "like", "like", "not like", "not like", "ilike", "~"]);
         format!("({text} {operator} {pattern})")
     }
 

@@ -19,7 +19,12 @@ pub enum Kind {
     Count,
     Numeric,
     Float8,
+    Float4,
     Bool,
+    /// `char(5)`: blanks at the end do not count.
+    Char,
+    Bytea,
+    Interval,
     Timestamptz,
     Timestamp,
     Date,
@@ -93,7 +98,11 @@ const JSONS: [&str; 16] = [
 ];
 
 /// Kinds of columns, likelier ones repeated.
-const COLUMNS: [Kind; 30] = [
+const COLUMNS: [Kind; 34] = [
+    Kind::Float4,
+    Kind::Char,
+    Kind::Bytea,
+    Kind::Interval,
     Kind::Uuid,
     Kind::Uuid,
     Kind::Uuid,
@@ -146,6 +155,10 @@ impl Kind {
             Kind::Count => format!("{schema}.count"),
             Kind::Numeric => "numeric".to_owned(),
             Kind::Float8 => "double precision".to_owned(),
+            Kind::Float4 => "real".to_owned(),
+            Kind::Char => "char(5)".to_owned(),
+            Kind::Bytea => "bytea".to_owned(),
+            Kind::Interval => "interval".to_owned(),
             Kind::Bool => "boolean".to_owned(),
             Kind::Timestamptz => "timestamptz".to_owned(),
             Kind::Timestamp => "timestamp".to_owned(),
@@ -164,6 +177,7 @@ impl Kind {
         match self {
             Kind::Bytes => "text".to_owned(),
             Kind::Varchar => "varchar".to_owned(),
+            Kind::Char => "bpchar".to_owned(),
             other => other.sql(schema),
         }
     }
@@ -173,7 +187,7 @@ impl Kind {
     }
 
     pub fn is_number(self) -> bool {
-        matches!(self, Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Count | Kind::Numeric | Kind::Float8)
+        matches!(self, Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Count | Kind::Numeric | Kind::Float8 | Kind::Float4)
     }
 
     /// Whether values of both can be compared without a cast being written.
@@ -208,6 +222,13 @@ impl Kind {
             Kind::Float8 => {
                 random.pick(&["0", "'-0'", "1", "1.5", "5", "'NaN'", "'Infinity'", "0.1", "1e-300"]).to_string()
                     + "::double precision"
+            }
+            Kind::Float4 => random.pick(&["0", "1", "1.5", "0.1", "'NaN'", "16777217"]).to_string() + "::real",
+            Kind::Char => random.pick(&["'a'", "'a  '", "'open'", "''", "'A'"]).to_string() + "::bpchar",
+            Kind::Bytea => random.pick(&["'\\x'", "'\\x00ff'", "'\\x61'", "'abc'"]).to_string() + "::bytea",
+            Kind::Interval => {
+                random.pick(&["'1 hour'", "'30 days'", "'1 month'", "'-1 day 24 hours'", "'0'"]).to_string()
+                    + "::interval"
             }
             Kind::Bool => (*random.pick(&["true", "false"])).to_owned(),
             Kind::Timestamptz => format!("({})::timestamptz", random.pick(&MOMENTS)),

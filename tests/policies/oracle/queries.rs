@@ -10,7 +10,7 @@ impl Writer<'_> {
     pub fn exists(&mut self) -> String {
         let not = if self.random.percent(25) { "not " } else { "" };
         let outer = self.scopes.len();
-        let from = self.from_and_where();
+        let from = self.tables_and_conditions();
         self.scopes.truncate(outer);
         let output = *self.random.pick(&["1", "1", "*", "true", "null"]);
         format!("({not}exists (select {output} {from}))")
@@ -36,7 +36,7 @@ impl Writer<'_> {
     /// A query of values of a kind.
     pub fn set_query(&mut self, kind: Kind) -> String {
         let outer = self.scopes.len();
-        let from = self.from_and_where();
+        let from = self.tables_and_conditions();
         let inner: Vec<Scope> = self.scopes[outer..].to_vec();
         let rest = std::mem::replace(&mut self.scopes, inner);
         let nullable = if self.random.percent(60) { self.nullable(kind) } else { None };
@@ -52,7 +52,7 @@ impl Writer<'_> {
     pub fn scalar_query(&mut self, kind: Kind) -> String {
         let outer = self.scopes.len();
         if kind == Kind::Int4 && self.random.percent(50) {
-            let from = self.from_and_where();
+            let from = self.tables_and_conditions();
             self.scopes.truncate(outer);
             return format!("(select count(*)::int {from})");
         }
@@ -89,7 +89,7 @@ impl Writer<'_> {
     }
 
     /// `from ... where ...`; its tables stay in scope.
-    fn from_and_where(&mut self) -> String {
+    fn tables_and_conditions(&mut self) -> String {
         let outer = self.scopes.len();
         let mut from = String::from("from ");
         let mut conditions = Vec::new();

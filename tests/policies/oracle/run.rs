@@ -107,7 +107,7 @@ impl Oracle {
                 break;
             }
         }
-        let drop = format!("set client_min_messages = warning; drop schema {schema} cascade");
+        let drop = format!("set client_min_messages = warning; drop schema {schema}, {schema}_private cascade");
         self.eyes.superuser.batch_execute(&drop).await.unwrap();
     }
 
@@ -332,11 +332,7 @@ fn old_images(catalog: &Catalog, asked: &[Asked], fragments: &[Fragment]) -> Vec
         for change in changes.filter(|change| change.relation.oid == table.oid) {
             let old = change.old.as_ref().filter(|old| old.whole).map(|old| old_image(asked, table, change, old));
             let new = change.new.as_ref().map(|new| key_of(asked, table, &by_column(table, change, &new.0)));
-            if let Some(old) = old {
-                if touched.insert(old.key.clone()) {
-                    images.push(old);
-                }
-            }
+            images.extend(old.filter(|old| touched.insert(old.key.clone())));
             touched.extend(new);
         }
         judged.push(Judged { number, asked: asked.clone(), table: Arc::clone(table), images });

@@ -105,7 +105,7 @@ impl World {
     pub fn tables_sql(&self) -> String {
         let schema = &self.schema;
         let mut sql = format!(
-            "create schema {schema}; grant usage on schema {schema} to public;
+            "create schema {schema}; grant usage on schema {schema} to public; create schema {schema}_private;
              create type {schema}.state as enum ('draft', 'open', 'closed');
              create domain {schema}.label as text check (value <> 'nothing');
              create domain {schema}.count as integer;\n"
@@ -209,7 +209,9 @@ fn table(random: &mut Random, schema: &str, number: usize) -> Table {
 
 fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let schema = &world.schema;
-    let name = format!("{schema}.f{number}");
+    // Some in a schema that nobody else may use: policies may call them, the bodies of others may not.
+    let hidden = if random.percent(12) { "_private" } else { "" };
+    let name = format!("{schema}{hidden}.f{number}");
     // The first one is what most are: a condition on a key.
     let is_usual = number == 0;
     let argument =
@@ -248,9 +250,15 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
         reads.clear();
     }
     let strict = if is_strict { " strict" } else { "" };
+    let own_path = format!(" set search_path = {schema}, pg_temp");
     let path = match random.below(10) {
-        0..5 => " set search_path = ''",
-        5..6 => " set search_path = pg_catalog, pg_temp",
+        0..4 => " set search_path = ''",
+        4..5 => " set search_path = pg_catalog, pg_temp",
+        5..7 if !is_standard => {
+            // Names without their schema.
+            body = body.replace(&format!(" {schema}.t"), " t");
+            own_path.as_str()
+        }
         _ => "",
     };
     let set = if returns_set { "setof " } else { "" };

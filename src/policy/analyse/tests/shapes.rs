@@ -107,12 +107,12 @@ const UNDERSTOOD: &[(&str, &str, &str)] = &[
     (
         "docs",
         "(org_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)",
-        "(docs.org_id = text::uuid(nullif(null, '')))",
+        "(docs.org_id = text::uuid(nullif(lazy(null), '')))",
     ),
     (
         "docs",
         "((owner_id)::text = current_setting('request.jwt.claim.sub'::text, true))",
-        "(uuid::text(docs.owner_id) = null)",
+        "(uuid::text(docs.owner_id) = lazy(null))",
     ),
     (
         "docs",
