@@ -75,13 +75,16 @@ select pg_catalog.jsonb_build_object(
       'name', a.attname,
       'type_oid', a.atttypid::bigint,
       'type_name', t.typname,
+      'collation_oid', a.attcollation::bigint,
       'collation', case
         when a.attcollation = 0 then 'none'
         when not co.collisdeterministic then 'nondeterministic'
-        when co.collname in ('C', 'POSIX') then 'bytewise'
-        when co.collname = 'default' and (select d.datcollate in ('C', 'POSIX') and d.datlocprovider_c
-             from (select datcollate, coalesce(to_jsonb(pd) ->> 'datlocprovider', 'c') = 'c' as datlocprovider_c
-                   from pg_catalog.pg_database pd where pd.datname = pg_catalog.current_database()) d) then 'bytewise'
+        -- Letter case is part of it: lower() goes by the character type. A name says nothing, anybody may give it.
+        when co.collprovider = 'c' and co.collcollate in ('C', 'POSIX') and co.collctype in ('C', 'POSIX') then 'bytewise'
+        when co.collprovider = 'd' and (
+          select d.datcollate in ('C', 'POSIX') and d.datctype in ('C', 'POSIX')
+            and coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c'
+          from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) then 'bytewise'
         else 'deterministic' end,
       'generated', case when a.attgenerated <> '' then pg_catalog.jsonb_build_object(
         'expression', pg_catalog.pg_get_expr(ad.adbin, ad.adrelid),

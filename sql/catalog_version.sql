@@ -34,6 +34,14 @@ select pg_catalog.md5(pg_catalog.concat_ws('|',
   (select pg_catalog.string_agg(oid::text || pubname || listing, ',' order by oid, pubname) from published),
   (select pg_catalog.string_agg(p.oid::text || ':' || p.xmin::text, ',' order by p.oid) from pg_catalog.pg_publication p
      where p.pubname in ($1::text, $2::text)),
+  -- The listing is a function's, which looks beyond the snapshot of a longer look at the catalogue; these rows are of it.
+  (select pg_catalog.string_agg(r.oid::text || ':' || r.xmin::text, ',' order by r.oid) from pg_catalog.pg_publication_rel r
+     join pg_catalog.pg_publication p on p.oid = r.prpubid where p.pubname in ($1::text, $2::text)),
+  -- 6237 is pg_publication_namespace, which 14 does not have.
+  (select pg_catalog.string_agg(d.objid::text || ':' || d.xmin::text, ',' order by d.objid) from pg_catalog.pg_depend d
+     join pg_catalog.pg_publication p on p.oid = d.refobjid
+     where d.classid = 6237 and d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass
+       and p.pubname in ($1::text, $2::text)),
   (select pg_catalog.string_agg(c.oid::text || ':' || c.xmin::text, ',' order by c.oid) from concerned c),
   (select pg_catalog.string_agg(a.attrelid::text || ':' || a.attnum::text || ':' || a.xmin::text, ',' order by a.attrelid, a.attnum)
      from pg_catalog.pg_attribute a join concerned on concerned.oid = a.attrelid),

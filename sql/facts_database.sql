@@ -3,7 +3,8 @@ select pg_catalog.jsonb_build_object(
   'login', current_user,
   'time_zone', pg_catalog.current_setting('TimeZone'),
   'default_collation', (
-    select case when d.datcollate in ('C', 'POSIX') and coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c'
+    select case when d.datcollate in ('C', 'POSIX') and d.datctype in ('C', 'POSIX')
+        and coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c'
       then 'bytewise' else 'deterministic' end
     from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()),
   'restricted_builtins', (

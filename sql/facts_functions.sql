@@ -18,6 +18,7 @@ select pg_catalog.jsonb_build_object(
   'security_definer', p.prosecdef,
   'owner', pg_catalog.pg_get_userbyid(p.proowner),
   'is_strict', p.proisstrict,
+  'is_immutable', p.provolatile = 'i',
   'settings', coalesce(p.proconfig, '{}'),
   'execute', (
     select coalesce(pg_catalog.jsonb_agg(r.rolname), '[]') from pg_catalog.pg_roles r

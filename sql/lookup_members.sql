@@ -6,7 +6,7 @@
 -- that of an id so old that its rows were frozen long ago. Publications of whole schemas (15 and newer) leave their
 -- trace in pg_depend, which all versions can be asked for.
 with member as (
-  select c.oid, c.relnamespace, c.relfilenode, c.xmin as table_xmin, p.oid as publication, p.xmin as publication_xmin, p.puballtables,
+  select c.oid, c.relnamespace, c.xmin as table_xmin, p.oid as publication, p.xmin as publication_xmin, p.puballtables,
          r.oid as by_table, r.xmin as by_table_xmin, s.objid as by_schema, s.xmin as by_schema_xmin
   from rows from (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) as wanted(oid, publication)
   join pg_catalog.pg_class c on c.oid = wanted.oid
@@ -32,7 +32,10 @@ select oid,
               or coalesce(pg_catalog.age(by_table_xmin) > began or pg_catalog.age(by_table_xmin) < 0, false)
               or coalesce((pg_catalog.age(by_schema_xmin) > began or pg_catalog.age(by_schema_xmin) < 0)
                           and (pg_catalog.age(table_xmin) > began or pg_catalog.age(table_xmin) < 0), false)), false) as is_settled,
-       pg_catalog.concat_ws('|', membership, relfilenode, (
+       pg_catalog.concat_ws('|', membership, (
+         -- A column that got another type, or the same one with other values, is another row of the catalogue.
+         select pg_catalog.string_agg(a.attnum::text || ':' || a.xmin::text, ',' order by a.attnum)
+         from pg_catalog.pg_attribute a where a.attrelid = dated.oid and a.attnum > 0), (
          -- A label that was renamed is another text in the same rows.
          select pg_catalog.string_agg(e.oid::text || ':' || e.xmin::text, ',' order by e.oid)
          from pg_catalog.pg_enum e

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dev;
 pub mod devdb;
 pub mod doors;
+pub mod explain;
 pub mod http;
 pub mod hub;
 pub mod lsn;

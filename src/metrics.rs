@@ -34,6 +34,8 @@ pub struct Metrics {
     pub hidden_error: Counter,
     /// Rows hidden because a value is of a kind the process does not compute with.
     pub hidden_unsupported: Counter,
+    /// Rows that time will show or hide and that did not fit into memory; the database is asked for them later.
+    pub rows_beyond_deadlines: Counter,
     /// Subscriptions that fell behind, because their client or the database lane did not keep up.
     pub lags: Counter,
     /// Subscriptions told that changes are lost to them, because the backlog was too short or the database gone.
@@ -56,6 +58,7 @@ impl Metrics {
             ("hidden_absent_total", self.hidden_absent.get()),
             ("hidden_error_total", self.hidden_error.get()),
             ("hidden_unsupported_total", self.hidden_unsupported.get()),
+            ("rows_beyond_deadlines_total", self.rows_beyond_deadlines.get()),
             ("lags_total", self.lags.get()),
             ("gaps_total", self.gaps.get()),
             ("mute_subscriptions_total", self.mute_subscriptions.get()),

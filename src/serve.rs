@@ -9,6 +9,7 @@ use crate::{
     config::ServeConfig,
     doors::phoenix::{self, Door},
     http::{
+        explain::{self, Explain},
         health::{self, Health},
         rpc::{self, Rpc},
     },
@@ -39,8 +40,12 @@ use tokio_util::sync::CancellationToken;
 const FRAGMENT_QUEUE: usize = 32;
 /// Connections that read filters and positions for new subscriptions, and serve health.
 const QUERY_CONNECTIONS: usize = 4;
+/// One reads lookup tables, which holds the stream; the other one looks for deadlines, and must not be waited for.
+const LOOKUP_CONNECTIONS: usize = 2;
 /// Connections that serve RPC; they keep the database's own settings.
 const RPC_CONNECTIONS: usize = 4;
+/// Connections that explain; they keep the database's own settings.
+const EXPLAIN_CONNECTIONS: usize = 2;
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long each step of the end may take.
@@ -78,7 +83,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         config: config.router.clone(),
         pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
         own_pool: target.pool("walcast router", 1, "")?,
-        lookup_pool: target.pool("walcast lookups", 1, TEXT_FORMS)?,
+        lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
         wish,
@@ -115,6 +120,15 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         catalog: refresh.watch(),
         config: rpc::Config::default(),
     };
+    let explain = Explain {
+        pool: config.target.pool("walcast explain", EXPLAIN_CONNECTIONS, "")?,
+        verifier: verifier.clone(),
+        admin_role: config.admin_role.as_str().into(),
+        publication: config.slot.publication.as_str().into(),
+        refresh: refresh.clone(),
+        source: source_reader.clone(),
+        router: router_reader.clone(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier,
@@ -134,7 +148,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
     };
-    let routes = phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health));
+    let routes =
+        phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health)).merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     doors.spawn("accept", accept(listener, routes, doors.clone(), accepting.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");

@@ -48,8 +48,11 @@ const RULES: &[Rule] = &[
     edge("router", &["hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
     edge("doors", &["session", "router", "hub", "auth", "protocol", "policy", "change", "claims"]),
+    // Explain: asks the database what a user sees, and programs why; the command and the admin endpoint both answer by it.
+    edge("explain", &["pg", "policy", "change", "claims"]),
     // Policy: the roles that may be claimed are the catalogue's knowledge. Source and pg: health reports on them.
-    edge("http", &["doors", "router", "hub", "auth", "protocol", "policy", "claims", "pg", "source", "lsn"]),
+    // Explain: the admin endpoint is a door to it.
+    edge("http", &["doors", "router", "hub", "auth", "protocol", "policy", "claims", "pg", "source", "lsn", "explain"]),
     edge("devdb", &["pg"]),
     // Helpers of edges and assembly.
     edge("shutdown", &[]),

@@ -176,7 +176,7 @@ pub(super) async fn tables(client: &mut Client, publication: &str) -> Result<Vec
 }
 
 /// Reads the catalogue as serving does.
-pub(super) async fn catalog(client: &mut Client, publication: &str) -> Result<Catalog, CheckError> {
+pub(crate) async fn catalog(client: &mut Client, publication: &str) -> Result<Catalog, CheckError> {
     let read = catalog::read(client, Scope::of(publication));
     let catalog = tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?;
     catalog.map_err(|error| match error {

@@ -14,7 +14,7 @@ mod server;
 mod tables;
 
 use facts::Server;
-pub(crate) use facts::connect;
+pub(crate) use facts::{catalog, connect};
 pub use preflight::{Unsuitable, preflight, preflight_stream};
 
 use crate::{
@@ -157,7 +157,7 @@ fn json<T: Serialize>(items: &[T]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever reads us has seen enough; the exit code still tells.

@@ -85,6 +85,9 @@ pub struct Settings {
     /// Issuer every token must name [default: any]
     #[arg(long, env = "WALCAST_JWT_ISSUER", value_name = "ISSUER")]
     pub jwt_issuer: Option<String>,
+    /// Role whose tokens may ask the server to explain what others see [default: service_role]
+    #[arg(long, env = "WALCAST_ADMIN_ROLE", value_name = "ROLE")]
+    pub admin_role: Option<String>,
     /// DELETEs of which only the key was logged: `keys` tells all subscribers the key, `strict` nobody [default: keys]
     #[arg(long, env = "WALCAST_DELETES", value_name = "RULE")]
     pub deletes: Option<String>,
@@ -166,6 +169,7 @@ impl Settings {
             Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
         };
         fill!(self, file: database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
+            admin_role
             max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
             lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
             max_frame_bytes max_connections max_channels_per_client

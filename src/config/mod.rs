@@ -25,6 +25,8 @@ pub struct ServeConfig {
     pub address: (String, u16),
     /// Tokens.
     pub auth: auth::Config,
+    /// The role whose tokens may ask about others.
+    pub admin_role: String,
     /// The stream.
     pub slot: slot::Config,
     /// Deliveries.
@@ -79,12 +81,22 @@ impl Settings {
         Ok(name)
     }
 
-    /// Everything `serve` needs, checked.
-    pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
+    /// What tokens are checked against.
+    pub fn auth(&self) -> Result<auth::Config, ConfigError> {
         let jwt_secret = self.jwt_secret.clone().filter(|secret| !secret.is_empty()).ok_or(ConfigError::Missing {
             setting: "jwt_secret",
             fix: "set JWT_SECRET to the secret your tokens are signed with",
         })?;
+        Ok(auth::Config {
+            jwt_secret,
+            audience: self.jwt_audience.clone(),
+            issuer: self.jwt_issuer.clone(),
+            api_keys: api_keys(self.api_keys.as_deref())?,
+        })
+    }
+
+    /// Everything `serve` needs, checked.
+    pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
         let milliseconds = |setting: Option<u64>, default: u64| Duration::from_millis(setting.unwrap_or(default));
         let strict_deletes = match self.deletes.as_deref() {
             None | Some("keys") => false,
@@ -99,12 +111,8 @@ impl Settings {
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
-            auth: auth::Config {
-                jwt_secret,
-                audience: self.jwt_audience.clone(),
-                issuer: self.jwt_issuer.clone(),
-                api_keys: api_keys(self.api_keys.as_deref())?,
-            },
+            auth: self.auth()?,
+            admin_role: self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned()),
             slot: slot::Config {
                 publication: self.publication(),
                 slot: self.slot()?,

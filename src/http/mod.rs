@@ -1,4 +1,5 @@
-//! Plain HTTP beside the socket doors: health, and what `supabase.rpc()` asks for.
+//! Plain HTTP beside the socket doors: health, what `supabase.rpc()` asks for, and explanations for operators.
 
+pub mod explain;
 pub mod health;
 pub mod rpc;

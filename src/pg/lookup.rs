@@ -22,7 +22,10 @@
 
 use crate::{
     lsn::Lsn,
-    policy::lookup::{Layout, Loading, Room, Snapshot, Trouble},
+    policy::{
+        facts::TableFacts,
+        lookup::{Layout, Loading, Room, Snapshot, Trouble},
+    },
 };
 use futures_util::StreamExt;
 use postgres_protocol::escape::escape_identifier;
@@ -237,7 +240,8 @@ async fn read(
         ))
         .await?;
     for (wanted, _) in tables {
-        let lock = format!("{}; lock table only {} in access share mode", be_reader(wanted)?, name(wanted));
+        let facts = wanted.layout.facts();
+        let lock = format!("{}; lock table only {} in access share mode", be_reader(facts)?, name(facts));
         client.batch_execute(&lock).await.map_err(|error| End::One(wanted.oid(), error.into()))?;
     }
     client.batch_execute("set local role none").await?;
@@ -262,19 +266,21 @@ async fn read(
             return Err(one(LoadError::Changed));
         }
         let loading = Loading::new(wanted.layout.clone(), snapshot.clone(), room);
-        let rows = Box::new(rows(client, wanted, loading).await.map_err(one)?);
+        let rows = Box::new(rows(client, loading, None).await.map_err(one)?);
         room.left = room.left.saturating_sub(rows.bytes());
         done.push((oid, Outcome::Loaded { rows, mark: now.mark }));
     }
     Ok(())
 }
 
-/// The rows of one table, one after the other. Without a list of parameters values come as their types' output
-/// functions print them, which is how the stream has them; a cast to text may print them otherwise.
-async fn rows(client: &Client, wanted: &Wanted, mut loading: Loading) -> Result<Loading, LoadError> {
-    client.batch_execute(&be_reader(wanted)?).await?;
-    let names: Vec<String> = wanted.layout.names().map(escape_identifier).collect();
-    let sql = format!("select {} from only {}", names.join(", "), name(wanted));
+/// The rows of one table, one after the other, or at most so many of them, in a transaction in which row level security
+/// must not hide any (`row_security = off`). Without a list of parameters values come as their types' output functions
+/// print them, which is how the stream has them; a cast to text may print them otherwise.
+pub async fn rows(client: &Client, mut loading: Loading, at_most: Option<usize>) -> Result<Loading, LoadError> {
+    client.batch_execute(&be_reader(loading.layout().facts())?).await?;
+    let names: Vec<String> = loading.layout().names().map(escape_identifier).collect();
+    let limit = at_most.map(|count| format!(" limit {count}")).unwrap_or_default();
+    let sql = format!("select {} from only {}{limit}", names.join(", "), name(loading.layout().facts()));
     let mut stream = std::pin::pin!(client.simple_query_raw(&sql).await?);
     while let Some(message) = stream.next().await {
         let SimpleQueryMessage::Row(row) = message? else { continue };
@@ -285,17 +291,17 @@ async fn rows(client: &Client, wanted: &Wanted, mut loading: Loading) -> Result<
     Ok(loading)
 }
 
-fn be_reader(wanted: &Wanted) -> Result<String, LoadError> {
-    match &wanted.layout.facts().reader {
+/// The statement after which all rows of a table can be read, in a transaction.
+pub fn be_reader(table: &TableFacts) -> Result<String, LoadError> {
+    match &table.reader {
         Some(Some(role)) => Ok(format!("set local role {}", escape_identifier(role))),
         Some(None) => Ok("set local role none".to_owned()),
         None => Err(LoadError::NoReader),
     }
 }
 
-fn name(wanted: &Wanted) -> String {
-    let facts = wanted.layout.facts();
-    format!("{}.{}", escape_identifier(&facts.schema), escape_identifier(&facts.name))
+fn name(table: &TableFacts) -> String {
+    format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name))
 }
 
 /// Asks about tables that are loaded and transactions that are waited for.

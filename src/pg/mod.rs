@@ -7,6 +7,7 @@ pub mod connect;
 mod handshake;
 pub mod lookup;
 pub mod migrate;
+pub mod moments;
 pub mod replication;
 mod tls;
 mod wire;

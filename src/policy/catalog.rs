@@ -48,6 +48,8 @@ pub struct TableColumn {
     pub type_name: String,
     /// How its texts compare.
     pub collation: Collation,
+    /// `pg_attribute.attcollation`: two that are not the same cannot be compared, 0 for none.
+    pub collation_oid: u32,
     /// Set for a generated column.
     pub generated: Option<Generated>,
 }

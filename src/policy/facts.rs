@@ -119,6 +119,8 @@ pub struct FunctionFacts {
     pub owner: Arc<str>,
     /// Whether NULL arguments give NULL without a call.
     pub is_strict: bool,
+    /// Whether it is declared IMMUTABLE: Postgres calls it while it plans.
+    pub is_immutable: bool,
     /// `SET` clauses, as `name=value`.
     pub settings: Vec<String>,
     /// The roles of `Facts::roles` that may EXECUTE it.

@@ -179,6 +179,7 @@ mod tests {
             type_oid: 2950,
             type_name: "uuid".to_owned(),
             collation: Collation::None,
+            collation_oid: 0,
             generated: None,
         };
         let rights = |sees_all| TableRights { select: vec![true; 2], sees_all, policies: Vec::new() };

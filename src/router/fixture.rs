@@ -184,6 +184,7 @@ fn columns() -> Vec<TableColumn> {
         type_oid: TEXT,
         type_name: "text".to_owned(),
         collation: Collation::Deterministic,
+        collation_oid: 100,
         generated: None,
     };
     COLUMNS.iter().map(column).collect()

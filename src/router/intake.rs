@@ -20,7 +20,7 @@ use crate::{
     lsn::Lsn,
     policy::{catalog::Catalog, lookup::Lookups},
 };
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 /// Who keeps the rows of the tables that policies look into.
 pub(super) trait Follow {
@@ -144,7 +144,18 @@ impl<F: Follow> Intake<F> {
 
     /// Serves those who are behind, by the rights of now.
     pub(super) fn catch_up(&mut self, lane_has_room: bool, now: i64) -> Vec<LaneJob> {
-        self.core.catch_up(lane_has_room, Basis { lookups: self.follow.lookups(), now })
+        self.core.catch_up(lane_has_room, Basis::at(now, self.follow.lookups()))
+    }
+
+    /// How long until time changes what somebody sees; none amid a transaction, or when nothing is to come.
+    pub(super) fn until_deadline(&self, now: i64) -> Option<Duration> {
+        let at = self.core.next_deadline().filter(|_| matches!(self.stage, Stage::Passing))?;
+        Some(Duration::from_micros(u64::try_from(at.saturating_sub(now)).unwrap_or(0)))
+    }
+
+    /// Tells of what time has changed.
+    pub(super) fn pass_time(&mut self, now: i64) {
+        self.core.pass_time(now, self.follow.lookups());
     }
 
     /// Goes on by one fragment.
@@ -241,7 +252,7 @@ impl<F: Follow> Intake<F> {
     }
 
     fn route(&mut self, fragment: &Arc<Fragment>) -> Passed {
-        let basis = Basis { lookups: self.follow.lookups(), now: fragment.commit_time };
+        let basis = Basis::at(fragment.commit_time, self.follow.lookups());
         let job = self.core.route(fragment, basis);
         let end = fragment.end_lsn.map(|end| (end, fragment.commit_time));
         if end.is_some() {

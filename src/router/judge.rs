@@ -44,12 +44,12 @@ impl Judge {
 
     /// Enters a subscription; see `Router::subscribe`.
     pub fn subscribe(&mut self, subscription: Subscription, lookups: &Lookups) -> Result<SubscriptionKey, String> {
-        self.core.subscribe(subscription, &|table| lookups.is_followed(table))
+        self.core.subscribe(subscription, &|table| lookups.is_ready(table))
     }
 
     /// Judges a subscription by other claims from now on.
     pub fn replace_claims(&mut self, key: SubscriptionKey, claims: Claims, lookups: &Lookups) {
-        self.core.replace_claims(key, claims, &|table| lookups.is_followed(table));
+        self.core.replace_claims(key, claims, &|table| lookups.is_ready(table));
     }
 
     /// Takes a subscription out.
@@ -59,14 +59,14 @@ impl Judge {
 
     /// Goes by another catalogue from now on: every subscription is compiled again.
     pub fn set_catalog(&mut self, catalog: Arc<Catalog>, lookups: &Lookups) {
-        self.core.set_catalog(catalog, &|table| lookups.is_followed(table));
+        self.core.set_catalog(catalog, &|table| lookups.is_ready(table));
     }
 
     /// Judges and delivers a fragment by the rows of other tables as they are, at `now`, in microseconds since
     /// 2000-01-01 UTC. What its transaction does to these tables is applied by the caller before.
     pub fn route(&mut self, fragment: &Arc<Fragment>, lookups: &Lookups, now: i64) -> Routed {
         let before = self.metrics.deliveries.get();
-        let job = self.core.route(fragment, Basis { lookups, now });
+        let job = self.core.route(fragment, Basis::at(now, lookups));
         Routed { messages: self.metrics.deliveries.get() - before, is_left_to_database: job.is_some() }
     }
 }

@@ -31,6 +31,22 @@ pub(super) struct Basis<'a> {
     pub(super) lookups: &'a Lookups,
     /// What `now()` is, in microseconds since 2000-01-01 UTC.
     pub(super) now: i64,
+    /// What it is for the old image: another moment only where time is what changed.
+    pub(super) was_now: i64,
+}
+
+impl<'a> Basis<'a> {
+    /// One moment for both images.
+    pub(super) fn at(now: i64, lookups: &'a Lookups) -> Basis<'a> {
+        Basis { lookups, now, was_now: now }
+    }
+
+    fn moment(&self, side: Side) -> i64 {
+        match side {
+            Side::Is => self.now,
+            Side::Was => self.was_now,
+        }
+    }
 }
 
 /// One change, judged.
@@ -66,7 +82,7 @@ impl<'a> Judgement<'a> {
 
     /// Whose keys may let the image through; none when there is no such image.
     pub(super) fn probe(&mut self, policy: &'a CompiledPolicy, side: Side, limit: usize) -> Option<Vec<Probe>> {
-        let Basis { lookups, now } = self.basis;
+        let (lookups, now) = (self.basis.lookups, self.basis.moment(side));
         let row = self.rows(policy).side(side)?;
         Some(policy.program.probe(row, lookups, now, limit))
     }
@@ -76,7 +92,7 @@ impl<'a> Judgement<'a> {
         if let Some(verdict) = self.verdicts(bound).side(side) {
             return verdict;
         }
-        let Basis { lookups, now } = self.basis;
+        let (lookups, now) = (self.basis.lookups, self.basis.moment(side));
         let row = self.rows(&bound.policy).side(side);
         let judge = |row| bound.policy.program.judge(&bound.arguments, row, lookups, now);
         let verdict = row.map_or(Verdict::Absent, judge);

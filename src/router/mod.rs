@@ -14,6 +14,7 @@ mod backlog;
 mod bound;
 mod core;
 mod database_lane;
+mod deadlines;
 #[cfg(test)]
 mod fixture;
 mod follow;
@@ -27,6 +28,7 @@ mod matching;
 mod notices;
 mod prepare;
 mod questions;
+mod refill;
 mod refresh;
 mod render;
 mod shared;
@@ -40,7 +42,7 @@ mod visible;
 
 pub use self::core::Config;
 pub use database_lane::Config as LaneConfig;
-pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts, Touched, TouchedRows};
+pub use follow::{Config as FollowConfig, Follow, Parts as FollowParts};
 pub use judge::{Judge, Routed};
 pub use prepare::{PrepareError, Preparer};
 pub use refresh::{Refresh, Refresher};

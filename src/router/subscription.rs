@@ -133,6 +133,12 @@ impl Compiled {
             lookups.map(|&lookup| (lookup, &table.table))
         })
     }
+
+    /// Whether time alone may show or hide some of it.
+    pub(super) fn is_timed(&self) -> bool {
+        let mut bounds = self.tables.values().filter_map(|table| table.bound.as_ref());
+        bounds.any(|bound| !bound.policy.program.moments.is_empty())
+    }
 }
 
 /// Compiles the bindings of a join for the claims it has.

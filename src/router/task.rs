@@ -6,6 +6,7 @@ use super::{
     database_lane::lane,
     follow::{self, Follow},
     intake::Intake,
+    refill::Refiller,
     refresh::Refresh,
     visible::wait_until_visible,
 };
@@ -79,6 +80,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     });
     follow.set_catalog(&parts.refresh.catalog());
     follow.set_source(&parts.source.borrow());
+    let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
     let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
@@ -111,6 +113,13 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 });
             }
         }
+        for refill in intake.core.refills(postgres_clock()) {
+            let ticket = refill.ticket;
+            if !refiller.ask(refill, parts.refresh.catalog()) {
+                intake.core.refilled(ticket, None, postgres_clock());
+            }
+        }
+        let until_deadline = intake.until_deadline(postgres_clock()).filter(|_| is_open);
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and the
         // command queue is bounded. A subscription that comes amid a transaction starts behind it.
         tokio::select! {
@@ -151,6 +160,10 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
+            }
+            (ticket, answer) = refiller.answer() => intake.core.refilled(ticket, answer, postgres_clock()),
+            () = tokio::time::sleep(until_deadline.unwrap_or_default()), if until_deadline.is_some() => {
+                intake.pass_time(postgres_clock());
             }
             () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
             fragment = parts.fragments.recv(), if intake.wants_fragment() => match fragment {

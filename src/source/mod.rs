@@ -30,6 +30,8 @@ pub struct SourceState {
 /// One connection's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamState {
+    /// Tells it from those before it.
+    pub number: u64,
     /// Where it began: it has every transaction that committed from here on.
     pub from: Lsn,
     /// The slot's `catalog_xmin` when it began: every transaction before that had ended.

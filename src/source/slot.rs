@@ -37,8 +37,8 @@ pub struct Config {
 pub struct Before {
     /// The server and timeline.
     pub system: String,
-    /// Up to where everything has been handed on.
-    pub handed_on: Lsn,
+    /// Up to where everything has been received whole: none of it is wanted again.
+    pub received: Lsn,
     /// What is wished of the next one.
     pub wish: Wish,
     /// The wish with which the publication of lookup tables broke the stream.
@@ -159,7 +159,8 @@ pub struct Started {
 }
 
 /// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is, or
-/// from where everything before has been handed on.
+/// from where everything before has been received. A transaction that came whole must not come again: with other
+/// publications its changes count otherwise, and would be taken for others.
 pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(target, &config.application).await?;
     let publication = escape_literal(&config.publication);
@@ -192,7 +193,7 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
         None => existing_slot(&mut session, config).await?.and_then(|slot| slot.catalog_xmin),
     };
     let continues = !slot_is_new && system == before.system;
-    let from = if continues { confirmed.max(before.handed_on) } else { confirmed };
+    let from = if continues { confirmed.max(before.received) } else { confirmed };
     if let Ok(found) = &lookups
         && !slot_is_new
     {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! While the queue is full the socket is not read, but the timer goes on, so the server does not take us for dead.
-//! When the server goes away: back-off with jitter, and on from where the slot is. The slot sends again what was not
-//! confirmed; what was delivered already is dropped here by its position.
+//! When the server goes away: back-off with jitter, and on behind the last transaction that came whole. Of one that came
+//! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
     SourceState, StreamState, Wish,
@@ -81,6 +81,8 @@ struct Progress {
     next: Position,
     /// The end of the last transaction that went into the queue whole.
     queued: Lsn,
+    /// Whether a part of a transaction went into the queue, and the rest has not.
+    is_amid: bool,
     /// What the receiver said last of the stream before this one: it is no position of this one's log.
     of_before: Lsn,
     /// What was confirmed last.
@@ -163,7 +165,7 @@ impl Walreceiver {
     async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<Ended, SourceError> {
         let before = Before {
             system: progress.system.clone(),
-            handed_on: progress.flushed,
+            received: progress.flushed.max(progress.queued),
             wish: *self.wish.borrow(),
             refused: progress.refused,
         };
@@ -174,7 +176,10 @@ impl Walreceiver {
                 started = slot::start(&self.target, &self.config, &before) => started?,
             },
         };
-        let begins = started.slot_is_new || progress.system != started.system;
+        // The rest of a transaction is found by how many of its changes came, which other publications change.
+        let lookups = started.lookups.as_ref().ok();
+        let is_torn = progress.is_amid && progress.lookups.as_ref().map(|(oid, _)| oid) != lookups;
+        let begins = started.slot_is_new || progress.system != started.system || is_torn;
         if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
             if !self.is_handed_on(progress.queued).await {
@@ -184,14 +189,15 @@ impl Walreceiver {
             *progress = Progress { system, of_before, refused: progress.refused, ..Progress::default() };
         }
         self.announce(&started, progress, begins);
-        let Started { stream, confirmed, sender_timeout, from, .. } = started;
+        let Started { stream, confirmed, sender_timeout, .. } = started;
+        let flushed = confirmed.max(progress.flushed);
         let mut connection = Connection {
             receiver: self,
             stream,
             assembler: Assembler::default(),
             progress,
             kept_alive: Lsn::ZERO,
-            flushed: confirmed.max(from),
+            flushed,
             wish: before.wish,
             heard: Instant::now(),
         };
@@ -215,7 +221,9 @@ impl Walreceiver {
         let has_lookups = progress.lookups.is_some();
         let (slot, publication) = (&self.config.slot, &self.config.publication);
         tracing::info!(slot, publication, from = %started.from, has_lookups, "replication started");
+        let number = self.state.borrow().stream.as_ref().map_or(1, |stream| stream.number + 1);
         let stream = StreamState {
+            number,
             from: started.from,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
@@ -322,6 +330,7 @@ impl Connection<'_> {
         if let Some(end) = fragment.end_lsn {
             self.progress.queued = end;
         }
+        self.progress.is_amid = fragment.end_lsn.is_none();
         permit.send(Arc::new(fragment));
         Ok(true)
     }

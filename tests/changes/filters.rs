@@ -145,6 +145,7 @@ impl<'a> Case<'a> {
             type_oid,
             type_name: types.get(type_oid).unwrap().name.clone(),
             collation: *collation,
+            collation_oid: 0,
             generated: None,
         };
         let cast = match type_oid {

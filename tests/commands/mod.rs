@@ -1,6 +1,7 @@
 //! The commands, as processes against real databases: what they print, how they end, what they leave behind.
 
 mod check;
+mod explain;
 mod policies;
 mod settings;
 mod tap;
@@ -25,11 +26,11 @@ fn walcast(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
 }
 
 /// Runs a command that ends by itself.
-fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     walcast(arguments, environment).output().expect("the program was built")
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 

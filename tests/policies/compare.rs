@@ -10,12 +10,17 @@ use std::{
 };
 use walcast::policy::{
     catalog::{Catalog, RowRule, Table},
+    facts::Policy,
     lookup::Lookups,
+    print::Printer,
     program::{Arguments, Entry, Probe, Program, Verdict},
 };
 
 /// How many keys of one path a row may be probed with.
 const KEY_LIMIT: usize = 64;
+
+/// What Postgres says of a policy with `x = x` for an `x` without columns: an internal error, whatever `x` is.
+const PLANNER_BREAKS: &str = "XX000 cannot cope with variable-free clause";
 
 /// What was decided, and by whom.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +47,8 @@ pub struct Tally {
     pub unsupported: u64,
     /// A program said that Postgres fails.
     pub failed: u64,
+    /// Not compared: Postgres' planner breaks.
+    pub broken: u64,
     /// Not asked, because the role may not read the key.
     pub unreadable: u64,
     /// Probed decisions, and the candidates among them: how much an index saves.
@@ -87,7 +94,8 @@ impl fmt::Display for Disagreement {
 /// Programs in the places of those in the catalogue, by table and role.
 pub type Replaced = HashMap<(u32, String), Program>;
 
-/// What is known at one moment.
+/// What is known at one moment. With replaced programs, only those are compared.
+#[derive(Clone, Copy)]
 pub struct Moment<'a> {
     pub catalog: &'a Catalog,
     pub lookups: &'a Lookups,
@@ -142,7 +150,7 @@ impl Moment<'_> {
                 },
                 policies: policies(self.catalog, judged.table.oid),
                 predicate: program.map_or_else(String::new, |program| {
-                    format!("{:?} with {:?}", program.predicate, program.parameters)
+                    Printer::new(&self.catalog.facts, judged.table.oid, &program.parameters).print(&program.predicate)
                 }),
             });
         };
@@ -166,6 +174,10 @@ impl Moment<'_> {
                 self.replaced.get(&(judged.table.oid, subject.role.clone())).unwrap_or(&compiled.program)
             }
         };
+        let is_replaced = self.replaced.contains_key(&(judged.table.oid, subject.role.clone()));
+        if !self.replaced.is_empty() && !is_replaced {
+            return;
+        }
         if !program.lookups.keys().all(|oid| self.lookups.is_ready(*oid)) {
             tally.not_followed += rows;
             return;
@@ -174,6 +186,10 @@ impl Moment<'_> {
             tally.doubts += rows;
             return;
         };
+        if shown.error.as_ref().is_some_and(|error| error.contains(PLANNER_BREAKS)) {
+            tally.broken += rows;
+            return;
+        }
         tally.compiled += rows;
         let entries = program.enter(&arguments);
         for image in &judged.images {
@@ -246,7 +262,11 @@ fn sight(shown: &Shown, image: &Image) -> Sight {
 
 fn policies(catalog: &Catalog, oid: u32) -> String {
     let Some(table) = catalog.facts.tables.get(&oid) else { return String::new() };
-    format!("{:?}", table.policies)
+    let policy = |policy: &Policy| {
+        let using = policy.using.as_deref().unwrap_or_default().replace('\n', " ");
+        format!("\n    {}{}: {using}", policy.name, if policy.permissive { "" } else { " (restrictive)" })
+    };
+    table.policies.iter().map(policy).collect()
 }
 
 impl Tally {
@@ -279,7 +299,7 @@ impl fmt::Display for Tally {
             "  {} of the database, {} by doubt, {} not followed",
             self.database, self.doubts, self.not_followed
         )?;
-        writeln!(f, "{} not asked: the key is unreadable", self.unreadable)?;
+        writeln!(f, "{} not asked: the key is unreadable; {} the planner breaks", self.unreadable, self.broken)?;
         writeln!(f, "{} rules compiled, {} left to the database:", self.rules_compiled, self.rules_database)?;
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

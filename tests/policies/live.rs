@@ -1,7 +1,8 @@
-//! Rows that enter and leave what a client sees, for those who asked to hear of it, wherever rights are decided.
+//! Rows that enter and leave what a client sees, for those who asked to hear of it, wherever rights are decided; and
+//! transactions that change rights and rows together.
 
 use crate::{
-    line::setup::{database, wait_for_stream},
+    line::setup::{database, get, wait_for_stream},
     support::{
         json::Json,
         postgres::{Database, Postgres},
@@ -150,4 +151,79 @@ async fn without_row_level_security_the_filter_alone_decides_what_enters_and_lea
         [known.to_vec(), unknown.to_vec()].concat(),
         "no guess without the old row"
     );
+}
+
+const ROOMS: &str = "
+    create table members (room int, user_id uuid, primary key (room, user_id));
+    alter table members replica identity full;
+    create table messages (id int primary key, room int, body text);
+    alter table messages replica identity full; alter table messages enable row level security;
+    create policy own on messages for select to authenticated using (exists (
+      select 1 from members m where m.room = messages.room and m.user_id = auth.uid()));
+    create table fence (id int primary key);
+    alter publication supabase_realtime add table members, messages, fence;";
+
+async fn rooms(extra: &[(&str, &str)]) -> (Database, Server) {
+    let database = database(Postgres::default(), ROOMS).await;
+    let server = Server::start(&database, extra).await;
+    wait_for_stream(&server).await;
+    (database, server)
+}
+
+fn messages() -> Value {
+    json!([{"event": "*", "schema": "public", "table": "messages"}])
+}
+
+/// Whether nobody had to be asked.
+async fn is_compiled(server: &Server) -> bool {
+    let (_, health) = get(server, "/health").await;
+    health.at("counters").at("lane_questions_total").as_i64() == Some(0)
+}
+
+/// The messages stand before the memberships, and the transaction is large: it is gathered, in memory or in a file.
+#[tokio::test]
+async fn rows_are_judged_by_all_their_transaction_says_however_large_it_is() {
+    for bytes in ["33554432", "1000"] {
+        let (database, server) = rooms(&[("WALCAST_TRANSACTION_BYTES", bytes)]).await;
+        let mut first = listener(&server, &alice(), messages(), json!({})).await;
+        let mut second = listener(&server, &bob(), messages(), json!({})).await;
+        let sql = format!(
+            "begin; insert into messages select n, 1, repeat('x', 100) from generate_series(1, 3000) n;
+             insert into members values (1, '{ALICE}'); commit;
+             begin; update messages set room = 2 where id <= 2000; delete from members; commit;
+             begin; delete from messages where id = 3; insert into members values (2, '{BOB}'); commit;
+             insert into fence values (1)"
+        );
+        database.connect().await.batch_execute(&sql).await.unwrap();
+        let told = before_fence(&mut first).await;
+        assert_eq!(told.len(), 3000, "what she could see when each transaction was over");
+        assert!(told.iter().zip(1..).all(|(message, id)| *message == is("INSERT", id)), "in order");
+        assert_eq!(before_fence(&mut second).await, [is("DELETE", 3)]);
+        assert!(is_compiled(&server).await);
+    }
+}
+
+#[tokio::test]
+async fn who_opted_in_hears_that_a_lookup_changed_rights() {
+    let (database, server) = rooms(&[]).await;
+    let mut opted = listener(&server, &alice(), messages(), json!({"visibility": true})).await;
+    let mut plain = listener(&server, &alice(), messages(), json!({})).await;
+    let changed = "Rights to rows of public.messages have changed. Fetch it again";
+    for sql in [
+        &format!("insert into members values (1, '{ALICE}'), (2, '{ALICE}')"),
+        "insert into messages values (1, 1, 'x'); update messages set room = 3",
+        "delete from members where room = 2",
+        "insert into fence values (1)",
+    ] {
+        database.execute(sql).await;
+    }
+    assert_eq!(before_fence(&mut opted).await, [is("INSERT", 1), is("left", 1)]);
+    assert_eq!(before_fence(&mut plain).await, [is("INSERT", 1)]);
+    let told = |socket: &mut Socket| -> Vec<String> {
+        let systems = socket.drain().into_iter().filter(|message| message.is(TOPIC, "system"));
+        systems.map(|message| message.payload.at("message").as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told(&mut opted), [changed; 2], "once for each transaction");
+    assert_eq!(told(&mut plain), [""; 0]);
+    assert!(is_compiled(&server).await);
 }

@@ -188,3 +188,33 @@ async fn what_was_read_has_the_version_that_is_asked_for_next() {
         cluster.stop().await.unwrap();
     }
 }
+
+/// What is read in one snapshot may come from functions that look at the catalogue as it is by now. Then the version that
+/// goes with it must not be the one that is asked for next, or nobody ever looks again.
+#[tokio::test]
+async fn what_changes_while_the_catalogue_is_read_has_it_read_again() {
+    const VERSION: &str = include_str!("../../sql/catalog_version.sql");
+    for major in majors() {
+        let cluster = cluster(major).await;
+        let watched = Watched::new(&cluster).await;
+        let names: Vec<String> = watched.names.iter().cloned().collect();
+        let reading = connect(&cluster.url("postgres")).await;
+        let mut lost = Vec::new();
+        // Whole schemas can be published from 15 on.
+        let schema: &[&str] = &["alter publication supabase_realtime add tables in schema app"];
+        for statements in schema.iter().filter(|_| major >= 15).chain(CHANGES) {
+            // A statement of the transaction has been run, so that its snapshot is taken.
+            reading.batch_execute("begin isolation level repeatable read read only; select 1").await.unwrap();
+            watched.run(statements).await;
+            let read = reading.query_one(VERSION, &[&PUBLICATION, &LOOKUP_PUBLICATION, &names]).await;
+            reading.batch_execute("rollback").await.unwrap();
+            // What fails is tried again.
+            let version = watched.version().await;
+            if read.is_ok_and(|row| *version == *row.get::<_, &str>(0)) {
+                lost.push(statements);
+            }
+        }
+        assert!(lost.is_empty(), "nobody looks again behind {lost:?}");
+        cluster.stop().await.unwrap();
+    }
+}

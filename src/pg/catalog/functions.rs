@@ -25,6 +25,7 @@ struct FunctionRow {
     security_definer: bool,
     owner: String,
     is_strict: bool,
+    is_immutable: bool,
     settings: Vec<String>,
     execute: Vec<String>,
 }
@@ -64,6 +65,7 @@ impl FunctionRow {
             security_definer: self.security_definer,
             owner: self.owner.into(),
             is_strict: self.is_strict,
+            is_immutable: self.is_immutable,
             settings: self.settings,
             execute: self.execute.into_iter().map(Arc::from).collect(),
         }

@@ -33,8 +33,7 @@ use types::Roles;
 
 const VERSION: &str = include_str!("../../../sql/catalog_version.sql");
 
-/// The publication of our own: the tables policies look into that the one of the clients does not carry.
-pub const LOOKUP_PUBLICATION: &str = "walcast_lookups";
+pub use super::lookup::PUBLICATION as LOOKUP_PUBLICATION;
 
 /// Why the catalogue could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -81,6 +81,14 @@ impl Ruler<'_> {
             return RowRule::All;
         }
         let program = Program::new(self.facts, self.table, clauses);
+        // The database computes such a column anew from its definition; nobody else can.
+        let read = program.reads.iter().filter_map(|&index| self.table.columns.get(index));
+        let computed = read.filter(|column| column.generated.is_some() && !self.row.streams(column));
+        let computed = computed.map(|column| format!("column {} is generated, and not in the stream", column.name));
+        let computed: Vec<String> = computed.collect();
+        if !computed.is_empty() {
+            return left_to_database(&asked, computed);
+        }
         let is_published = |oid| self.published.contains(&oid);
         let obstacles = follow::obstacles(self.facts, &program.lookups, is_published, self.names);
         if !obstacles.is_empty() {
@@ -105,9 +113,12 @@ impl Ruler<'_> {
         if permissive.is_empty() {
             return RowRule::None;
         }
-        if restrictive.is_empty() && permissive.contains(&"true") {
+        // Others beside a `true` may still fail before anything is computed: a recursion does.
+        if restrictive.is_empty() && permissive.iter().all(|using| *using == "true") {
             return RowRule::All;
         }
+        // Postgres computes them in this order: what fails behind one that is true does not count.
+        permissive.reverse();
         let mut expression = format!("(({}))", permissive.join(") or ("));
         for clause in restrictive {
             expression.push_str(&format!(" and ({clause})"));

@@ -64,6 +64,7 @@ struct ColumnRow {
     type_oid: u32,
     type_name: String,
     collation: String,
+    collation_oid: u32,
     generated: Option<GeneratedRow>,
 }
 
@@ -140,6 +141,7 @@ impl TableRow {
             name: column.name.clone(),
             type_oid: column.type_oid,
             type_name: column.type_name.clone(),
+            collation_oid: column.collation_oid,
             collation: match column.collation.as_str() {
                 "none" => Collation::None,
                 "bytewise" => Collation::Bytewise,
@@ -227,15 +229,22 @@ impl TableRow {
         access
     }
 
+    /// Whether the publication of clients has a column in view.
+    fn shows(&self, column: &TableColumn) -> bool {
+        self.main().is_none_or(|main| main.has(&column.name))
+    }
+
+    /// Whether the stream carries the values of a column.
+    pub(super) fn streams(&self, column: &TableColumn) -> bool {
+        let has_view = self.main().is_some_and(|main| main.columns.is_some());
+        self.shows(column) && (column.generated.is_none() || (self.streams_generated && has_view))
+    }
+
     /// As it is published, with these rights.
     pub(super) fn into_table(self, columns: Vec<TableColumn>, access: HashMap<Arc<str>, Access>) -> Table {
-        let in_view = |column: &TableColumn| self.main().is_none_or(|main| main.has(&column.name));
-        let has_view = self.main().is_some_and(|main| main.columns.is_some());
         let has_list = self.main().is_some_and(|main| main.has_column_list);
-        let streamed = |column: &TableColumn| {
-            in_view(column) && (column.generated.is_none() || (self.streams_generated && has_view))
-        };
-        let listed = |column: &TableColumn| in_view(column) || (column.generated.is_some() && !has_list);
+        let streamed = |column: &TableColumn| self.streams(column);
+        let listed = |column: &TableColumn| self.shows(column) || (column.generated.is_some() && !has_list);
         let indexes_of = |wanted: &dyn Fn(&TableColumn) -> bool| -> Vec<ColumnIndex> {
             columns.iter().enumerate().filter(|(_, column)| wanted(column)).map(|(index, _)| index).collect()
         };

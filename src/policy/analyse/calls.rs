@@ -11,6 +11,7 @@ use super::{
 use crate::policy::{
     expr::Expr,
     facts::FunctionFacts,
+    functions::{self, Context},
     value::{Scalar, Type, Value},
 };
 use sqlparser::ast::{self, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments};
@@ -233,7 +234,24 @@ impl Reader<'_> {
             let wanted = Type::of(Scalar::Float8);
             arguments = arguments.into_iter().map(|one| typing.implicit(one, wanted)).collect::<Read<Vec<_>>>()?;
         }
+        if matches!(name, "timezone" | "date_trunc") {
+            self.check_word(name, &arguments)?;
+        }
         self.builtin(name, arguments)
+    }
+
+    /// Of some functions the first argument is a word of which few are computed here. Whether this one is must be known
+    /// beforehand: afterwards every row would be hidden.
+    fn check_word(&self, name: &str, arguments: &[Typed]) -> Read<()> {
+        let kinds: Vec<Type> = arguments.iter().map(|argument| argument.kind).collect();
+        let is_computed = match (functions::function(name, &kinds), arguments.first().map(|word| &word.expr)) {
+            (Some(found), Some(Expr::Const(word @ Value::Text(_)))) => {
+                let sample = [word.clone(), Value::Moment(0)];
+                (found.function.eval)(&sample, &Context { now: 0 }).is_ok()
+            }
+            _ => false,
+        };
+        if is_computed { Ok(()) } else { refuse(format!("function {name} is known here for few words only")) }
     }
 
     /// `current_setting(...)`: of what our sessions set there are the claims alone.
@@ -283,6 +301,7 @@ impl Reader<'_> {
                 };
                 (name, std::iter::once(expr).chain(trim_what).map(|one| &**one).collect())
             }
+            E::AtTimeZone { timestamp, time_zone } => ("timezone", vec![time_zone, timestamp]),
             E::Position { expr, r#in } => ("position", vec![r#in, expr]),
             E::Ceil { expr, field: ast::CeilFloorKind::DateTimeField(ast::DateTimeField::NoDateTime) } => {
                 ("ceil", vec![expr])
@@ -302,7 +321,6 @@ fn node_name(node: &ast::Expr) -> &'static str {
     use ast::Expr as E;
     match node {
         E::Collate { .. } => "COLLATE",
-        E::AtTimeZone { .. } => "AT TIME ZONE",
         E::Extract { .. } => "EXTRACT",
         E::SimilarTo { .. } => "SIMILAR TO",
         E::Tuple(_) => "a row of values",

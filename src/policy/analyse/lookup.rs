@@ -30,6 +30,7 @@ impl<'a> Reader<'a> {
             sources.push(Source { table: relation.table.oid, keys: Vec::new(), conditions });
         }
         for condition in conditions {
+            self.count(&condition)?;
             self.check_safe(&condition)?;
             place(condition, first, all, &mut sources)?;
         }
@@ -59,6 +60,7 @@ impl<'a> Reader<'a> {
             let expr = self.policy_of(table, relation.scope, text).map_err(|Refusal(why)| {
                 Refusal(format!("policy \"{name}\" of {}.{}: {why}", table.schema, table.name))
             })?;
+            self.count(&expr)?;
             self.check_safe(&expr)?;
             if *is_permissive { permissive.push(expr) } else { tree::conjuncts(expr, &mut all) }
         }
@@ -72,6 +74,7 @@ impl<'a> Reader<'a> {
 
     /// A policy of a table that is looked up, over its rows in this scope.
     fn policy_of(&self, table: &Arc<TableFacts>, scope: usize, text: &str) -> Read<Expr> {
+        self.count_text()?;
         let node = parse::expression(text)?;
         let mut expanding = self.expanding.clone();
         expanding.push(table.oid);

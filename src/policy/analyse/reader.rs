@@ -23,6 +23,8 @@ use std::cell::Cell;
 const MAX_DEPTH: usize = 100;
 /// How many parts may be made of one policy on the way: arguments that are named often are copied often.
 const MAX_WORK: usize = 20_000;
+/// What another text to read counts.
+const TEXT_WORK: usize = 50;
 
 /// What is the same for all texts of one policy.
 #[derive(Debug)]
@@ -67,8 +69,18 @@ impl<'a> Reader<'a> {
         Ok(typed.clone())
     }
 
-    fn count(&self, expr: &Expr) -> Read<()> {
-        let work = self.shared.work.get() + tree::size(expr);
+    /// Counts what was made, against the limit.
+    pub(super) fn count(&self, expr: &Expr) -> Read<()> {
+        self.spend(tree::size(expr))
+    }
+
+    /// Counts the reading of a text, against the limit: where each mentions several others, they multiply.
+    pub(super) fn count_text(&self) -> Read<()> {
+        self.spend(TEXT_WORK)
+    }
+
+    fn spend(&self, work: usize) -> Read<()> {
+        let work = self.shared.work.get() + work;
         self.shared.work.set(work);
         if work > MAX_WORK { refuse("the expression is too large") } else { Ok(()) }
     }

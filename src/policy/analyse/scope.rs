@@ -5,7 +5,7 @@ use super::{
     names,
     refusal::{Read, refuse},
     tree,
-    typed::{Collating, Typed},
+    typed::{Collating, DEFAULT_COLLATION, Typed},
     types,
 };
 use crate::policy::{
@@ -78,6 +78,10 @@ impl Scopes {
         let name = names::identifier(ident)?;
         let found = self.find(&name)?;
         let argument = self.argument(&name);
+        // PL/pgSQL has a variable of this name in every body.
+        if name == "found" && self.parameters.as_ref().is_some_and(|parameters| !parameters.columns_win) {
+            return refuse("found may be a column and PL/pgSQL's variable");
+        }
         match (found, argument) {
             (Some((level, relation, column)), None) => self.read(facts, level, relation, column),
             (Some((level, relation, column)), Some(_)) if self.columns_win() => {
@@ -181,7 +185,8 @@ impl Scopes {
         let expr = Expr::Column(ColumnRef { scope: relation.scope, column });
         let collating = match known.collation {
             Collation::None => Collating::None,
-            other => Collating::Of(other),
+            _ if known.collation_oid == DEFAULT_COLLATION => Collating::Default,
+            other => Collating::Of(other, known.collation_oid),
         };
         Ok(Typed { collating, ..Typed::new(expr, kind) })
     }

@@ -20,6 +20,8 @@ pub(super) struct Plain<'q> {
     pub(super) order: Vec<&'q Expr>,
     /// Whether `LIMIT 1` stands at the end.
     pub(super) is_limited: bool,
+    /// DISTINCT: of no matter for membership and existence, but it may make one row of several.
+    pub(super) is_distinct: bool,
 }
 
 /// Takes a query apart.
@@ -46,13 +48,11 @@ pub(super) fn plain(query: &Query) -> Read<Plain<'_>> {
         SetExpr::Values(_) => return refuse("VALUES is not read"),
         _ => return refuse("a sub-select that is no SELECT"),
     };
-    let (items, from, condition) = clauses(select)?;
-    Ok(Plain { items, from, condition, order: order(order_by.as_ref())?, is_limited: limit(limit_clause.as_ref())? })
+    let order = order(order_by.as_ref())?;
+    Ok(Plain { order, is_limited: limit(limit_clause.as_ref())?, ..clauses(select)? })
 }
 
-type Clauses<'q> = (&'q [SelectItem], &'q [TableWithJoins], Option<&'q Expr>);
-
-fn clauses(select: &Select) -> Read<Clauses<'_>> {
+fn clauses(select: &Select) -> Read<Plain<'_>> {
     let Select {
         select_token: _,
         optimizer_hints: _,
@@ -79,11 +79,11 @@ fn clauses(select: &Select) -> Read<Clauses<'_>> {
         value_table_mode,
         flavor,
     } = select;
-    match distinct {
-        // Whoever asks for membership or existence gets the same answer with and without repetitions.
-        None | Some(Distinct::All | Distinct::Distinct) => {}
+    let is_distinct = match distinct {
+        None | Some(Distinct::All) => false,
+        Some(Distinct::Distinct) => true,
         Some(Distinct::On(_)) => return refuse("DISTINCT ON is not read"),
-    }
+    };
     let is_grouped = match group_by {
         GroupByExpr::Expressions(expressions, modifiers) => !expressions.is_empty() || !modifiers.is_empty(),
         GroupByExpr::All(_) => true,
@@ -112,7 +112,8 @@ fn clauses(select: &Select) -> Read<Clauses<'_>> {
     if is_foreign {
         return refuse("a clause of the query is not read");
     }
-    Ok((projection, from, selection.as_ref()))
+    let condition = selection.as_ref();
+    Ok(Plain { items: projection, from, condition, order: Vec::new(), is_limited: false, is_distinct })
 }
 
 fn order(order_by: Option<&OrderBy>) -> Read<Vec<&Expr>> {

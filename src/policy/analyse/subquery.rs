@@ -28,6 +28,8 @@ pub(super) struct Rows {
     pub(super) value: Typed,
     /// Whether there is never more than one.
     pub(super) is_single: bool,
+    /// Whether equal ones count once.
+    pub(super) is_distinct: bool,
 }
 
 impl Rows {
@@ -58,7 +60,7 @@ impl Reader<'_> {
         if plain.from.is_empty() {
             return self.without_tables(&plain, item);
         }
-        if let Some(call) = self.table_function(&plain)? {
+        if let Some(call) = self.table_function(&plain, false)? {
             return Ok(call);
         }
         let Item::One(item) = item else { return refuse("* in a sub-select that selects values") };
@@ -80,7 +82,8 @@ impl Reader<'_> {
         if plain.is_limited && !is_single {
             return refuse("LIMIT is not read");
         }
-        Ok(Gathered::Rows(Rows { sources, first_scope: first, value, is_single }))
+        let is_distinct = plain.is_distinct;
+        Ok(Gathered::Rows(Rows { sources, first_scope: first, value, is_single, is_distinct }))
     }
 
     /// `select count(*) ... from ...`: one row whatever is found.
@@ -174,7 +177,7 @@ impl Reader<'_> {
             return refuse("EXISTS of an aggregate");
         }
         let first = self.scopes.rows;
-        if let Some(gathered) = self.table_function(&plain)? {
+        if let Some(gathered) = self.table_function(&plain, true)? {
             return self.exists_of(gathered).map(|found| said(found, negated));
         }
         let conditions = self.enter(&plain)?;
@@ -300,6 +303,7 @@ impl Reader<'_> {
                 }
                 Ok(Meaning::Typed(Typed { expr: Expr::Lazy(Box::new(value.expr)), ..value }))
             }
+            Gathered::Rows(rows) if rows.is_distinct && !rows.is_single => refuse("DISTINCT where one value is wanted"),
             Gathered::Rows(rows) => {
                 let (lookup, value) = rows.lookup(|value| Output::Scalar(value.expr.clone()));
                 Ok(Meaning::Typed(Typed { expr: lookup, ..value }))

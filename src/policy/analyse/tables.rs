@@ -149,8 +149,9 @@ impl Reader<'_> {
         }
     }
 
-    /// FROM of nothing but a call, of which all columns are selected, which is one: what the call gives.
-    pub(super) fn table_function(&mut self, plain: &Plain<'_>) -> Read<Option<Gathered>> {
+    /// FROM of nothing but a call, of which all columns are selected, which is one: what the call gives. For EXISTS a
+    /// constant may be selected as well.
+    pub(super) fn table_function(&mut self, plain: &Plain<'_>, is_existence: bool) -> Read<Option<Gathered>> {
         let [TableWithJoins { relation, joins }] = plain.from else { return Ok(None) };
         let TableFactor::Table {
             name,
@@ -184,7 +185,9 @@ impl Reader<'_> {
             ([column], _) => column.clone(),
             _ => return refuse("a function in FROM with several columns"),
         };
-        if !selects_only(plain.items, &alias, &column)? {
+        let is_constant = matches!(plain.items, [SelectItem::UnnamedExpr(ast::Expr::Value(_))]);
+        let is_read = (is_existence && is_constant) || selects_only(plain.items, &alias, &column)?;
+        if !is_read {
             return refuse("a function in FROM of which something else is selected");
         }
         let arguments = args.iter().map(|argument| match argument {
@@ -228,8 +231,6 @@ fn selects_only(items: &[SelectItem], alias: &str, column: &str) -> Read<bool> {
     Ok(match expr {
         ast::Expr::Identifier(ident) => names::identifier(ident)? == column,
         ast::Expr::CompoundIdentifier(idents) => named(idents)? == [alias, column],
-        // What EXISTS selects.
-        ast::Expr::Value(_) => true,
         _ => false,
     })
 }

@@ -7,6 +7,11 @@ use crate::policy::{
 };
 use std::sync::Arc;
 
+/// The oid of the database's default collation (`pg_collation.dat`).
+pub(super) const DEFAULT_COLLATION: u32 = 100;
+/// The oid of `"C"`, which type `name` has.
+const C_COLLATION: u32 = 950;
+
 /// Which collation an expression has, as Postgres derives it from the leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Collating {
@@ -14,8 +19,8 @@ pub(super) enum Collating {
     None,
     /// The database's default, which any other one beats.
     Default,
-    /// That of a column.
-    Of(Collation),
+    /// That of a column, with its oid: Postgres refuses to choose between two, however they compare.
+    Of(Collation, u32),
     /// Several that differ.
     Conflict,
 }
@@ -25,7 +30,7 @@ impl Collating {
     fn of_type(kind: Type) -> Collating {
         match kind.scalar {
             Scalar::Text => Collating::Default,
-            Scalar::Name => Collating::Of(Collation::Bytewise),
+            Scalar::Name => Collating::Of(Collation::Bytewise, C_COLLATION),
             _ => Collating::None,
         }
     }
@@ -35,7 +40,7 @@ impl Collating {
         match (self, other) {
             (Collating::None, any) | (any, Collating::None) => any,
             (Collating::Default, any) | (any, Collating::Default) => any,
-            (Collating::Of(left), Collating::Of(right)) if left == right => self,
+            (Collating::Of(_, left), Collating::Of(_, right)) if left == right => self,
             _ => Collating::Conflict,
         }
     }

@@ -11,7 +11,7 @@ use crate::policy::{
     catalog::Collation,
     expr::Expr,
     facts::Facts,
-    functions::{self, Cast, CollationUse, Function, Resolved},
+    functions::{self, Cast, CollationUse, Context, Function, Resolved},
     value::{Scalar, Type, Value},
 };
 
@@ -105,6 +105,7 @@ impl Typing<'_> {
             return refuse("a list in no order is asked for more than what is in it");
         }
         let inputs = self.check(function, &arguments.iter().collect::<Vec<_>>())?;
+        check_constants(function, &arguments)?;
         let expressions = arguments.into_iter().map(|argument| argument.expr).collect();
         Ok(Typed::derived(Expr::Call(function, expressions), result, inputs))
     }
@@ -119,7 +120,7 @@ impl Typing<'_> {
         let collation = match inputs {
             Collating::None => None,
             Collating::Default => Some(self.facts.default_collation),
-            Collating::Of(collation) => Some(Some(collation)),
+            Collating::Of(collation, _) => Some(Some(collation)),
             Collating::Conflict if function.collation == CollationUse::None => None,
             Collating::Conflict => return refuse(format!("{name} is used on texts of different collations")),
         };
@@ -231,6 +232,21 @@ impl Typing<'_> {
         }
         let collating = all.iter().fold(Collating::None, |all, typed| all.with(typed.collating));
         Ok((all, kind, collating))
+    }
+}
+
+/// A call of nothing but constants is computed by Postgres before it meets a row. One that is not computed here would
+/// hide every row.
+fn check_constants(function: &'static Function, arguments: &[Typed]) -> Read<()> {
+    let values = arguments.iter().map(|argument| match &argument.expr {
+        Expr::Const(value) => Some(value.clone()),
+        _ => None,
+    });
+    let Some(values) = values.collect::<Option<Vec<Value>>>() else { return Ok(()) };
+    let is_null = function.is_strict && values.contains(&Value::Null);
+    match (function.eval)(&values, &Context { now: 0 }) {
+        Err(_) if !is_null => refuse(format!("{} of these constants is not computed here", function.name)),
+        _ => Ok(()),
     }
 }
 

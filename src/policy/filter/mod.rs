@@ -16,6 +16,7 @@ mod sql;
 pub use cast::{Cast, CastKind, casts_needed};
 pub use check::check_columns;
 pub use parse::parse;
+pub use sql::equality;
 
 use super::{
     catalog::{ColumnIndex, Table, TableColumn},

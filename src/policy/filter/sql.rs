@@ -71,6 +71,13 @@ pub(super) fn join(conditions: &[DatabaseCondition], first_param: usize) -> Opti
     (!parts.is_empty()).then(|| (parts.join(" and "), values))
 }
 
+/// `column = value`, the value being a parameter of type text; none for a type nobody knows. `name` is the column as
+/// the statement calls it.
+pub fn equality(name: &str, column: &TableColumn, types: &TypeRegistry, parameter: usize) -> Option<String> {
+    let operator = comparison_operator(Operator::Eq, column, types);
+    Some(format!("{name} {operator} ((${parameter}::pg_catalog.text)::{})", cast_name(types, column.type_oid)?))
+}
+
 /// The operator between the column and a value, in SQL.
 pub(super) fn comparison_operator(operator: Operator, column: &TableColumn, types: &TypeRegistry) -> String {
     let symbol = match operator {

@@ -40,6 +40,7 @@ fn table() -> Table {
         type_oid,
         type_name: name.to_owned(),
         collation,
+        collation_oid: 0,
         generated: None,
     };
     let mut columns = vec![

@@ -18,7 +18,7 @@ use crate::{
     change::{Change, Datum, Operation, Row, relation::Relation},
     lsn::Lsn,
 };
-use rows::{Bucket, Exchanged, Stored, TableRows, Text};
+use rows::{Bucket, Stored, TableRows, Text};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -72,8 +72,6 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Lookups {
     tables: HashMap<u32, Followed>,
-    /// Tables that are about to be there: nothing is decided before they are.
-    expected: BTreeSet<u32>,
     limit_bytes: usize,
 }
 
@@ -99,36 +97,6 @@ pub struct Loading {
     snapshot: Snapshot,
     limit_bytes: usize,
     budget: usize,
-}
-
-/// What a change did to the rows that are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// Nothing that anybody looks up.
-    Nothing,
-    /// One row changed.
-    Row {
-        /// The row before; none for a new one.
-        old: Option<KeptRow>,
-        /// The row after; none for one that is gone.
-        new: Option<KeptRow>,
-    },
-    /// All rows are gone.
-    Emptied,
-}
-
-/// What is kept of a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptRow {
-    slots: Arc<[Option<usize>]>,
-    values: Arc<[Value]>,
-}
-
-impl KeptRow {
-    /// The value of a column of the table; none for one that nobody said he needs.
-    pub fn get(&self, column: ColumnIndex) -> Option<&Value> {
-        LookupRow { slots: &self.slots, values: &self.values }.get(column)
-    }
 }
 
 impl Loading {
@@ -180,23 +148,12 @@ pub struct Room {
 impl Lookups {
     /// No tables, and room for rows of about this many bytes.
     pub fn new(limit_bytes: usize) -> Lookups {
-        Lookups { tables: HashMap::new(), expected: BTreeSet::new(), limit_bytes }
+        Lookups { tables: HashMap::new(), limit_bytes }
     }
 
     /// Whether the rows of a table are complete.
     pub fn is_ready(&self, table: u32) -> bool {
         self.tables.contains_key(&table)
-    }
-
-    /// Whether policies may be left to the process that look into a table: its rows are complete, or they will be
-    /// before the next row is judged.
-    pub fn is_followed(&self, table: u32) -> bool {
-        self.is_ready(table) || self.expected.contains(&table)
-    }
-
-    /// Says which tables will be complete before the next row is judged.
-    pub fn expect(&mut self, tables: BTreeSet<u32>) {
-        self.expected = tables;
     }
 
     /// The tables that are there.
@@ -238,13 +195,14 @@ impl Lookups {
         self.tables.get(&facts.oid).is_some_and(|followed| followed.rows.layout.serves(facts, need))
     }
 
-    /// Applies a change of a transaction. After an error the table is not there any more.
-    pub fn apply(&mut self, change: &Change, xid: u32, commit_lsn: Lsn) -> Result<Applied, Trouble> {
+    /// Applies a change of a transaction; whether anything that anybody looks up is another now. After an error the
+    /// table is not there any more.
+    pub fn apply(&mut self, change: &Change, xid: u32, commit_lsn: Lsn) -> Result<bool, Trouble> {
         let table = change.relation.oid;
         let room = self.limit_bytes.saturating_sub(self.tables.values().map(|followed| followed.rows.bytes).sum());
-        let Some(followed) = self.tables.get_mut(&table) else { return Ok(Applied::Nothing) };
+        let Some(followed) = self.tables.get_mut(&table) else { return Ok(false) };
         if followed.snapshot.shows(xid, commit_lsn) {
-            return Ok(Applied::Nothing);
+            return Ok(false);
         }
         let before = followed.rows.bytes;
         let applied = followed.apply(change).and_then(|applied| {
@@ -277,10 +235,10 @@ impl Lookups {
 }
 
 impl Followed {
-    fn apply(&mut self, change: &Change) -> Result<Applied, Trouble> {
+    fn apply(&mut self, change: &Change) -> Result<bool, Trouble> {
         if change.operation == Operation::Truncate {
             self.rows.clear();
-            return Ok(Applied::Emptied);
+            return Ok(true);
         }
         let is_known = self.relation.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &change.relation));
         if !is_known {
@@ -290,21 +248,12 @@ impl Followed {
         let Some((_, places)) = &self.relation else { return Err(Trouble::Changed) };
         let old = change.old.as_ref().map(|old| image(&old.row, places));
         let new = change.new.as_ref().map(|new| image(new, places));
-        let (old, new) = match (change.operation, old, new) {
-            (Operation::Insert, _, Some(new)) => self.rows.insert(&new)?,
-            (Operation::Update, old, Some(new)) => self.rows.update(old.as_deref(), &new)?,
-            (Operation::Delete, Some(old), _) => self.rows.delete(&old)?,
-            _ => return Err(Trouble::Missing),
-        };
-        Ok(self.applied((old, new)))
-    }
-
-    fn applied(&self, (old, new): Exchanged) -> Applied {
-        if old == new {
-            return Applied::Nothing;
+        match (change.operation, old, new) {
+            (Operation::Insert, _, Some(new)) => self.rows.insert(&new).map(|()| true),
+            (Operation::Update, old, Some(new)) => self.rows.update(old.as_deref(), &new),
+            (Operation::Delete, Some(old), _) => self.rows.delete(&old).map(|()| true),
+            _ => Err(Trouble::Missing),
         }
-        let kept = |values| KeptRow { slots: self.rows.layout.slots.clone(), values };
-        Applied::Row { old: old.map(kept), new: new.map(kept) }
     }
 }
 

@@ -76,9 +76,6 @@ pub(super) struct TableRows {
     pub(super) bytes: usize,
 }
 
-/// The values of a row before and after.
-pub(super) type Exchanged = (Option<Arc<[Value]>>, Option<Arc<[Value]>>);
-
 impl TableRows {
     pub(super) fn new(layout: Layout) -> TableRows {
         TableRows {
@@ -98,38 +95,38 @@ impl TableRows {
     }
 
     /// Adds a row that is not there yet.
-    pub(super) fn insert(&mut self, image: &[Text<'_>]) -> Result<Exchanged, Trouble> {
+    pub(super) fn insert(&mut self, image: &[Text<'_>]) -> Result<(), Trouble> {
         let identity = self.identity(image)?;
         let (values, bytes) = self.values(image, None)?;
-        self.add(identity, values.clone(), bytes)?;
-        Ok((None, Some(values)))
+        self.add(identity, values, bytes)
     }
 
-    /// Puts a row in the place of another.
-    pub(super) fn update(&mut self, old: Option<&[Text<'_>]>, new: &[Text<'_>]) -> Result<Exchanged, Trouble> {
+    /// Puts a row in the place of another; whether any value is another then.
+    pub(super) fn update(&mut self, old: Option<&[Text<'_>]>, new: &[Text<'_>]) -> Result<bool, Trouble> {
         let identity = self.identity(new)?;
         let old_identity = old.map_or(Ok(identity), |old| self.identity(old))?;
         let place = self.find_identity(old_identity).ok_or(Trouble::Missing)?;
         let stored = self.rows.get(place as usize).ok_or(Trouble::Missing)?;
         let (before, before_bytes) = (stored.values.clone(), stored.bytes);
         let (values, bytes) = self.values(new, Some((&before, before_bytes)))?;
-        if identity == old_identity && values == before {
+        let is_alike = values == before;
+        if identity == old_identity && is_alike {
             // Equal values have equal keys, but need not be the same: 1.0 and 1.00 print differently.
             if let Some(stored) = self.rows.get_mut(place as usize) {
-                stored.values = values.clone();
+                stored.values = values;
             }
-            return Ok((Some(before), Some(values)));
+            return Ok(false);
         }
         self.remove_at(place)?;
-        self.add(identity, values.clone(), bytes)?;
-        Ok((Some(before), Some(values)))
+        self.add(identity, values, bytes)?;
+        Ok(!is_alike)
     }
 
     /// Takes a row out.
-    pub(super) fn delete(&mut self, old: &[Text<'_>]) -> Result<Exchanged, Trouble> {
+    pub(super) fn delete(&mut self, old: &[Text<'_>]) -> Result<(), Trouble> {
         let identity = self.identity(old)?;
         let place = self.find_identity(identity).ok_or(Trouble::Missing)?;
-        Ok((Some(self.remove_at(place)?), None))
+        self.remove_at(place)
     }
 
     /// Takes all rows out.
@@ -233,7 +230,7 @@ impl TableRows {
     }
 
     /// Takes out a row that its identity's bucket names last.
-    fn remove_at(&mut self, place: u32) -> Result<Arc<[Value]>, Trouble> {
+    fn remove_at(&mut self, place: u32) -> Result<(), Trouble> {
         let stored = self.rows.try_remove(place as usize).ok_or(Trouble::Missing)?;
         self.bytes = self.bytes.saturating_sub(stored.bytes);
         if let Entry::Occupied(mut entry) = self.by_identity.entry(stored.identity) {
@@ -249,7 +246,7 @@ impl TableRows {
         for (at, &position) in stored.positions.iter().enumerate().filter(|(_, position)| **position != NOWHERE) {
             self.leave(at, position as usize, &stored.values);
         }
-        Ok(stored.values)
+        Ok(())
     }
 
     /// Takes a row out of a bucket of an index. The last one of the bucket takes its place, so that it costs the same

@@ -4,6 +4,7 @@
 //!
 //! `hoist` finds the parameters and what is read, `paths` how a row finds its subscribers, `super::eval` computes.
 
+mod fold;
 mod hoist;
 mod moments;
 mod paths;
@@ -115,12 +116,16 @@ impl Program {
     pub fn new(facts: &Facts, table: &TableFacts, clauses: Vec<Clause>) -> Program {
         let mut hoist = Hoist::default();
         let clauses: Vec<Clause> =
-            clauses.into_iter().map(|clause| Clause { expr: hoist.expr(clause.expr), ..clause }).collect();
+            clauses.into_iter().map(|clause| Clause { expr: hoist.expr(fold::fold(clause.expr)), ..clause }).collect();
         let of = |permissive| {
             let wanted = clauses.iter().filter(move |clause| clause.permissive == permissive);
             wanted.map(|clause| clause.expr.clone())
         };
-        let granted = Expr::Or(of(true).collect());
+        // Postgres joins permissive policies in the contrary order of their names, and restrictive ones by name: it
+        // matters where one of them fails.
+        let mut granted: Vec<Expr> = of(true).collect();
+        granted.reverse();
+        let granted = Expr::Or(granted);
         let predicate = Expr::And([granted].into_iter().chain(of(false)).collect());
         let paths = Paths::of(&predicate);
         let (reads, mut lookups) = hoist::needs(table.oid, &predicate);
@@ -159,7 +164,21 @@ impl Program {
         // compute while it plans, or not: unless it is reached first in any case.
         let is_lazy = |number: usize| matches!(self.parameters.get(number), Some(Expr::Lazy(_)));
         let in_order = failing.iter().all(|&number| is_lazy(number)) && !fails_in_lookup(&self.predicate, &failing);
-        (known && (in_order || fails_first(&self.predicate, &failing))).then_some(arguments)
+        let is_reached = in_order || fails_first(&self.predicate, &failing);
+        (known && is_reached && !self.may_be_folded()).then_some(arguments)
+    }
+
+    /// Whether a condition stands in it that is the same for everybody. Postgres computes such while it plans, and an
+    /// OR in which one is true disappears, with the errors of all its other parts.
+    fn may_be_folded(&self) -> bool {
+        self.predicate.any(&|part| match part {
+            Expr::Const(Value::Bool(_) | Value::Null) => true,
+            Expr::Parameter(number) => self
+                .parameters
+                .get(*number)
+                .is_none_or(|parameter| !parameter.any(&|part| matches!(part, Expr::Claims | Expr::Role))),
+            _ => false,
+        })
     }
 
     /// Makes a row image ready to be asked about.

@@ -11,9 +11,12 @@ use crate::policy::{
     eval::Env,
     expr::{ColumnRef, Expr, Lookup, Output},
     lookup::{Lookups, Need},
-    value::{Stop, Value},
+    value::{Jsonb, Stop, Value},
 };
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 /// Under which keys a subscriber is entered for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ enum Hook {
     Equal(usize),
     /// The elements of a parameter, an array.
     Element(usize),
+    /// The keys of a parameter, a `jsonb` object, or the strings of an array: what `?` looks for.
+    Name(usize),
     /// That a parameter is true.
     Flag(usize),
 }
@@ -136,6 +141,11 @@ impl Paths {
                 }
                 _ => Entry::Everywhere,
             },
+            Hook::Name(number) => match values.get(*number) {
+                Some(Ok(Value::Null)) => Entry::Nowhere,
+                Some(Ok(Value::Jsonb(json))) => Entry::Keys(names(json)),
+                _ => Entry::Everywhere,
+            },
             Hook::Flag(number) => match values.get(*number) {
                 Some(Ok(Value::Bool(false) | Value::Null)) => Entry::Nowhere,
                 _ => Entry::Everywhere,
@@ -154,6 +164,23 @@ impl Paths {
             Found { keys, .. } => Probe::Keys(keys.into_iter().collect()),
         };
         search.probes.into_iter().map(probe).collect()
+    }
+}
+
+/// What `jsonb ? text` finds at the top of a value.
+fn names(json: &Jsonb) -> Vec<Value> {
+    let strings: HashSet<&Arc<str>> = match json {
+        Jsonb::Object(fields) => fields.iter().map(|(key, _)| key).collect(),
+        Jsonb::Array(elements) => elements.iter().filter_map(string).collect(),
+        scalar => string(scalar).into_iter().collect(),
+    };
+    strings.into_iter().map(|text| Value::Text(text.clone())).collect()
+}
+
+fn string(json: &Jsonb) -> Option<&Arc<str>> {
+    match json {
+        Jsonb::String(text) => Some(text),
+        _ => None,
     }
 }
 
@@ -206,6 +233,12 @@ impl Hooks {
             Expr::Call(function, arguments) if function.is_hash_equality => match &arguments[..] {
                 [Expr::Parameter(number), of] | [of, Expr::Parameter(number)] if !depends_on_subscriber(of) => {
                     (Plan::Value { path: self.path(Hook::Equal(*number)), of: of.clone() }, 1)
+                }
+                _ => self.open(),
+            },
+            Expr::Call(function, arguments) if function.name == "?" => match &arguments[..] {
+                [Expr::Parameter(number), of] if !depends_on_subscriber(of) => {
+                    (Plan::Value { path: self.path(Hook::Name(*number)), of: of.clone() }, 2)
                 }
                 _ => self.open(),
             },

@@ -83,7 +83,9 @@ impl RouterCore {
         self.metrics.changes.add(fragment.changes.len());
         self.backlog.push(fragment.clone());
         self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
+        self.routed = fragment.commit_lsn;
         for (at, change) in fragment.changes.iter().enumerate() {
+            self.deadlines.note(change, fragment.xid, basis.now);
             if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;
             }
@@ -199,7 +201,7 @@ impl RouterCore {
     }
 
     /// His rights to both images, where the process knows them.
-    fn sights<'a>(
+    pub(super) fn sights<'a>(
         &self,
         offer: &mut Offer<'a>,
         active: &Active,

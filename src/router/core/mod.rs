@@ -4,16 +4,19 @@
 //! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
 //! the client is told.
 //!
-//! `deliver` routes live changes, `catch_up` serves those behind, `rights` tells whom a change of rights concerns. The
+//! `deliver` routes live changes, `catch_up` serves those behind, `rights` tells whom a change of rights concerns, `time` what
+//! changes by itself. The
 //! rows of other tables that policies look into are the caller's; the time is, too.
 
 mod catch_up;
 mod deliver;
 mod rights;
+mod time;
 
 use super::{
     SubscriptionKey,
     backlog::Backlog,
+    deadlines::Deadlines,
     index::SubscriptionIndex,
     notices::announce_gap,
     shared::Shared,
@@ -74,6 +77,12 @@ pub(in crate::router) struct RouterCore {
     shared: Shared,
     /// Who hears of changes of rights.
     onlookers: Onlookers,
+    /// Rows that time will move in or out of somebody's sight.
+    deadlines: Deadlines,
+    /// Whether others may be watching than `deadlines` knows.
+    watchers_changed: bool,
+    /// The commit of the last transaction routed.
+    routed: Lsn,
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first; some may be gone.
     behind: VecDeque<SubscriptionKey>,
@@ -98,6 +107,9 @@ impl RouterCore {
             maps: ColumnMaps::default(),
             shared: Shared::default(),
             onlookers: Onlookers::default(),
+            deadlines: Deadlines::default(),
+            watchers_changed: false,
+            routed: Lsn::ZERO,
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
@@ -215,6 +227,8 @@ impl RouterCore {
     /// has positions of another log, which those of the new one must not be compared with.
     pub(super) fn announce_gap(&mut self) {
         self.backlog = Backlog::new(self.config.backlog_bytes);
+        self.deadlines.forget();
+        self.watchers_changed = true;
         self.open = None;
         for (_, active) in &self.active {
             if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
@@ -224,9 +238,14 @@ impl RouterCore {
         }
     }
 
-    /// Nobody can say now who may see the rows of a table: whoever subscribes to it hears that changes are lost to him.
+    /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
+    /// changes are lost to him.
     pub(super) fn lose(&self, table: u32) {
-        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.tables.contains_key(&table)) {
+        let depends = |active: &Active| {
+            active.compiled.tables.contains_key(&table)
+                || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
+        };
+        for (_, active) in self.active.iter().filter(|(_, active)| depends(active)) {
             announce_gap(&active.subscription.member, &self.metrics);
         }
     }
@@ -270,6 +289,8 @@ impl RouterCore {
         self.catalog = catalog;
         // What is known is of its tables.
         self.maps = ColumnMaps::default();
+        // What changed the catalogue may have changed rows behind the stream's back.
+        self.deadlines.forget();
         self.known_mute.clear();
         self.compile_again(ready);
     }
@@ -285,6 +306,7 @@ impl RouterCore {
         // Made anew as wholes, rather than taken apart entry by entry.
         self.index = SubscriptionIndex::default();
         self.onlookers.clear();
+        self.watchers_changed = true;
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
             let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.shared);
@@ -300,6 +322,7 @@ impl RouterCore {
         }
         if active.subscription.visibility {
             self.onlookers.insert(key, &active.compiled);
+            self.watchers_changed |= active.compiled.is_timed();
         }
     }
 
@@ -309,6 +332,7 @@ impl RouterCore {
             self.index.remove(key, table);
         }
         self.onlookers.remove(key, &active.compiled);
+        self.watchers_changed |= active.subscription.visibility && active.compiled.is_timed();
     }
 }
 

@@ -68,6 +68,13 @@ impl RouterCore {
         }
     }
 
+    /// Has a subscription told of a table when there is room.
+    pub(super) fn tell_later(&mut self, place: usize, table: u32) {
+        if let Some(active) = self.active.get(place) {
+            self.onlookers.waiting.insert((SubscriptionKey { place, number: active.number }, table));
+        }
+    }
+
     pub(super) fn tell_waiting_onlookers(&mut self) {
         let waiting = std::mem::take(&mut self.onlookers.waiting);
         for (key, table) in waiting {

@@ -15,11 +15,11 @@ use crate::{
 };
 
 fn route(core: &mut RouterCore, lsn: u64, change: Change) -> Option<LaneJob> {
-    core.route(&transaction(lsn, vec![change]), Basis { lookups: &Lookups::default(), now: 0 })
+    core.route(&transaction(lsn, vec![change]), Basis::at(0, &Lookups::default()))
 }
 
 fn catch_up(core: &mut RouterCore) -> Vec<LaneJob> {
-    core.catch_up(true, Basis { lookups: &Lookups::default(), now: 0 })
+    core.catch_up(true, Basis::at(0, &Lookups::default()))
 }
 
 /// What a client of alice's hears of a change.

@@ -22,7 +22,7 @@ use crate::{
     policy::{
         catalog::Catalog,
         facts::Carried,
-        lookup::{Applied, KeptRow, Layout, Lookups},
+        lookup::{Layout, Lookups},
     },
     shutdown::Tasks,
     source::{SourceState, StreamState, Wish},
@@ -42,8 +42,6 @@ use tokio::{
 
 /// How often it is asked whether the rows still are what they were read as, and what is waited for is over.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
-/// Rows of one transaction that are told one by one.
-const TOUCHED_ROWS: usize = 1000;
 
 /// What the operator may choose about lookup tables.
 #[derive(Clone, Debug)]
@@ -66,22 +64,6 @@ pub struct Parts {
     pub wish: watch::Sender<Wish>,
     /// Where the loader's task runs.
     pub tasks: Tasks,
-}
-
-/// What a transaction did to lookup tables.
-#[derive(Debug, Default)]
-pub struct Touched {
-    /// By table.
-    pub tables: BTreeMap<u32, TouchedRows>,
-}
-
-/// What it did to one.
-#[derive(Debug)]
-pub enum TouchedRows {
-    /// These rows, before and after.
-    Rows(Vec<(Option<KeptRow>, Option<KeptRow>)>),
-    /// More than are worth telling.
-    Many,
 }
 
 /// What happened that `Follow::handle` takes.
@@ -152,33 +134,11 @@ impl Follow {
         self.tables.get(&table).is_some_and(Entry::is_ready)
     }
 
-    /// Whether there are any tables to follow.
-    pub fn is_following(&self) -> bool {
-        !self.tables.is_empty()
-    }
-
     /// Whether other tables are ready than when this was asked last: then subscriptions are compiled again.
     pub fn take_changes(&mut self) -> bool {
         let ready: BTreeSet<u32> =
             self.tables.iter().filter(|(_, entry)| entry.is_ready()).map(|(&table, _)| table).collect();
         std::mem::replace(&mut self.ready, ready) != self.ready
-    }
-
-    /// Changes are lost: what is known of the tables is wrong, and all of it is read anew.
-    pub fn distrust(&mut self) {
-        for (table, entry) in &mut self.tables {
-            self.lookups.drop_table(*table);
-            if matches!(entry.phase, Phase::Ready | Phase::Loading) {
-                entry.begin();
-            }
-        }
-        self.advance();
-    }
-
-    /// Tells the rows which tables count as followed already.
-    fn expect(&mut self) {
-        let expected = self.tables.iter().filter(|(_, entry)| entry.holds() && entry.is_ready());
-        self.lookups.expect(expected.map(|(&table, _)| table).collect());
     }
 
     /// Waits until there is something to handle. Safe to cancel.
@@ -278,26 +238,25 @@ impl Follow {
         self.advance();
     }
 
-    /// Applies a transaction, or a part of it. Ask for `take_changes` after that: a table may be out.
-    pub fn apply_transaction(&mut self, fragments: &[Arc<Fragment>]) -> Touched {
-        let mut touched = Touched::default();
-        let mut left = TOUCHED_ROWS;
+    /// Applies a transaction, or a part of it; the tables whose rows are others now. Ask for `take_changes` after that:
+    /// a table may be out of service.
+    pub fn apply_transaction(&mut self, fragments: &[Arc<Fragment>]) -> BTreeSet<u32> {
+        let mut touched = BTreeSet::new();
         for fragment in fragments {
             for change in &fragment.changes {
                 let table = change.relation.oid;
-                let applied = match self.lookups.apply(change, fragment.xid, fragment.commit_lsn) {
-                    Ok(Applied::Nothing) => continue,
-                    Ok(Applied::Row { old, new }) => Some((old, new)),
-                    Ok(Applied::Emptied) => None,
+                let is_touched = match self.lookups.apply(change, fragment.xid, fragment.commit_lsn) {
+                    Ok(is_touched) => is_touched,
                     Err(trouble) => {
                         if let Some(entry) = self.tables.get_mut(&table) {
                             entry.fail(trouble.to_string(), is_long(&trouble.into()));
                         }
-                        None
+                        true
                     }
                 };
-                left = left.saturating_sub(1);
-                touched.add(table, applied.filter(|_| left > 0));
+                if is_touched {
+                    touched.insert(table);
+                }
             }
         }
         touched
@@ -321,11 +280,6 @@ impl Follow {
 
     /// Has what is new read, unless the loader is busy; then it comes later.
     fn advance(&mut self) {
-        self.read_new();
-        self.expect();
-    }
-
-    fn read_new(&mut self) {
         let Some(stream) = self.stream.clone().filter(|_| self.busy.is_none()) else { return };
         let mut wanted = Vec::new();
         for (table, entry) in self.tables.iter_mut().filter(|(_, entry)| matches!(entry.phase, Phase::New)) {
@@ -454,25 +408,18 @@ impl super::intake::Follow for Follow {
     }
 
     fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32> {
-        self.apply_transaction(std::slice::from_ref(fragment)).tables.into_keys().collect()
+        self.apply_transaction(std::slice::from_ref(fragment))
     }
 
     fn distrust(&mut self) {
         for (table, entry) in &mut self.tables {
             self.lookups.drop_table(*table);
-            entry.begin();
+            // What is being read is held against a stream that has lost some of it.
+            if matches!(entry.phase, Phase::Ready | Phase::Loading) {
+                entry.begin();
+            }
         }
         self.advance();
-    }
-}
-
-impl Touched {
-    fn add(&mut self, table: u32, row: Option<(Option<KeptRow>, Option<KeptRow>)>) {
-        let rows = self.tables.entry(table).or_insert_with(|| TouchedRows::Rows(Vec::new()));
-        match (rows, row) {
-            (TouchedRows::Rows(rows), Some(row)) => rows.push(row),
-            (rows, _) => *rows = TouchedRows::Many,
-        }
     }
 }
 

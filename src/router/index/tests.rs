@@ -46,7 +46,7 @@ impl World {
         let old = images.was;
         let was = old.as_ref().map(|old| move |column| old.get(column));
         let lookups = Lookups::default();
-        let basis = Basis { lookups: &lookups, now: 0 };
+        let basis = Basis::at(0, &lookups);
         let mut judgement = Judgement::new(&is, was.as_ref().map(|was| was as _), basis);
         let is_public_key = is_bare_key_delete(change) && !strict;
         let found = self.index.candidates(TABLE, &images, &mut judgement, is_public_key);

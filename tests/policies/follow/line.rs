@@ -21,7 +21,7 @@ use walcast::{
         facts::{Carried, Facts, TableFacts},
         lookup::Need,
     },
-    router::{Follow, FollowConfig, FollowParts},
+    router::{Follow, FollowConfig, FollowParts, LookupPhase},
     shutdown::Tasks,
     source::{SourceState, Wish, slot::Config, slot_task::Walreceiver},
 };
@@ -39,6 +39,8 @@ pub struct Line {
     /// Everything that has passed, in order.
     pub passed: Vec<Arc<Fragment>>,
     held: Option<Arc<Fragment>>,
+    /// Whether a table that is out of service may come back; else that is a failure of the test.
+    pub may_fail: bool,
 }
 
 impl Line {
@@ -68,7 +70,17 @@ impl Line {
             stop: tasks.stop_token().clone(),
         };
         tasks.spawn("walreceiver", walreceiver.run());
-        Line { follow, fragments, handed_on, source, wish: wish_reader, tasks, passed: Vec::new(), held: None }
+        Line {
+            follow,
+            fragments,
+            handed_on,
+            source,
+            wish: wish_reader,
+            tasks,
+            passed: Vec::new(),
+            held: None,
+            may_fail: false,
+        }
     }
 
     /// The same for a database of the tests.
@@ -96,6 +108,8 @@ impl Line {
             let start = Instant::now();
             while !is_so(self) {
                 let report = self.follow.report();
+                let has_failed = report.iter().any(|table| table.phase == LookupPhase::Failed);
+                assert!(self.may_fail || !has_failed, "while waiting at {caller}: {report:?}");
                 assert!(
                     start.elapsed() < LIMIT,
                     "in vain at {caller}: {report:?}\n{:?} {:?}",
@@ -220,6 +234,7 @@ pub async fn facts(client: &Client, name: &str, carried: Carried, reader: Option
         type_oid: row.get(2),
         type_name: String::new(),
         collation: Collation::None,
+        collation_oid: 0,
         generated: None,
     };
     TableFacts {

@@ -50,6 +50,11 @@ impl<'a> Writer<'a> {
     pub fn policy(&mut self, table: usize) -> String {
         self.scopes = vec![Scope { alias: self.world.tables[table].name.clone(), table }];
         self.budget = if self.random.percent(60) { 5 } else { 14 };
+        if self.random.percent(8) {
+            if let Some(call) = self.helper(Kind::Bool) {
+                return call;
+            }
+        }
         self.boolean()
     }
 
@@ -195,6 +200,17 @@ impl<'a> Writer<'a> {
         (!fits.is_empty()).then(|| self.random.pick(&fits).clone())
     }
 
+    /// A column of this kind that may be NULL.
+    pub fn nullable(&mut self, kind: Kind) -> Option<String> {
+        let of_scope = |scope: &Scope| {
+            let columns = self.world.tables[scope.table].columns.iter();
+            let fits = columns.filter(|column| column.nullable && column.kind == kind);
+            fits.map(|column| format!("{}.{}", scope.alias, column.name)).collect::<Vec<_>>()
+        };
+        let fits: Vec<String> = self.scopes.iter().flat_map(of_scope).collect();
+        (!fits.is_empty()).then(|| self.random.pick(&fits).clone())
+    }
+
     fn parameter(&mut self, kind: Kind) -> Option<String> {
         let fits: Vec<String> =
             self.parameters.iter().filter(|(_, of)| of.is_comparable(kind)).map(|(name, _)| name.clone()).collect();
@@ -226,7 +242,8 @@ impl<'a> Writer<'a> {
 
     /// An atom that a function with a parameter of exactly this kind takes.
     pub fn atom_for(&mut self, kind: Kind) -> String {
-        let atom = self.atom(kind);
+        let column = if self.random.percent(70) { self.nullable(kind) } else { None };
+        let atom = column.unwrap_or_else(|| self.atom(kind));
         // Numbers do not narrow by themselves.
         if kind == Kind::Int4 { format!("({atom})::int") } else { atom }
     }
@@ -318,16 +335,16 @@ impl<'a> Writer<'a> {
                 self.boolean(),
                 self.simple_boolean()
             ),
-            33..36 => {
+            33..37 => {
                 let test =
                     self.random.pick(&["is true", "is not true", "is false", "is not false", "is null", "is unknown"]);
                 let test = test.to_string();
                 format!("(({}) {test})", self.boolean())
             }
-            36..39 => format!("coalesce({}, {})", self.boolean(), self.random.percent(50)),
-            39..43 => self.helper(Kind::Bool).unwrap_or_else(|| self.simple_boolean()),
-            43..52 if !self.tables.is_empty() => self.exists(),
-            52..62 if !self.tables.is_empty() => self.in_query(),
+            37..39 => format!("coalesce({}, {})", self.boolean(), self.random.percent(50)),
+            39..45 => self.helper(Kind::Bool).unwrap_or_else(|| self.simple_boolean()),
+            45..53 if !self.tables.is_empty() => self.exists(),
+            53..62 if !self.tables.is_empty() => self.in_query(),
             62..64 => format!("({} = {})", self.boolean(), self.simple_boolean()),
             64..78 => self.shape(),
             _ => self.simple_boolean(),
@@ -337,8 +354,8 @@ impl<'a> Writer<'a> {
     /// A condition without sub-selects over tables (but for what atoms have).
     pub fn simple_boolean(&mut self) -> String {
         match self.random.below(100) {
-            0..34 => self.equality(),
-            34..46 => self.order(),
+            0..32 => self.equality(),
+            32..46 => self.order(),
             46..53 => self.null_test(),
             53..60 => self.list(),
             60..70 => self.array(),
@@ -347,7 +364,7 @@ impl<'a> Writer<'a> {
             83..85 => self.between(),
             85..88 => self.claim(Kind::Bool),
             88..90 => self.random.percent(50).to_string(),
-            90..91 => self.odd(),
+            90 if self.random.percent(30) => self.odd(),
             _ => self.column(Kind::Bool).unwrap_or_else(|| self.equality()),
         }
     }
@@ -376,11 +393,16 @@ impl<'a> Writer<'a> {
     }
 
     fn order(&mut self) -> String {
-        let (left, right) = self.kinds();
+        let operator = self.random.pick(&["<", "<=", "<=", ">", ">=", ">="]).to_string();
+        let of = [Kind::Int4, Kind::Int8, Kind::Numeric, Kind::Timestamptz, Kind::Timestamptz, Kind::Bytes, Kind::Uuid];
+        let kind = match self.random.below(10) {
+            0 => self.kinds().0,
+            _ => *self.random.pick(&of),
+        };
         // Texts are ordered by their collation, which is rarely known.
-        let collate = if left.is_text() && self.random.percent(85) { " collate \"C\"" } else { "" };
-        let operator = self.random.pick(&["<", "<=", ">", ">="]).to_string();
-        format!("({}{collate} {operator} {})", self.of_kind(left), self.atom(right))
+        let collate = if kind.is_text() && self.random.percent(8) { " collate \"C\"" } else { "" };
+        let left = self.column(kind).unwrap_or_else(|| self.of_kind(kind));
+        format!("({left}{collate} {operator} {})", self.atom(kind))
     }
 
     fn between(&mut self) -> String {
@@ -393,6 +415,10 @@ impl<'a> Writer<'a> {
     fn null_test(&mut self) -> String {
         let (kind, _) = self.kinds();
         let test = *self.random.pick(&["is null", "is not null"]);
+        if self.random.percent(25) {
+            let column = self.column(kind).unwrap_or_else(|| self.constant(kind));
+            return format!("(nullif({column}, {}) {test})", self.atom(kind));
+        }
         format!("({} {test})", self.of_kind(kind))
     }
 

@@ -12,6 +12,7 @@ mod changes;
 mod claims;
 mod expression;
 mod kinds;
+mod planted;
 mod queries;
 mod random;
 mod run;
@@ -19,9 +20,9 @@ mod stream;
 mod world;
 
 use crate::support::postgres::{Postgres, majors};
+use planted::{Mistake, mistakes};
 use run::{Oracle, Report};
 use std::{env, io::Write};
-use walcast::policy::catalog::Catalog;
 
 const SEED: u64 = 20_260_101;
 
@@ -31,7 +32,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 async fn run(postgres: &'static Postgres, seed: u64, decisions: u64) -> Report {
     let mut oracle = Oracle::open(postgres).await;
-    oracle.run(seed, decisions, &mut |_: &Catalog| Default::default()).await
+    oracle.run(seed, decisions, &mut []).await
 }
 
 /// Says what was compared, also where the output of passing tests is hidden.
@@ -69,6 +70,34 @@ async fn random_policies_are_decided_as_postgres_decides_them() {
         let report = run(Postgres::shared(major), SEED, 20_000).await;
         check(&report, SEED);
     }
+}
+
+/// Looks for planted mistakes: what was found, and after how many decisions.
+async fn hunt(decisions: u64) -> (usize, usize, String) {
+    let mut mistakes = mistakes();
+    let report = Oracle::open(Postgres::default()).await.run(SEED, decisions, &mut mistakes).await;
+    check(&report, SEED);
+    mistakes.sort_by_key(|mistake| mistake.found.unwrap_or(u64::MAX));
+    let say = |mistake: &Mistake| match mistake.found {
+        Some(decisions) => format!("within {decisions} decisions: {}", mistake.name),
+        None => format!("not found, planted {} times: {}", mistake.planted, mistake.name),
+    };
+    let said = mistakes.iter().map(say).collect::<Vec<_>>().join("\n");
+    (mistakes.iter().filter(|mistake| mistake.found.is_some()).count(), mistakes.len(), said)
+}
+
+#[tokio::test]
+async fn most_planted_mistakes_are_found_at_once() {
+    let (found, all, said) = hunt(25_000).await;
+    assert!(found * 3 >= all * 2, "seed {SEED}:\n{said}");
+}
+
+#[tokio::test]
+#[ignore = "takes a minute; the rarer mistakes need some 200,000 decisions"]
+async fn oracle_finds_every_planted_mistake() {
+    let (found, all, said) = hunt(400_000).await;
+    writeln!(std::io::stderr(), "{said}").expect("stderr is open");
+    assert_eq!(found, all, "seed {SEED}:\n{said}");
 }
 
 #[tokio::test]

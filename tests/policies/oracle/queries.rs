@@ -25,8 +25,8 @@ impl Writer<'_> {
             _ => self.set_query(kind),
         };
         match self.random.below(10) {
-            0..5 => format!("({left} in ({query}))"),
-            5..7 => format!("({left} not in ({query}))"),
+            0..4 => format!("({left} in ({query}))"),
+            4..7 => format!("({left} not in ({query}))"),
             7 => format!("({left} = any (array({query})))"),
             8 => format!("({left} <> all (array({query})))"),
             _ => format!("({left} = any ({query}))"),
@@ -39,7 +39,8 @@ impl Writer<'_> {
         let from = self.from_and_where();
         let inner: Vec<Scope> = self.scopes[outer..].to_vec();
         let rest = std::mem::replace(&mut self.scopes, inner);
-        let value = self.column(kind);
+        let nullable = if self.random.percent(60) { self.nullable(kind) } else { None };
+        let value = nullable.or_else(|| self.column(kind));
         self.scopes = rest;
         let value = value.unwrap_or_else(|| self.constant(kind));
         self.scopes.truncate(outer);

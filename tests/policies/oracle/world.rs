@@ -40,8 +40,8 @@ pub struct Table {
     /// How many of the first columns are the primary key.
     pub key: usize,
     pub replica_identity_full: bool,
-    /// Whether it is in the publication clients subscribe to.
-    pub published: bool,
+    /// The publication it is in: that of clients, or that of lookup tables.
+    pub publication: Option<&'static str>,
 }
 
 impl Table {
@@ -117,8 +117,8 @@ impl World {
             if table.replica_identity_full {
                 sql += &format!("alter table {name} replica identity full;\n");
             }
-            if table.published {
-                sql += &format!("alter publication supabase_realtime add table {name};\n");
+            if let Some(publication) = table.publication {
+                sql += &format!("alter publication {publication} add table {name};\n");
             }
             sql += &format!("grant select on {name} to walcast, oracle_all;\n");
         }
@@ -130,17 +130,17 @@ impl World {
         let mut sql = String::new();
         for table in &self.tables {
             let name = self.qualified(table);
-            let owner = if random.percent(40) { "oracle_owner" } else { "postgres" };
+            let owner = if random.percent(30) { "oracle_owner" } else { "postgres" };
             sql += &format!("alter table {name} owner to {owner}; grant select on {name} to walcast, oracle_all;\n");
-            let (security, force) = (random.percent(75), random.percent(30));
+            let (security, force) = (random.percent(90), random.percent(50));
             sql += &format!("alter table {name} {} row level security;\n", if security { "enable" } else { "disable" });
             sql += &format!("alter table {name} {}force row level security;\n", if force { "" } else { "no " });
             for role in &ROLES[..5] {
                 sql += &format!("revoke all on {name} from {role};\n");
                 let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
                 match random.below(100) {
-                    0..80 => sql += &format!("grant select on {name} to {role};\n"),
-                    80..95 => {
+                    0..85 => sql += &format!("grant select on {name} to {role};\n"),
+                    85..97 => {
                         // The key, so that rows can be told apart, and some others.
                         let granted: Vec<&str> = names
                             .iter()
@@ -199,18 +199,25 @@ fn table(random: &mut Random, schema: &str, number: usize) -> Table {
         columns,
         key,
         replica_identity_full: random.percent(50),
-        published: random.percent(85),
+        publication: match random.below(20) {
+            0..16 => Some("supabase_realtime"),
+            16..19 => Some("walcast_lookups"),
+            _ => None,
+        },
     }
 }
 
 fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let schema = &world.schema;
     let name = format!("{schema}.f{number}");
-    let argument = random.percent(70).then(|| *random.pick(&[Kind::Uuid, Kind::Uuid, Kind::Text, Kind::Int4]));
-    let returns_set = random.percent(25);
+    // The first one is what most are: a condition on a key.
+    let is_usual = number == 0;
+    let argument =
+        (is_usual || random.percent(70)).then(|| *random.pick(&[Kind::Uuid, Kind::Uuid, Kind::Text, Kind::Int4]));
+    let returns_set = !is_usual && random.percent(25);
     let returns = if returns_set {
         *random.pick(&[Kind::Uuid, Kind::Uuid, Kind::Text, Kind::Int4])
-    } else if random.percent(75) {
+    } else if is_usual || random.percent(75) {
         Kind::Bool
     } else {
         *random.pick(&[Kind::Text, Kind::Uuid, Kind::Int4])
@@ -218,24 +225,29 @@ fn helper(random: &mut Random, world: &World, number: usize) -> Helper {
     let (is_named, is_standard) = (random.percent(70), random.percent(12));
     let is_plpgsql = !returns_set && random.percent(20);
     let placeholder = if is_named || is_plpgsql { "arg" } else { "$1" };
+    let is_strict = random.percent(if is_usual { 50 } else { 25 });
     let mut writer = Writer::new(random, world);
     if let Some(kind) = argument {
         writer.parameters.push((placeholder.to_owned(), kind));
     }
-    let body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
+    let mut body = if returns_set { writer.set_query(returns) } else { writer.helper_body(returns) };
+    if is_strict && returns == Kind::Bool && !returns_set && writer.random.percent(80) {
+        // Without STRICT, a NULL would give something else.
+        body = format!("(({body}) is not true)");
+    }
     let mut reads = std::mem::take(&mut writer.read);
     let argument_sql = argument.map_or_else(String::new, |kind| {
         let name = if placeholder == "arg" { "arg " } else { "" };
         format!("{name}{}", kind.cast(schema))
     });
-    let volatility = if random.percent(92) { "stable" } else { *random.pick(&["volatile", "immutable"]) };
+    let volatility = if random.percent(94) { "stable" } else { *random.pick(&["volatile", "immutable"]) };
     let definer = if random.percent(55) { " security definer" } else { "" };
     let is_owned = random.percent(35);
     if !definer.is_empty() && !is_owned {
         // As superuser, whom no policy holds.
         reads.clear();
     }
-    let strict = if random.percent(15) { " strict" } else { "" };
+    let strict = if is_strict { " strict" } else { "" };
     let path = match random.below(10) {
         0..5 => " set search_path = ''",
         5..6 => " set search_path = pg_catalog, pg_temp",

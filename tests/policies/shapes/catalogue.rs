@@ -85,7 +85,7 @@ shapes! {
             using (case status when 'draft' then owner_id = auth.uid()
                                when 'review' then auth.uid() in (owner_id, reviewer_id)
                                else true end)"];
-    c19_generated_column: DOCS, [N, C, A, N, N, C],
+    c19_generated_column: DOCS, [N, d("generated"), A, N, N, d("generated")],
         ["create policy c19 on docs for select to authenticated using (slug <> 'internal')"];
     c20_policies_by_role_list: DOCS, [C, C, A, C, C, C],
         ["create policy c20a on docs for select to anon using (is_public)",

@@ -50,7 +50,6 @@ do $$ begin
     grant authenticated to shapes_editor; grant shapes_owner, shapes_editor, support to walcast;
   end if;
 end $$;
-alter default privileges in schema public grant select on tables to walcast;
 grant usage on schema public, auth to shapes_owner, shapes_editor, support;
 grant select on all tables in schema public to anon, authenticated, service_role, walcast, shapes_owner, shapes_editor,
   support;

@@ -15,7 +15,11 @@ fn plain(source: &str) -> Result<String, String> {
 }
 
 fn plpgsql(source: &str) -> Result<String, String> {
-    called("d uuid, s text", source, |function| function.language = Language::Plpgsql)
+    let mut world = World::new();
+    world.table("lost", "found bool", &[]);
+    let body = Body { name: "f", arguments: "d uuid, s text", returns: "bool", source };
+    world.function("public", body).language = Language::Plpgsql;
+    world.docs("public.f(id, status)")
 }
 
 #[test]
@@ -80,6 +84,7 @@ fn of_plpgsql_one_return_is_read_and_nothing_else() {
         "begin return 'true'; end",
         "begin return (select true; select false); end",
         "begin return found; end",
+        "begin return exists (select 1 from lost where found); end",
     ] {
         assert!(plpgsql(source).is_err(), "{source}");
     }
@@ -128,18 +133,21 @@ fn an_argument_with_a_lookup_is_moved_to_where_it_is_used() {
     let mut world = World::new();
     let source = "select exists (select 1 from memberships m where m.org_id = o and m.user_id = auth.uid())";
     world.function("public", Body { name: "is_member", arguments: "o uuid", returns: "bool", source });
-    let outer = "select exists (select 1 from rooms r where r.id = d and public.is_member(r.org_id) and s is not null)";
-    world.function("public", Body { name: "f", arguments: "d uuid, s text", returns: "bool", source: outer });
-    let using = "public.f(( SELECT p.org_id FROM public.projects p WHERE (p.id = docs.project_id)), ( SELECT p.dept FROM \
-                 public.profiles p WHERE (p.id = docs.owner_id)))";
-    let shown = world.docs(using).unwrap();
+    let outer = "select exists (select 1 from rooms r where public.is_member(r.org_id) and d)";
+    world.function("public", Body { name: "f", arguments: "d bool", returns: "bool", source: outer });
+    let shown =
+        world.docs("public.f((EXISTS ( SELECT 1 FROM public.projects p WHERE (p.id = docs.project_id))))").unwrap();
     let uid = "text::uuid(->>(text::jsonb(nullif(claims, '')), 'sub'))";
     let expected = format!(
-        "exists{{rooms[id: one{{projects[id: docs.project_id] -> projects.org_id}}] if \
-         exists{{memberships[org_id: rooms.org_id, user_id: {uid}]}}, \
-         not one{{profiles[id: docs.owner_id] -> profiles.dept}} is null}}"
+        "exists{{rooms[] if exists{{memberships[org_id: rooms.org_id, user_id: {uid}]}}, \
+         exists{{projects[id: docs.project_id]}}}}"
     );
     assert_eq!(shown, expected);
+    // Two rows would be an error, before the body is computed.
+    let one = "select true";
+    world.function("public", Body { name: "g", arguments: "d uuid", returns: "bool", source: one });
+    let using = "public.g(( SELECT p.org_id FROM public.projects p WHERE (p.id = docs.project_id)))";
+    assert_eq!(world.docs(using).unwrap_err(), "an argument of function g may be an error");
 }
 
 #[test]
@@ -187,6 +195,8 @@ fn sets_are_read_where_sets_are_wanted() {
     }
     assert_eq!(world.docs("(NOT (org_id IN ( SELECT public.mine() AS mine)))").unwrap(), format!("not {any}"));
     assert_eq!(world.docs("(org_id <> ALL (ARRAY( SELECT public.mine() AS mine)))").unwrap(), format!("not {any}"));
+    assert!(world.docs("(level IN ( SELECT 1 FROM public.mine()))").is_err(), "the constant is selected, not the rows");
+    assert!(world.docs("(EXISTS ( SELECT 1 FROM public.mine()))").unwrap().starts_with("exists{orgs["));
     assert!(world.docs("(org_id = public.mine())").is_err());
     assert!(world.docs("public.f()").is_err());
     assert!(world.docs("(cardinality(ARRAY( SELECT public.mine() AS mine)) > 1)").is_err(), "repetitions and order");
@@ -198,6 +208,14 @@ fn sets_are_read_where_sets_are_wanted() {
 #[test]
 fn functions_that_call_themselves_end_somewhere() {
     assert_eq!(plain("select public.f(d, s)").unwrap_err(), "function f is called too deeply, perhaps by itself");
+    // So is calling many of them from each.
+    let mut world = World::new();
+    world.function("public", Body { name: "g6", arguments: "", returns: "bool", source: "select true" });
+    for index in 0..6 {
+        let source = format!("select {}", vec![format!("public.g{}()", index + 1); 12].join(" and "));
+        world.function("public", Body { name: &format!("g{index}"), arguments: "", returns: "bool", source: &source });
+    }
+    assert_eq!(world.docs("public.g0()").unwrap_err(), "the expression is too large");
     // Doubling at every level is stopped before it fills memory.
     let mut world = World::new();
     let doubled = |name: &str, inner: &str| format!("select {inner}(s || s || s || s || s || s) {name}");

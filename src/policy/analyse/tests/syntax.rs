@@ -231,12 +231,27 @@ fn constants_take_the_type_beside_them() {
     assert_eq!(body("select 'a' = any (array[t])").unwrap(), "('a' = any([docs.title]))");
     assert_eq!(body("select d is distinct from null").unwrap(), "not docs.id is null");
     assert_eq!(condition("(level = 2147483648)").unwrap(), "(docs.level = 2147483648)");
+    let mut world = World::new();
+    world.function("public", Body { name: "g", arguments: "m mood", returns: "bool", source: "select m = 'ok'" });
+    assert_eq!(world.docs("public.g(mood)").unwrap_err(), "a label of an enum is checked by the database only");
     // Beside a float, a number is compared as double precision: PostgreSQL's preferred type.
     let shown = condition("(ratio = level)").unwrap();
     assert_eq!(shown, "(real::double precision(docs.ratio) = integer::double precision(docs.level))");
     assert_eq!(condition("(price = level)").unwrap(), "(docs.price = integer::numeric(docs.level))");
     assert_eq!(condition("(size = level)").unwrap(), "(docs.size = docs.level)");
     assert_eq!(condition("(id = status)").unwrap_err(), "operator = of uuid and text is not known here");
+}
+
+#[test]
+fn what_constants_make_uncomputable_is_refused_beforehand() {
+    assert!(condition("(expires_at > (date_trunc('week'::text, now())))").is_ok());
+    let why = condition("(expires_at > (date_trunc('century'::text, now())))").unwrap_err();
+    assert_eq!(why, "function date_trunc is known here for few words only");
+    assert!(condition("(day < ((now() AT TIME ZONE 'UTC'::text))::date)").is_ok());
+    let why = condition("(day < ((now() AT TIME ZONE 'Europe/Vienna'::text))::date)").unwrap_err();
+    assert_eq!(why, "function timezone is known here for few words only");
+    assert!(condition("(day < ((now() AT TIME ZONE region))::date)").is_err());
+    assert!(condition("((1 / 0) = level)").unwrap_err().contains("of these constants"));
 }
 
 #[test]

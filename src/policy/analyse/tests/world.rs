@@ -153,7 +153,13 @@ impl World {
                     reads: Vec::new(),
                 });
                 let (name, type_name) = (name.trim().to_owned(), type_name.to_owned());
-                TableColumn { number, name, type_oid, type_name, collation, generated }
+                let collation_oid = match collation {
+                    Collation::None => 0,
+                    Collation::Bytewise => 950,
+                    Collation::Deterministic => 100,
+                    Collation::Nondeterministic => 16_400,
+                };
+                TableColumn { number, name, type_oid, type_name, collation, collation_oid, generated }
             })
             .collect();
         let index = |name: &&str| columns.iter().position(|column| column.name == **name).expect("a column");
@@ -228,6 +234,7 @@ impl World {
             security_definer: false,
             owner: "boss".into(),
             is_strict: false,
+            is_immutable: false,
             settings: Vec::new(),
             execute: self.facts.roles.iter().cloned().collect(),
         };

@@ -1,4 +1,6 @@
-//! The commands and their flags.
+//! The commands and their flags. What `explain` prints, and how it ends, is in a file of its own.
+
+mod explain;
 
 use crate::{
     check,
@@ -32,6 +34,8 @@ enum Command {
     Check(check::Arguments),
     /// Print the changes of a database as they are committed
     Tap(tap::Arguments),
+    /// Say why a user sees a row, or why not
+    Explain(explain::Arguments),
     /// Print a signed token, for development
     Token(token::Arguments),
 }
@@ -52,6 +56,9 @@ struct MigrateArgs {
 /// Parses the command line, runs the command, and says how the process ends.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // Its exit code says whether the row is visible, and so an error needs another one.
+    let failure =
+        if matches!(cli.command, Command::Explain(_)) { ExitCode::from(explain::ERROR) } else { ExitCode::FAILURE };
     let outcome = check_environment(std::env::vars_os().map(|(name, _)| name), &known_variables())
         .map_err(anyhow::Error::from)
         .and_then(|()| execute(cli));
@@ -59,7 +66,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("walcast: {}", crate::pg::connect::describe(error.as_ref()));
-            ExitCode::FAILURE
+            failure
         }
     }
 }
@@ -73,6 +80,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(arguments) => run_migrations(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await,
+            Command::Explain(arguments) => explain::run(arguments).await,
             Command::Token(arguments) => token::run(&arguments),
         }
     });
