@@ -191,7 +191,8 @@ impl Case<'_> {
         judge.set_catalog(other_catalog, &lookups);
         let catalog = thread_cpu_seconds() - before;
         let rate = flow.changes as f64 / flow.cpu;
-        let replaced = REPLACED.iter().find(|(subscribers, _)| *subscribers == self.subscribers);
+        let is_compared = self.recipients == Recipients::One;
+        let replaced = REPLACED.iter().find(|(subscribers, _)| is_compared && *subscribers == self.subscribers);
         format!(
             "| {} | {} | {} | {rate:.0} | {:.0} | {:.0} | {} | {subscribe:.1} | {claims:.1} | {unsubscribe:.1} | {:.0} | {} |",
             self.policy.name(),

@@ -227,3 +227,34 @@ async fn who_opted_in_hears_that_a_lookup_changed_rights() {
     assert_eq!(told(&mut plain), [""; 0]);
     assert!(is_compiled(&server).await);
 }
+
+const BY_MEMBER: &str = "create policy own on docs for select to authenticated
+    using (exists (select from members m where m.person = auth.uid() and m.active))";
+
+#[tokio::test]
+async fn a_lookup_table_rewritten_with_the_policy_is_asked_about_before_anything_is_judged() {
+    let database = docs("false").await;
+    database
+        .execute(&format!(
+            "create table members (person uuid primary key, active bool); grant select on members to authenticated, walcast;
+             alter publication supabase_realtime add table members; insert into members values ('{ALICE}', true);
+             drop policy own on docs; {BY_MEMBER}"
+        ))
+        .await;
+    let server = Server::start(&database, &[]).await;
+    wait_for_stream(&server).await;
+    let all = json!([{"event": "*", "schema": "public", "table": "docs"}]);
+    let mut first = listener(&server, &alice(), all, json!({})).await;
+    database
+        .execute(&format!("insert into docs values (1, '{ALICE}', 'open', 'x'); insert into fence values (1)"))
+        .await;
+    assert_eq!(before_fence(&mut first).await, [is("INSERT", 1)]);
+    // A rewrite is not in the stream: only its policy makes itself known.
+    database
+        .execute(&format!(
+            "begin; drop policy own on docs; alter table members alter column active type bool using false; {BY_MEMBER}; commit;
+             insert into docs values (2, '{ALICE}', 'open', 'secret'); insert into fence values (2)"
+        ))
+        .await;
+    assert_eq!(before_fence(&mut first).await, []);
+}

@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) mark: String,
     /// Its membership in the publication, and from where on a stream has all of its changes.
     pub(super) settled: Option<(String, Lsn)>,
+    /// The catalogue after which nobody has asked yet whether the rows still are what was read.
+    pub(super) doubt: Option<u64>,
     failures: u32,
     ready_since: Option<Instant>,
 }
@@ -56,6 +58,7 @@ impl Entry {
             is_out: false,
             mark: String::new(),
             settled: None,
+            doubt: None,
             failures: 0,
             ready_since: None,
         }
@@ -70,12 +73,17 @@ impl Entry {
         }
     }
 
-    /// Whether it must be read before anything else is decided.
+    /// Whether it must be read, or asked about, before anything else is decided.
     pub(super) fn holds(&self) -> bool {
-        matches!(self.phase, Phase::New | Phase::Loading)
+        match self.phase {
+            Phase::New | Phase::Loading => true,
+            Phase::Ready => self.doubt.is_some(),
+            Phase::Stream(_) | Phase::Writers(_) | Phase::Failed { .. } => false,
+        }
     }
 
     pub(super) fn begin(&mut self) {
+        self.doubt = None;
         self.phase = Phase::New;
     }
 

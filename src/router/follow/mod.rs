@@ -88,6 +88,9 @@ pub struct Follow {
     reports: mpsc::Receiver<Report>,
     wish: watch::Sender<Wish>,
     timer: Interval,
+    /// Catalogues taken in so far, and those before the question that is under way.
+    catalogs: u64,
+    asked_after: u64,
     /// The tables that were ready when somebody asked last.
     ready: BTreeSet<u32>,
 }
@@ -115,6 +118,8 @@ impl Follow {
             reports,
             wish: parts.wish,
             timer,
+            catalogs: 0,
+            asked_after: 0,
             ready: BTreeSet::new(),
         }
     }
@@ -161,7 +166,9 @@ impl Follow {
                         tracing::info!(?held, "lookup tables read");
                         self.take_outcomes(outcomes);
                     }
-                    Some(Report::Answered(answer)) => self.take_answer(answer.unwrap_or_default()),
+                    Some(Report::Answered(Some(answer))) => self.take_answer(answer),
+                    // It is asked again, and what is in doubt stays so.
+                    Some(Report::Answered(None)) => {}
                     None => self.tables.values_mut().for_each(|entry| entry.refuse("its reader has ended".to_owned())),
                 }
             }
@@ -176,6 +183,7 @@ impl Follow {
     /// Takes a new catalogue: what policies need, and of which tables.
     pub fn set_catalog(&mut self, catalog: &Catalog) {
         self.types = catalog.types.clone();
+        self.catalogs += 1;
         let lookups = &mut self.lookups;
         self.tables.retain(|table, _| {
             let is_needed = catalog.lookups.contains_key(table) && catalog.facts.tables.contains_key(table);
@@ -199,7 +207,11 @@ impl Follow {
                 _ => {}
             }
         }
-        // What made the catalogue change may have changed rows behind the stream's back.
+        // What made the catalogue change may have changed rows behind the stream's back: nothing is decided by them
+        // before that is known.
+        for entry in self.tables.values_mut().filter(|entry| matches!(entry.phase, Phase::Ready)) {
+            entry.doubt = Some(self.catalogs);
+        }
         self.timer.reset_immediately();
         self.advance();
     }
@@ -365,12 +377,14 @@ impl Follow {
             }
         }
         if !question.tables.is_empty() || !question.transactions.is_empty() {
+            self.asked_after = self.catalogs;
             self.request(Request::Ask(question));
         }
     }
 
     fn take_answer(&mut self, Answer { marks, open }: Answer) {
         for (table, entry) in &mut self.tables {
+            entry.doubt = entry.doubt.filter(|catalog| *catalog > self.asked_after);
             let again = match &entry.phase {
                 // One that is not in the answer is gone, or out of the publication: the catalogue will say so.
                 Phase::Ready => marks.get(table).is_some_and(|mark| *mark != entry.mark),
