@@ -13,9 +13,12 @@ use crate::{
         health::{self, Health},
         rpc::{self, Rpc},
     },
+    hub::Rooms,
+    limits::{Limits, Meters},
     lsn::Lsn,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
+    rights::ChannelRights,
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -138,6 +141,10 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
+        rooms: Rooms::default(),
+        meters: Arc::new(Meters::new(Limits::default())),
+        rights: ChannelRights {},
+        numbers: Arc::default(),
     };
     let health = Health {
         refresh,

@@ -36,23 +36,33 @@ const RULES: &[Rule] = &[
     pure("pgoutput", &["lsn"]),
     pure("change", &["pgoutput", "lsn"]),
     pure("protocol", &["change"]),
+    pure("limits", &[]),
     // Rules.
     // Policy: whether a transaction is in the rows of a lookup depends on where it committed.
     pure("policy", &["change", "claims", "lsn"]),
     // A session verifies tokens and ends memberships itself: both are plain values, and the moment of either counts.
-    pure("session", &["protocol", "policy", "claims", "change", "auth", "hub"]),
+    // It speaks in rooms itself, too: what is said has its place among the answers.
+    pure("session", &["protocol", "policy", "claims", "change", "auth", "hub", "limits"]),
     // Edges.
     edge("auth", &["claims"]),
     edge("pg", &["pgoutput", "change", "policy", "claims", "lsn"]),
     edge("hub", &["protocol", "change"]),
-    edge("router", &["hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
+    // Limits: events of a rate that was set are counted where they are handed out.
+    edge("router", &["limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
-    edge("doors", &["session", "router", "hub", "auth", "protocol", "policy", "change", "claims"]),
+    edge("rights", &["policy", "pg", "claims", "change"]),
+    edge("doors", &["session", "router", "rights", "limits", "hub", "auth", "protocol", "policy", "change", "claims"]),
     // Explain: asks the database what a user sees, and programs why; the command and the admin endpoint both answer by it.
     edge("explain", &["pg", "policy", "change", "claims"]),
     // Policy: the roles that may be claimed are the catalogue's knowledge. Source and pg: health reports on them.
     // Explain: the admin endpoint is a door to it.
-    edge("http", &["doors", "router", "hub", "auth", "protocol", "policy", "claims", "pg", "source", "lsn", "explain"]),
+    edge(
+        "http",
+        &[
+            "doors", "router", "rights", "limits", "change", "hub", "auth", "protocol", "policy", "claims", "pg",
+            "source", "lsn", "explain",
+        ],
+    ),
     edge("devdb", &["pg"]),
     // Helpers of edges and assembly.
     edge("shutdown", &[]),

@@ -41,6 +41,15 @@ pub enum Delivery {
     Dropped,
 }
 
+/// Tells memberships apart: the server's number of the connection, and the connection's of the join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId {
+    /// Never given twice.
+    pub connection: u64,
+    /// Never given twice within the connection.
+    pub join: u64,
+}
+
 #[derive(Default)]
 struct State {
     ended: bool,
@@ -51,6 +60,7 @@ struct State {
 
 /// A membership. What is delivered through it stops the moment it is ended, wherever the delivery comes from.
 pub struct Member {
+    id: MemberId,
     topic: Arc<str>,
     join_ref: Value,
     codec: &'static dyn Codec,
@@ -91,6 +101,7 @@ impl Drop for OnItsWay {
 impl Member {
     /// A membership that lasts until `end`.
     pub fn new(
+        id: MemberId,
         topic: Arc<str>,
         join_ref: Value,
         codec: &'static dyn Codec,
@@ -98,6 +109,7 @@ impl Member {
         outbox: Outbox,
     ) -> Arc<Member> {
         Arc::new(Member {
+            id,
             topic,
             join_ref,
             codec,
@@ -108,6 +120,11 @@ impl Member {
             on_lag: OnceLock::new(),
             on_their_way: AtomicUsize::new(0),
         })
+    }
+
+    /// Which membership it is.
+    pub fn id(&self) -> MemberId {
+        self.id
     }
 
     /// The whole topic, `realtime:` included.
@@ -199,6 +216,13 @@ impl Member {
     /// Whether the outbox has room for a good deal more.
     pub fn has_drained(&self) -> bool {
         self.outbox.has_drained()
+    }
+
+    /// Queues an event that names this join.
+    pub fn deliver_event(&self, event: &str, payload: &str) -> bool {
+        let (join_ref, topic) = (&self.join_ref, &*self.topic);
+        let event = Event { join_ref, reference: &Value::Null, topic, event, payload };
+        self.deliver(self.codec.event(&event))
     }
 
     /// Queues a `system` message of this join.

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Places behind the limit, for what has no log.
 const RESERVE_FRAMES: usize = 1024;
-/// Bytes behind the limit, for what has no log.
-const RESERVE_BYTES: usize = 1024 * 1024;
+/// Bytes behind the limit, for what has no log: room for a few of the largest broadcasts. These are shared by all
+/// who get them, so the reserve is not what a full outbox costs.
+const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 
 struct Shared {
     queued_bytes: AtomicUsize,
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     fn frame(length: usize) -> Frame {
-        Frame("x".repeat(length).into())
+        Frame::text("x".repeat(length))
     }
 
     #[tokio::test]

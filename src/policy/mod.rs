@@ -19,4 +19,5 @@ mod inspect;
 pub mod lookup;
 pub mod print;
 pub mod program;
+pub mod topic;
 pub mod value;

@@ -3,24 +3,60 @@
 //! A [`Codec`] turns frames into [`Push`]es and answers into frames; the doors have one for each encoding. Texts a
 //! client may hear stand in `refusal`.
 
+mod broadcast;
 pub mod refusal;
 
+pub use broadcast::{Broadcast, Content, StoredBroadcast, UserBroadcast};
+
 use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
 use serde_json::Value;
 
 /// An encoded message, ready for a socket; cloning it copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame(pub Utf8Bytes);
+pub enum Frame {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A binary frame.
+    Binary(Bytes),
+}
 
 impl Frame {
+    /// A text frame.
+    pub fn text(text: String) -> Frame {
+        Frame::Text(text.into())
+    }
+
     /// Bytes of the payload.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match self {
+            Frame::Text(text) => text.len(),
+            Frame::Binary(bytes) => bytes.len(),
+        }
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+}
+
+/// What a push is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// JSON.
+    Json(Value),
+    /// Of event `broadcast`: what is sent on, as it came.
+    Broadcast(Broadcast),
+}
+
+impl Payload {
+    /// The JSON; null for a broadcast, which is only sent on.
+    pub fn json(&self) -> &Value {
+        match self {
+            Payload::Json(value) => value,
+            Payload::Broadcast(_) => &Value::Null,
+        }
     }
 }
 
@@ -36,7 +72,7 @@ pub struct Push {
     /// The event; a string, unless the client is confused.
     pub event: Value,
     /// What it is about.
-    pub payload: Value,
+    pub payload: Payload,
 }
 
 /// The answer to a push.
@@ -88,4 +124,6 @@ pub trait Codec: Send + Sync {
     fn reply(&self, reply: &Reply<'_>) -> Frame;
     /// Writes a message of the server.
     fn event(&self, event: &Event<'_>) -> Frame;
+    /// Writes a broadcast (reference, section 2.4); none where this encoding has no form for it.
+    fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame>;
 }

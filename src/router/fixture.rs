@@ -12,7 +12,7 @@ use crate::{
         value::{TypeInfo, TypeKind, TypeRegistry},
     },
     claims::Claims,
-    hub::{Member, MessageForm, OutboxReceiver, outbox},
+    hub::{Member, MemberId, MessageForm, OutboxReceiver, outbox},
     lsn::Lsn,
     policy::{
         analyse::Clause,
@@ -25,7 +25,7 @@ use crate::{
         program::Program,
         value::{Stop, Value},
     },
-    protocol::{BadFrame, Codec, Event, Frame, Push, Reply},
+    protocol::{BadFrame, Broadcast, Codec, Event, Frame, Push, Reply},
 };
 use serde_json::{Value as Json, json};
 use std::{collections::HashMap, sync::Arc};
@@ -60,10 +60,14 @@ impl Codec for Plain {
         Err(BadFrame("nobody speaks"))
     }
     fn reply(&self, _: &Reply<'_>) -> Frame {
-        Frame("{}".into())
+        Frame::text("{}".to_owned())
     }
     fn event(&self, event: &Event<'_>) -> Frame {
-        Frame(format!(r#"{{"event":"{}","payload":{}}}"#, event.event, event.payload).into())
+        Frame::text(format!(r#"{{"event":"{}","payload":{}}}"#, event.event, event.payload))
+    }
+    fn broadcast(&self, _: &str, broadcast: &Broadcast) -> Option<Frame> {
+        let payload = broadcast.text()?;
+        Some(Frame::text(format!(r#"{{"event":"broadcast","payload":{payload}}}"#)))
     }
 }
 
@@ -233,7 +237,11 @@ impl Client {
     /// The messages since it was asked last.
     pub(super) fn heard(&mut self) -> Vec<Json> {
         let frames = std::iter::from_fn(|| self.outbox.receive_ready());
-        frames.map(|frame| serde_json::from_str(&frame.0).unwrap()).collect()
+        let text = |frame| match frame {
+            Frame::Text(text) => text,
+            Frame::Binary(bytes) => panic!("{} bytes that are no text", bytes.len()),
+        };
+        frames.map(|frame| serde_json::from_str(&text(frame)).unwrap()).collect()
     }
 
     /// The changes since it was asked last: type and data.
@@ -270,7 +278,8 @@ impl Asked<'_> {
     /// The subscription and the client that made it.
     pub(super) fn subscription(&self) -> (Subscription, Client) {
         let (sender, outbox) = outbox(self.room, 1 << 20);
-        let member = Member::new("realtime:t".into(), Json::Null, &Plain, MessageForm::Modern, sender);
+        let member =
+            Member::new(MemberId::default(), "realtime:t".into(), Json::Null, &Plain, MessageForm::Modern, sender);
         let mut entry = json!({"event": self.event, "schema": "public", "table": "t"});
         if let Some(filter) = self.filter {
             entry["filter"] = filter.into();

@@ -41,8 +41,8 @@ impl Session {
         if sub_topic.is_empty() {
             return Err(refusal::TOPIC_NAME_REQUIRED.to_owned());
         }
-        let Value::Object(payload) = &push.payload else {
-            return Err(refusal::payload_not_an_object(&push.payload.to_string()));
+        let Value::Object(payload) = push.payload.json() else {
+            return Err(refusal::payload_not_an_object(&push.payload.json().to_string()));
         };
         let config = payload.get("config");
         if is_private(config)? {
@@ -81,7 +81,7 @@ impl Session {
         });
         let id = JoinId(self.next_join);
         self.next_join += 1;
-        let member = self.member(topic, &push.join_ref, form);
+        let member = self.member(id, topic, &push.join_ref, form);
         let channel = Channel {
             id,
             join_ref: push.join_ref.clone(),

@@ -10,7 +10,8 @@ mod join;
 use crate::{
     auth::{OPAQUE_PREFIX, TokenError, Verifier},
     claims::Claims,
-    hub::{Member, MessageForm, Outbox, system_frame},
+    hub::{Member, MemberId, MessageForm, Outbox, Rooms, system_frame},
+    limits::Meters,
     policy::binding::Binding,
     protocol::{Codec, Event, Frame, Push, Reply, refusal},
 };
@@ -98,12 +99,35 @@ struct Channel {
     patterns: usize,
 }
 
+/// What a session is made of.
+pub struct Parts {
+    /// What it may do.
+    pub config: Arc<Config>,
+    /// Who checks its tokens.
+    pub verifier: Verifier,
+    /// How it speaks.
+    pub codec: &'static dyn Codec,
+    /// Where its frames go.
+    pub outbox: Outbox,
+    /// The rooms of the server.
+    pub rooms: Rooms,
+    /// The limits of the server.
+    pub meters: Arc<Meters>,
+    /// The server's number of the connection, never given twice.
+    pub connection: u64,
+    /// The key of the upgrade, as it was sent, and verified.
+    pub key: String,
+    /// The `x-` headers of the upgrade, as the text of a JSON object: policies may read them.
+    pub headers: Arc<str>,
+}
+
 /// The state of one connection.
 pub struct Session {
     config: Arc<Config>,
     verifier: Verifier,
     codec: &'static dyn Codec,
     outbox: Outbox,
+    connection: u64,
     /// The key of the upgrade, as it was sent.
     key: String,
     channels: HashMap<String, Channel>,
@@ -112,14 +136,9 @@ pub struct Session {
 
 impl Session {
     /// A connection that was opened with a verified key.
-    pub fn new(
-        config: Arc<Config>,
-        verifier: Verifier,
-        codec: &'static dyn Codec,
-        outbox: Outbox,
-        key: String,
-    ) -> Session {
-        Session { config, verifier, codec, outbox, key, channels: HashMap::new(), next_join: 0 }
+    pub fn new(parts: Parts) -> Session {
+        let Parts { config, verifier, codec, outbox, connection, key, .. } = parts;
+        Session { config, verifier, codec, outbox, connection, key, channels: HashMap::new(), next_join: 0 }
     }
 
     /// Takes what happened at `now`, in seconds since the epoch.
@@ -220,7 +239,7 @@ impl Session {
     /// A refreshed token (reference, section 3.11). Success is silent; what cannot be a new token is ignored.
     fn access_token(&mut self, topic: &str, push: &Push, now: i64) -> Vec<Effect> {
         let Some(channel) = self.channels.get_mut(topic) else { return Vec::new() };
-        let Some(token) = push.payload.get("access_token").and_then(Value::as_str) else { return Vec::new() };
+        let Some(token) = push.payload.json().get("access_token").and_then(Value::as_str) else { return Vec::new() };
         if token.starts_with(OPAQUE_PREFIX) || token == channel.token {
             return Vec::new();
         }
@@ -271,8 +290,9 @@ impl Session {
         vec![Effect::Send(self.codec.reply(&reply))]
     }
 
-    fn member(&self, topic: &str, join_ref: &Value, form: MessageForm) -> Arc<Member> {
-        Member::new(topic.into(), join_ref.clone(), self.codec, form, self.outbox.clone())
+    fn member(&self, id: JoinId, topic: &str, join_ref: &Value, form: MessageForm) -> Arc<Member> {
+        let id = MemberId { connection: self.connection, join: id.0 };
+        Member::new(id, topic.into(), join_ref.clone(), self.codec, form, self.outbox.clone())
     }
 }
 

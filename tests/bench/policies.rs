@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 use walcast::{
     doors::phoenix::V1,
-    hub::{Member, MessageForm, OutboxReceiver, outbox},
+    hub::{Member, MemberId, MessageForm, OutboxReceiver, outbox},
     lsn::Lsn,
     policy::{
         binding::{Binding, BindingRequest},
@@ -154,7 +154,8 @@ struct Client {
 impl Client {
     fn new() -> Client {
         let (sender, outbox) = outbox(OUTBOX_FRAMES, OUTBOX_BYTES);
-        let member = Member::new("realtime:bench".into(), Value::Null, &V1, MessageForm::Modern, sender);
+        let member =
+            Member::new(MemberId::default(), "realtime:bench".into(), Value::Null, &V1, MessageForm::Modern, sender);
         Client { member, outbox }
     }
 

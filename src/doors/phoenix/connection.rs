@@ -4,13 +4,13 @@
 //! The two are separate tasks, so that what is sent never waits for what is read. The reader waits for the router, so a
 //! client that asks for too much is read more slowly; nobody waits for the client.
 
-use super::{Door, Place, unix_now};
+use super::{Door, Place, Upgraded, unix_now};
 use crate::{
     claims::Claims,
     hub::{Outbox, OutboxReceiver, outbox},
-    protocol::{BadFrame, Codec, Push, refusal, refusal::Disconnect},
+    protocol::{BadFrame, Codec, Frame, Push, refusal, refusal::Disconnect},
     router::{Subscription, SubscriptionKey},
-    session::{Effect, Input, JoinId, Session, Wish},
+    session::{self, Effect, Input, JoinId, Session, Wish},
 };
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{
@@ -35,19 +35,29 @@ type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 /// What came of something that took time.
 enum Done {
     /// A delay is over.
-    Send(crate::protocol::Frame),
+    Send(Frame),
     /// A subscription is active, refused, or has to be tried again.
     Subscribed { join: JoinId, outcome: Result<SubscriptionKey, Option<String>> },
 }
 
-pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec, key: String, place: Place) {
+pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec, upgrade: Upgraded, place: Place) {
     let (sink, stream) = socket.split();
     let (outbox, receiver) = outbox(door.config.outbox_frames, door.config.outbox_bytes);
     let write_timeout = door.config.write_timeout;
     let tasks = door.tasks.clone();
     let writer_outbox = outbox.clone();
     tasks.spawn("socket writer", write(sink, receiver, writer_outbox, write_timeout));
-    let session = Session::new(door.config.session.clone(), door.verifier.clone(), codec, outbox.clone(), key);
+    let session = Session::new(session::Parts {
+        config: door.config.session.clone(),
+        verifier: door.verifier.clone(),
+        codec,
+        outbox: outbox.clone(),
+        rooms: door.rooms.clone(),
+        meters: door.meters.clone(),
+        connection: upgrade.number,
+        key: upgrade.key,
+        headers: upgrade.headers,
+    });
     let mut connection = Connection {
         door,
         codec,
@@ -275,6 +285,13 @@ fn disconnect(error: &axum::Error) -> Disconnect {
     Disconnect::Protocol
 }
 
+fn message(frame: Frame) -> Message {
+    match frame {
+        Frame::Text(text) => Message::Text(text),
+        Frame::Binary(bytes) => Message::Binary(bytes),
+    }
+}
+
 /// Drains the outbox into the socket, in bursts, until the connection ends; then says why.
 async fn write(
     mut sink: SplitSink<WebSocket, Message>,
@@ -294,7 +311,7 @@ async fn write(
             let mut bytes = 0;
             for frame in frames.drain(..) {
                 bytes += frame.len();
-                sink.feed(Message::Text(frame.0)).await?;
+                sink.feed(message(frame)).await?;
                 if bytes > BURST_BYTES {
                     bytes = 0;
                     sink.flush().await?;
@@ -317,7 +334,7 @@ async fn write(
         let goodbye = async {
             if matches!(reason, Disconnect::Stopping) {
                 while let Some(frame) = receiver.receive_ready() {
-                    sink.feed(Message::Text(frame.0)).await?;
+                    sink.feed(message(frame)).await?;
                 }
             }
             let close = CloseFrame { code: reason.code(), reason: reason.reason().into() };

@@ -12,8 +12,11 @@ pub use v2::V2;
 
 use crate::{
     auth::{TokenError, Verifier},
+    hub::Rooms,
+    limits::Meters,
     metrics::Metrics,
-    protocol::{Codec, refusal},
+    protocol::{BadFrame, Broadcast, Codec, Payload, refusal},
+    rights::ChannelRights,
     router::{Preparer, Refresh, Router},
     session,
     shutdown::Tasks,
@@ -27,11 +30,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use serde_json::{Value, value::RawValue};
 use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -79,6 +83,21 @@ pub struct Door {
     pub connections: Arc<AtomicUsize>,
     /// Where sockets run.
     pub tasks: Tasks,
+    /// The rooms of the server.
+    pub rooms: Rooms,
+    /// The limits of the server.
+    pub meters: Arc<Meters>,
+    /// Who may use private channels.
+    pub rights: ChannelRights,
+    /// Connections there have been: each one's number.
+    pub numbers: Arc<AtomicU64>,
+}
+
+/// What the upgrade said.
+struct Upgraded {
+    number: u64,
+    key: String,
+    headers: Arc<str>,
 }
 
 /// The routes of the door.
@@ -112,14 +131,26 @@ async fn upgrade(
     let Some(place) = Place::take(&door) else {
         return door.refuse(StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_USERS).await;
     };
-    let key = key.to_owned();
+    let upgraded = Upgraded {
+        number: door.numbers.fetch_add(1, Ordering::Relaxed),
+        key: key.to_owned(),
+        headers: own_headers(&headers),
+    };
     let limit = door.config.max_frame_bytes;
     upgrade
         // tungstenite zeroes the whole read buffer on every poll: a small one costs less time and memory.
         .read_buffer_size(4096)
         .max_message_size(limit)
         .max_frame_size(limit)
-        .on_upgrade(move |socket| connection::run(socket, door, codec, key, place))
+        .on_upgrade(move |socket| connection::run(socket, door, codec, upgraded, place))
+}
+
+/// The headers an application may add, as policies read them from `request.headers` (reference, section 8): those
+/// that begin with `x-`.
+fn own_headers(headers: &HeaderMap) -> Arc<str> {
+    let own = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-"));
+    let texts = own.filter_map(|(name, value)| Some((name.to_string(), Value::from(value.to_str().ok()?))));
+    Value::Object(texts.collect()).to_string().into()
 }
 
 /// `~> 1.0.0` or `~> 2.0.0`; nothing means 1.0.0.
@@ -132,6 +163,22 @@ fn codec(version: Option<&str>) -> Option<&'static dyn Codec> {
         [2, 0, _] => Some(&V2),
         _ => None,
     }
+}
+
+/// A value of a frame.
+fn value(raw: &RawValue) -> Result<Value, BadFrame> {
+    serde_json::from_str(raw.get()).map_err(|_| BadFrame("a value is no JSON that can be kept"))
+}
+
+/// The payload of a text push. What is broadcast is kept as it was written, once it is known to be JSON that every
+/// reader bears.
+fn payload_of(event: &Value, raw: &RawValue) -> Result<Payload, BadFrame> {
+    let payload = value(raw)?;
+    Ok(if event == "broadcast" && payload.is_object() {
+        Payload::Broadcast(Broadcast::Text(raw.get().into()))
+    } else {
+        Payload::Json(payload)
+    })
 }
 
 impl Door {

@@ -1,10 +1,10 @@
 //! `vsn=1.0.0`: JSON objects (protocol reference, section 2.1). The server's frames always have the four keys topic,
 //! event, payload and ref, and never `join_ref`: strict clients throw anything else away.
 
-use super::ENVELOPE_BYTES;
-use crate::protocol::{BadFrame, Codec, Event, Frame, Push, Reply};
-use serde_json::Value;
-use std::fmt::Write;
+use super::{ENVELOPE_BYTES, payload_of, value};
+use crate::protocol::{BadFrame, Broadcast, Codec, Event, Frame, Push, Reply};
+use serde_json::{Value, value::RawValue};
+use std::{borrow::Cow, collections::HashMap, fmt::Write};
 
 /// The codec of version 1.
 pub struct V1;
@@ -19,16 +19,19 @@ impl Codec for V1 {
     }
 
     fn decode_text(&self, text: &str) -> Result<Push, BadFrame> {
-        let Ok(Value::Object(mut frame)) = serde_json::from_str(text) else {
+        let Ok(frame) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(text) else {
             return Err(BadFrame("not a JSON object"));
         };
-        let mut take = |key| frame.remove(key);
-        match (take("topic"), take("event"), take("payload"), take("ref")) {
-            (Some(topic), Some(event), Some(payload), Some(reference)) => {
-                Ok(Push { join_ref: take("join_ref").unwrap_or_default(), reference, topic, event, payload })
-            }
-            _ => Err(BadFrame("topic, event, payload or ref is missing")),
-        }
+        let get = |key| frame.get(key).copied();
+        let (Some(topic), Some(event), Some(payload), Some(reference)) =
+            (get("topic"), get("event"), get("payload"), get("ref"))
+        else {
+            return Err(BadFrame("topic, event, payload or ref is missing"));
+        };
+        let event = value(event)?;
+        let payload = payload_of(&event, payload)?;
+        let join_ref = get("join_ref").map_or(Ok(Value::Null), value)?;
+        Ok(Push { join_ref, reference: value(reference)?, topic: value(topic)?, event, payload })
     }
 
     fn decode_binary(&self, bytes: &[u8]) -> Result<Push, BadFrame> {
@@ -41,7 +44,7 @@ impl Codec for V1 {
         let text = format!(
             r#"{{"ref":{reference},"event":"phx_reply","payload":{{"status":"{status}","response":{response}}},"topic":{topic}}}"#
         );
-        Frame(text.into())
+        Frame::text(text)
     }
 
     fn event(&self, event: &Event<'_>) -> Frame {
@@ -50,6 +53,13 @@ impl Codec for V1 {
         let mut text = String::with_capacity(payload.len() + ENVELOPE_BYTES);
         // Writing to a string cannot fail.
         let _ = write!(text, r#"{{"ref":{reference},"event":"{event}","payload":{payload},"topic":{topic}}}"#);
-        Frame(text.into())
+        Frame::text(text)
+    }
+
+    fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame> {
+        let payload = broadcast.text()?;
+        let event =
+            Event { join_ref: &Value::Null, reference: &Value::Null, topic, event: "broadcast", payload: &payload };
+        Some(self.event(&event))
     }
 }

@@ -1,0 +1,268 @@
+//! One room: its members, what they may read, and who is present. Pure: whoever holds it decides when.
+//!
+//! What is said in a room reaches its members in the order in which it was said, and a member's view begins with its
+//! join reply and, when it asks for it, the state of the presence at that moment. So every view follows from what was sent.
+
+use super::{
+    member::{Member, MemberId},
+    presence::Presence,
+};
+use crate::protocol::{Broadcast, Codec, Event, Frame};
+use serde_json::{Map, Value};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// Broadcasts kept for a member whose join is not complete yet. One that hears more meanwhile has to join again.
+const HELD_FRAMES: usize = 1024;
+
+/// What a member may hear of (protocol reference, section 8). In a public room that is everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// Broadcasts.
+    pub broadcast: bool,
+    /// The presence of others.
+    pub presence: bool,
+}
+
+impl Reads {
+    /// Everything.
+    pub const ALL: Reads = Reads { broadcast: true, presence: true };
+}
+
+/// What goes to a member whose join is complete.
+#[derive(Default)]
+pub struct Greeting {
+    /// The join reply, and what has to follow it at once.
+    pub frames: Vec<Frame>,
+    /// Whether the state of the presence follows.
+    pub with_presence: bool,
+    /// Messages it has been sent already, by their ids.
+    pub heard: Vec<Uuid>,
+}
+
+/// A member that enters.
+pub struct Entry {
+    /// The member.
+    pub member: Arc<Member>,
+    /// What it may hear of.
+    pub reads: Reads,
+    /// The key it is present under.
+    pub key: String,
+    /// What it is sent first; none while its join is not complete: broadcasts are kept for it until then.
+    pub greeting: Option<Greeting>,
+}
+
+/// Something said to a room.
+pub struct Publication<'a> {
+    /// What.
+    pub broadcast: &'a Broadcast,
+    /// Its id, where it comes from the database.
+    pub id: Option<Uuid>,
+    /// Who does not hear it: the sender, unless it wants to.
+    pub except: Option<MemberId>,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Members that got it.
+    pub delivered: usize,
+    /// Members whose encoding has no form for it.
+    pub without_form: usize,
+}
+
+struct Seat {
+    member: Arc<Member>,
+    reads: Reads,
+    key: String,
+    /// Broadcasts of the time before the join is complete.
+    held: Option<Vec<(Option<Uuid>, Frame)>>,
+    heard: HashSet<Uuid>,
+}
+
+impl Seat {
+    /// False when the member is gone.
+    fn hear(&mut self, id: Option<Uuid>, frame: Frame) -> bool {
+        if id.is_some_and(|id| self.heard.remove(&id)) {
+            return true;
+        }
+        match &mut self.held {
+            None => self.member.deliver(frame),
+            Some(held) if held.len() < HELD_FRAMES => {
+                held.push((id, frame));
+                true
+            }
+            Some(_) => {
+                self.member.fail();
+                false
+            }
+        }
+    }
+
+    /// False when the member is gone.
+    fn complete(&mut self, greeting: Greeting, presence: &Presence) -> bool {
+        let mut is_there = greeting.frames.into_iter().all(|frame| self.member.deliver(frame));
+        if greeting.with_presence && self.reads.presence {
+            is_there = is_there && self.member.deliver_event("presence_state", &presence.state());
+        }
+        self.heard.extend(greeting.heard);
+        let held = self.held.take().unwrap_or_default();
+        is_there && held.into_iter().all(|(id, frame)| self.hear(id, frame))
+    }
+}
+
+/// The members of a room and their presence.
+#[derive(Default)]
+pub(super) struct Room {
+    // In order, so that a run with the same input has the same output.
+    seats: BTreeMap<MemberId, Seat>,
+    presence: Presence,
+    /// Set when it was empty and has been given up: who comes now needs another one.
+    pub(super) is_closed: bool,
+}
+
+impl Room {
+    pub(super) fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.seats.len()
+    }
+
+    pub(super) fn present(&self) -> usize {
+        self.presence.len()
+    }
+
+    pub(super) fn enter(&mut self, entry: Entry) {
+        let Entry { member, reads, key, greeting } = entry;
+        let id = member.id();
+        let mut seat = Seat { member, reads, key, held: Some(Vec::new()), heard: HashSet::new() };
+        let is_there = greeting.is_none_or(|greeting| seat.complete(greeting, &self.presence));
+        if is_there {
+            self.seats.insert(id, seat);
+        }
+    }
+
+    /// A member's join is complete.
+    pub(super) fn complete(&mut self, member: MemberId, greeting: Greeting) {
+        if let Some(seat) = self.seats.get_mut(&member)
+            && !seat.complete(greeting, &self.presence)
+        {
+            self.leave(member);
+        }
+    }
+
+    /// A member may hear of other things than before.
+    pub(super) fn set_reads(&mut self, member: MemberId, reads: Reads) {
+        if let Some(seat) = self.seats.get_mut(&member) {
+            seat.reads = reads;
+        }
+    }
+
+    pub(super) fn leave(&mut self, member: MemberId) {
+        self.remove(vec![member]);
+    }
+
+    /// A member tracks an object. False when it is no member.
+    pub(super) fn track(&mut self, member: MemberId, tracked: Map<String, Value>, reference: String) -> bool {
+        let Some(seat) = self.seats.get(&member) else { return false };
+        let key = seat.key.clone();
+        if let Some(diff) = self.presence.track(member, &key, tracked, reference) {
+            let gone = self.tell_presence(&diff);
+            self.remove(gone);
+        }
+        true
+    }
+
+    pub(super) fn untrack(&mut self, member: MemberId) {
+        let Some(seat) = self.seats.get(&member) else { return };
+        let key = seat.key.clone();
+        if let Some(diff) = self.presence.untrack(member, &key) {
+            let gone = self.tell_presence(&diff);
+            self.remove(gone);
+        }
+    }
+
+    pub(super) fn publish(&mut self, publication: &Publication<'_>) -> Published {
+        let mut frames = Encodings::default();
+        let mut published = Published::default();
+        let mut gone = Vec::new();
+        for (&id, seat) in &mut self.seats {
+            if !seat.reads.broadcast || publication.except == Some(id) {
+                continue;
+            }
+            let topic = seat.member.topic().clone();
+            match frames.of(seat.member.codec(), |codec| codec.broadcast(&topic, publication.broadcast)) {
+                None => published.without_form += 1,
+                Some(frame) if seat.hear(publication.id, frame.clone()) => published.delivered += 1,
+                Some(_) => gone.push(id),
+            }
+        }
+        self.remove(gone);
+        published
+    }
+
+    /// Says a difference to everybody who may hear of presence; those who turn out to be gone.
+    fn tell_presence(&mut self, diff: &str) -> Vec<MemberId> {
+        let mut frames = Encodings::default();
+        let mut gone = Vec::new();
+        for (&id, seat) in &mut self.seats {
+            // Before its join is complete, a member knows no state the difference could belong to.
+            if !seat.reads.presence || seat.held.is_some() {
+                continue;
+            }
+            let topic = seat.member.topic().clone();
+            let frame = frames.of(seat.member.codec(), |codec| {
+                let event = Event {
+                    join_ref: &Value::Null,
+                    reference: &Value::Null,
+                    topic: &topic,
+                    event: "presence_diff",
+                    payload: diff,
+                };
+                Some(codec.event(&event))
+            });
+            if frame.is_some_and(|frame| !seat.member.deliver(frame.clone())) {
+                gone.push(id);
+            }
+        }
+        gone
+    }
+
+    /// Takes members out, and those who turn out to be gone when the others are told.
+    fn remove(&mut self, mut gone: Vec<MemberId>) {
+        while !gone.is_empty() {
+            let mut diffs = Vec::new();
+            for member in gone.drain(..) {
+                if let Some(seat) = self.seats.remove(&member) {
+                    diffs.extend(self.presence.untrack(member, &seat.key));
+                }
+            }
+            for diff in diffs {
+                gone.extend(self.tell_presence(&diff));
+            }
+        }
+    }
+}
+
+/// A message in every encoding that is asked for, each made once.
+#[derive(Default)]
+struct Encodings(Vec<(&'static str, Option<Frame>)>);
+
+impl Encodings {
+    fn of(&mut self, codec: &dyn Codec, make: impl FnOnce(&dyn Codec) -> Option<Frame>) -> Option<&Frame> {
+        let name = codec.name();
+        let place = match self.0.iter().position(|(known, _)| *known == name) {
+            Some(place) => place,
+            None => {
+                self.0.push((name, make(codec)));
+                self.0.len() - 1
+            }
+        };
+        self.0.get(place).and_then(|(_, frame)| frame.as_ref())
+    }
+}

@@ -1,0 +1,176 @@
+//! `Rooms`: every room by its name, for whoever has something to say in one.
+//!
+//! Rooms are shared, each behind a lock of its own, and not owned by tasks: what is said is in the outboxes when
+//! the call returns. So a row of the message table takes its place among the row changes of its transaction, an
+//! acknowledgement its place behind the message, and nobody waits for anybody longer than one fan-out takes. Nothing
+//! below waits: outboxes take or close.
+
+use super::{
+    member::MemberId,
+    room::{Entry, Greeting, Publication, Published, Reads, Room},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Maps the rooms are spread over, so that joining one seldom waits for joining another.
+const SHARDS: usize = 64;
+
+/// A room's name. The public and the private room of a topic are two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoomName {
+    /// The whole topic, `realtime:` included.
+    pub topic: Arc<str>,
+    /// Whether its members need a policy's permission.
+    pub is_private: bool,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomCounts {
+    /// Rooms.
+    pub rooms: usize,
+    /// Members of rooms: joined channels.
+    pub members: usize,
+    /// Tracked presences.
+    pub present: usize,
+}
+
+type Shard = Mutex<HashMap<RoomName, Arc<Mutex<Room>>>>;
+
+struct Shared {
+    shards: Vec<Shard>,
+    hasher: RandomState,
+    /// Makes references of this server differ from those of the one before it.
+    start: [u8; 4],
+    references: AtomicU64,
+}
+
+/// All rooms of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms {
+    shared: Arc<Shared>,
+}
+
+impl Default for Rooms {
+    fn default() -> Rooms {
+        Rooms::new(rand::random())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Rooms {
+    /// None yet. References to presences begin with `start`.
+    pub fn new(start: [u8; 4]) -> Rooms {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        let references = AtomicU64::new(0);
+        Rooms { shared: Arc::new(Shared { shards, hasher: RandomState::new(), start, references }) }
+    }
+
+    fn shard(&self, name: &RoomName) -> &Shard {
+        let hash = usize::try_from(self.shared.hasher.hash_one(name) % SHARDS as u64).unwrap_or_default();
+        &self.shared.shards[hash]
+    }
+
+    /// A member enters a room, which is made if need be.
+    pub fn enter(&self, name: &RoomName, entry: Entry) {
+        let mut entry = Some(entry);
+        while let Some(member) = entry.take() {
+            let room = lock(self.shard(name)).entry(name.clone()).or_default().clone();
+            let mut held = lock(&room);
+            if held.is_closed {
+                // Given up by its last member this very moment; the next look finds it gone.
+                entry = Some(member);
+            } else {
+                held.enter(member);
+                self.give_up(name, &room, held);
+            }
+        }
+    }
+
+    /// A member leaves; so does its presence.
+    pub fn leave(&self, name: &RoomName, member: MemberId) {
+        self.with(name, |room| room.leave(member));
+    }
+
+    /// A member's join is complete.
+    pub fn complete(&self, name: &RoomName, member: MemberId, greeting: Greeting) {
+        self.with(name, |room| room.complete(member, greeting));
+    }
+
+    /// A member may hear of other things than before.
+    pub fn set_reads(&self, name: &RoomName, member: MemberId, reads: Reads) {
+        self.with(name, |room| room.set_reads(member, reads));
+    }
+
+    /// A member tracks an object. False when it is no member.
+    pub fn track(&self, name: &RoomName, member: MemberId, tracked: Map<String, Value>) -> bool {
+        let reference = self.reference();
+        self.with(name, |room| room.track(member, tracked, reference)).unwrap_or(false)
+    }
+
+    /// A member tracks nothing any more.
+    pub fn untrack(&self, name: &RoomName, member: MemberId) {
+        self.with(name, |room| room.untrack(member));
+    }
+
+    /// Says something to a room; everybody in it has it, or is gone, when this returns.
+    pub fn publish(&self, name: &RoomName, publication: &Publication<'_>) -> Published {
+        self.with(name, |room| room.publish(publication)).unwrap_or_default()
+    }
+
+    /// How many there are. Looks at every room: for reports.
+    pub fn counts(&self) -> RoomCounts {
+        let mut counts = RoomCounts::default();
+        for shard in &self.shared.shards {
+            let rooms: Vec<Arc<Mutex<Room>>> = lock(shard).values().cloned().collect();
+            for room in rooms {
+                let room = lock(&room);
+                counts.rooms += 1;
+                counts.members += room.members();
+                counts.present += room.present();
+            }
+        }
+        counts
+    }
+
+    fn with<T>(&self, name: &RoomName, act: impl FnOnce(&mut Room) -> T) -> Option<T> {
+        let room = lock(self.shard(name)).get(name).cloned()?;
+        let mut held = lock(&room);
+        let result = act(&mut held);
+        self.give_up(name, &room, held);
+        Some(result)
+    }
+
+    /// Forgets the room if it is empty.
+    fn give_up(&self, name: &RoomName, room: &Arc<Mutex<Room>>, mut held: MutexGuard<'_, Room>) {
+        if !held.is_empty() || held.is_closed {
+            return;
+        }
+        held.is_closed = true;
+        // Never a shard's lock inside of a room's: the other order is the one taken everywhere.
+        drop(held);
+        let mut rooms = lock(self.shard(name));
+        if rooms.get(name).is_some_and(|known| Arc::ptr_eq(known, room)) {
+            rooms.remove(name);
+        }
+    }
+
+    /// A name for a tracked object: 16 characters, never given twice.
+    fn reference(&self) -> String {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.shared.start);
+        bytes[4..].copy_from_slice(&self.shared.references.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
