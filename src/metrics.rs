@@ -44,6 +44,10 @@ pub struct Metrics {
     pub mute_subscriptions: Counter,
     /// Frames of clients that could not be understood.
     pub malformed_frames: Counter,
+    /// Broadcasts not sent to a member because its encoding has no form for them.
+    pub broadcasts_without_form: Counter,
+    /// What clients asked for and a limit forbade.
+    pub refused_by_limits: Counter,
     /// Connections ended because the client did not keep up.
     pub slow_clients: Counter,
 }
@@ -63,6 +67,8 @@ impl Metrics {
             ("gaps_total", self.gaps.get()),
             ("mute_subscriptions_total", self.mute_subscriptions.get()),
             ("malformed_frames_total", self.malformed_frames.get()),
+            ("broadcasts_without_form_total", self.broadcasts_without_form.get()),
+            ("refused_by_limits_total", self.refused_by_limits.get()),
             ("slow_clients_total", self.slow_clients.get()),
         ]
     }
