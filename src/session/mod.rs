@@ -131,6 +131,12 @@ pub enum Effect {
 pub enum Counted {
     /// Pushes that cannot be understood.
     Malformed,
+    /// Broadcasts said to a room.
+    Broadcasts,
+    /// Broadcasts put into outboxes, once a member.
+    Deliveries,
+    /// Broadcasts nobody was told.
+    Dropped,
     /// Members that could not be sent a broadcast, because their encoding has no form for it.
     WithoutForm,
 }

@@ -5,7 +5,7 @@ use crate::{
     hub::Publication,
     limits::ClientPresence,
     policy::topic::{ChannelAccess, Granted},
-    protocol::{Broadcast, Payload, Push, refusal},
+    protocol::{Payload, Push, refusal},
 };
 use serde_json::{Map, Value};
 
@@ -106,7 +106,7 @@ impl Session {
         let Some(granted) = channel.may_say() else { return self.ask_before(topic, push) };
         // Not a word, even to who wants an acknowledgement: so does the server we replace.
         if !granted.broadcast {
-            return;
+            return self.count(Counted::Dropped, 1);
         }
         let (ack, join_ref) = (channel.ack, &channel.join_ref);
         let broadcast = match &push.payload {
@@ -118,21 +118,18 @@ impl Session {
             if ack {
                 self.reply(&push, join_ref, false, refusal::BROADCAST_TOO_LARGE);
             }
+            self.count(Counted::Dropped, 1);
             return self.effects.push(Effect::Limited("max_payload_size_in_kb"));
         }
-        let without_form = self.publish(channel, broadcast, now);
+        let except = (!channel.echo).then(|| channel.member.id());
+        let published = self.parts.rooms.publish(&channel.room, &Publication { broadcast, id: None, except });
         if ack {
             self.reply(&push, join_ref, true, "{}");
         }
-        self.count(Counted::WithoutForm, without_form);
-    }
-
-    /// Members that have no form for it.
-    fn publish(&self, channel: &Channel, broadcast: &Broadcast, now: i64) -> usize {
-        let except = (!channel.echo).then(|| channel.member.id());
-        let published = self.parts.rooms.publish(&channel.room, &Publication { broadcast, id: None, except });
         self.parts.meters.count_events(1 + published.delivered as u64, now);
-        published.without_form
+        self.count(Counted::Broadcasts, 1);
+        self.count(Counted::Deliveries, published.delivered);
+        self.count(Counted::WithoutForm, published.without_form);
     }
 
     fn presence(&mut self, topic: &str, push: Push, now: i64) {

@@ -169,6 +169,7 @@ impl Connection {
                 Done::Send(frame, then)
             })),
             Effect::Authorize(question) => {
+                self.door.metrics.rights_asked.add(1);
                 let rights = self.door.rights.clone();
                 self.pending.push(Box::pin(async move {
                     let outcome = rights.ask(&question.user, question.access).await;
@@ -191,12 +192,12 @@ impl Connection {
             }
             Effect::Count(what, count) => match what {
                 Counted::Malformed => self.door.metrics.malformed_frames.add(count),
+                Counted::Broadcasts => self.door.metrics.broadcasts.add(count),
+                Counted::Deliveries => self.door.metrics.broadcast_deliveries.add(count),
+                Counted::Dropped => self.door.metrics.broadcasts_dropped.add(count),
                 Counted::WithoutForm => self.door.metrics.broadcasts_without_form.add(count),
             },
-            Effect::Limited(setting) => {
-                self.door.metrics.refused_by_limits.add(1);
-                tracing::info!(setting, "refused by a limit");
-            }
+            Effect::Limited(setting) => self.door.metrics.refuse(setting),
             Effect::Subscribe(wish) => {
                 self.early.insert(wish.join, None);
                 self.pending.push(Box::pin(subscribe(self.door.clone(), *wish)));
