@@ -49,6 +49,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Logs that the limit of this setting refused something.
+    pub fn refuse(&self, setting: &'static str) {
+        tracing::debug!(setting, "a limit refused something");
+    }
+
     /// Name and value of each counter.
     pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
         vec![
