@@ -42,6 +42,12 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     pub mute_subscriptions: Counter,
+    /// Rights to private channels that the process decided.
+    pub rights_in_process: Counter,
+    /// Rights to private channels that the database was asked about.
+    pub rights_asked: Counter,
+    /// Rights to private channels refused because a policy failed or took too long, or nobody could be asked.
+    pub rights_failed: Counter,
     /// Frames of clients that could not be understood.
     pub malformed_frames: Counter,
     /// Connections ended because the client did not keep up.
@@ -62,6 +68,9 @@ impl Metrics {
             ("lags_total", self.lags.get()),
             ("gaps_total", self.gaps.get()),
             ("mute_subscriptions_total", self.mute_subscriptions.get()),
+            ("rights_in_process_total", self.rights_in_process.get()),
+            ("rights_asked_total", self.rights_asked.get()),
+            ("rights_failed_total", self.rights_failed.get()),
             ("malformed_frames_total", self.malformed_frames.get()),
             ("slow_clients_total", self.slow_clients.get()),
         ]

@@ -18,7 +18,7 @@ use crate::{
     lsn::Lsn,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
-    rights::ChannelRights,
+    rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -132,6 +132,12 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rights = ChannelRights::new(rights::Parts {
+        target: config.target.clone(),
+        refresh: refresh.clone(),
+        statement_timeout: config.lane.statement_timeout,
+        metrics: metrics.clone(),
+    })?;
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier,
@@ -143,7 +149,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         tasks: doors.clone(),
         rooms: Rooms::default(),
         meters: Arc::new(Meters::new(Limits::default())),
-        rights: ChannelRights {},
+        rights,
         numbers: Arc::default(),
     };
     let health = Health {

@@ -50,7 +50,8 @@ const RULES: &[Rule] = &[
     // Limits: events of a rate that was set are counted where they are handed out.
     edge("router", &["limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
-    edge("rights", &["policy", "pg", "claims", "change"]),
+    // Router: rights are judged by the catalogue it keeps current, and have to know when that is not.
+    edge("rights", &["policy", "pg", "router", "claims", "change"]),
     edge("doors", &["session", "router", "rights", "limits", "hub", "auth", "protocol", "policy", "change", "claims"]),
     // Explain: asks the database what a user sees, and programs why; the command and the admin endpoint both answer by it.
     edge("explain", &["pg", "policy", "change", "claims"]),
