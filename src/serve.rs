@@ -19,7 +19,7 @@ use crate::{
     messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
-    rights::ChannelRights,
+    rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -138,6 +138,12 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rights = ChannelRights::new(rights::Parts {
+        target: config.target.clone(),
+        refresh: refresh.clone(),
+        statement_timeout: config.lane.statement_timeout,
+        metrics: metrics.clone(),
+    })?;
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier: verifier.clone(),
@@ -149,7 +155,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         tasks: doors.clone(),
         rooms: Rooms::default(),
         meters: meters.clone(),
-        rights: ChannelRights {},
+        rights,
         replay: Replay {},
         source: source_reader.clone(),
         numbers: Arc::default(),
