@@ -46,6 +46,10 @@ pub struct Metrics {
     pub malformed_frames: Counter,
     /// Connections ended because the client did not keep up.
     pub slow_clients: Counter,
+    /// Published token keys that were fetched.
+    pub key_fetches: Counter,
+    /// Published token keys that could not be fetched.
+    pub key_fetch_failures: Counter,
 }
 
 impl Metrics {
@@ -64,6 +68,8 @@ impl Metrics {
             ("mute_subscriptions_total", self.mute_subscriptions.get()),
             ("malformed_frames_total", self.malformed_frames.get()),
             ("slow_clients_total", self.slow_clients.get()),
+            ("key_fetches_total", self.key_fetches.get()),
+            ("key_fetch_failures_total", self.key_fetch_failures.get()),
         ]
     }
 }

@@ -117,6 +117,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
     let rpc = Rpc {
         pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,
         verifier: verifier.clone(),

@@ -122,6 +122,7 @@ async fn upgrade(
     let Some(key) = given.or(parameters.get("apikey").map(String::as_str)) else {
         return door.refuse(StatusCode::UNAUTHORIZED, refusal::API_KEY_MISSING).await;
     };
+    door.verifier.prepare(key).await;
     if let Err(error) = door.verifier.verify(key, unix_now()) {
         return match error {
             TokenError::Expired { .. } => door.refuse(StatusCode::UNAUTHORIZED, refusal::TOKEN_EXPIRED).await,
