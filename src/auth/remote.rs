@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// How long somebody may wait for keys that are fetched for his token.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(3);
 
 /// When a published set is fetched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
