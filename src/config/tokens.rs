@@ -28,19 +28,6 @@ pub(super) fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 }
 
 impl Settings {
-    /// Fills what is missing from the names that other servers use for the same.
-    pub(super) fn fill_token_aliases(&mut self, variable: impl Fn(&str) -> Option<String>) {
-        for (setting, name) in [
-            (&mut self.jwt_secret, "API_JWT_SECRET"),
-            (&mut self.jwks, "API_JWT_JWKS"),
-            (&mut self.jwt_claim_validators, "JWT_CLAIM_VALIDATORS"),
-        ] {
-            if setting.is_none() {
-                *setting = variable(name);
-            }
-        }
-    }
-
     /// What tokens are checked against. Reads the files of keys, so a reload reads them again.
     pub fn auth(&self) -> Result<Config, ConfigError> {
         let plain_http = self.jwks_plain_http.unwrap_or(false);
@@ -268,9 +255,9 @@ mod tests {
     #[test]
     fn the_replaced_servers_names_fill_what_is_missing() {
         let mut settings = Settings { jwt_secret: some("ours"), ..Settings::default() };
-        settings.fill_token_aliases(|name| Some(format!("of {name}")));
+        let variable = |name: &str| name.starts_with("API_JWT_").then(|| format!("of {name}"));
+        settings.fill_from_supabase(variable).unwrap();
         assert_eq!(settings.jwt_secret.as_deref(), Some("ours"));
         assert_eq!(settings.jwks.as_deref(), Some("of API_JWT_JWKS"));
-        assert_eq!(settings.jwt_claim_validators.as_deref(), Some("of JWT_CLAIM_VALIDATORS"));
     }
 }
