@@ -101,6 +101,10 @@ counters! {
     rights_asked,
     /// Rights to private channels refused because a policy failed or took too long, or nobody could be asked.
     rights_failed,
+    /// Published token keys that were fetched.
+    key_fetches,
+    /// Published token keys that could not be fetched.
+    key_fetch_failures,
 }
 
 /// What one limit refused.

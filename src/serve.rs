@@ -121,6 +121,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
     let meters = config.router.meters.clone();
     let recall = Recall::default();
     let rpc = Rpc {
@@ -200,10 +202,11 @@ impl Running {
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
         self.meters.set_limits(config.limits.clone());
-        self.verifier.replace(&config.auth);
         if recall {
             self.recall.everybody();
         }
+        // Afterwards: whoever was not sent away has his tokens verified anew.
+        self.verifier.replace(&config.auth);
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then
