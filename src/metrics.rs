@@ -95,6 +95,8 @@ counters! {
     broadcasts_dropped,
     /// Broadcasts not put into an outbox because the member's encoding has no form for them.
     broadcasts_without_form,
+    /// Requests of the broadcast routes answered with 429.
+    requests_turned_away,
     /// Questions about rights to private channels.
     rights_asked,
 }

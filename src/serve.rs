@@ -9,9 +9,12 @@ use crate::{
     config::ServeConfig,
     doors::phoenix::{self, Door},
     http::{
+        broadcast,
         explain::{self, Explain},
         health::{self, Health},
+        metrics as scrape,
         rpc::{self, Rpc},
+        tenants,
     },
     hub::Rooms,
     limits::{Limits, Meters},
@@ -132,6 +135,25 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rooms = Rooms::default();
+    let meters = Arc::new(Meters::new(Limits::default()));
+    let rights = ChannelRights {};
+    let broadcast = broadcast::Parts {
+        config: broadcast::Config::default(),
+        verifier: verifier.clone(),
+        rooms: rooms.clone(),
+        meters: meters.clone(),
+        metrics: metrics.clone(),
+        rights: rights.clone(),
+    };
+    let tenants = tenants::Parts {
+        config: config.tenants.clone(),
+        meters: meters.clone(),
+        recall: Box::new(|| ()),
+        connections: connections.clone(),
+        source: source_reader.clone(),
+        refresh: refresh.clone(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier,
@@ -141,9 +163,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
-        rooms: Rooms::default(),
-        meters: Arc::new(Meters::new(Limits::default())),
-        rights: ChannelRights {},
+        rooms: rooms.clone(),
+        meters: meters.clone(),
+        rights,
         numbers: Arc::default(),
     };
     let health = Health {
@@ -154,9 +176,17 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics,
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
+        rooms,
+        meters,
     };
-    let routes =
-        phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health)).merge(explain::routes(explain));
+    let scrape = scrape::Parts { secrets: config.metrics_secrets.clone(), health: health.clone() };
+    let routes = phoenix::routes(door)
+        .merge(broadcast::routes(broadcast))
+        .merge(rpc::routes(rpc))
+        .merge(health::routes(health))
+        .merge(scrape::routes(scrape))
+        .merge(tenants::routes(tenants))
+        .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     doors.spawn("accept", accept(listener, routes, doors.clone(), accepting.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
