@@ -19,6 +19,7 @@ use crate::{
     hub::Rooms,
     limits::{Limits, Meters},
     lsn::Lsn,
+    messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     rights::ChannelRights,
@@ -135,8 +136,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let limits = Limits { max_channels_per_client: config.door.session.max_channels, ..Limits::default() };
     let rooms = Rooms::default();
-    let meters = Arc::new(Meters::new(Limits::default()));
+    let meters = Arc::new(Meters::new(limits));
     let rights = ChannelRights {};
     let broadcast = broadcast::Parts {
         config: broadcast::Config::default(),
@@ -166,6 +168,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         rooms: rooms.clone(),
         meters: meters.clone(),
         rights,
+        replay: Replay {},
+        source: source_reader.clone(),
         numbers: Arc::default(),
     };
     let health = Health {
