@@ -33,6 +33,7 @@ use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
 };
+use tokio::sync::watch;
 
 /// What every name begins with.
 const PREFIX: &str = "walcast";
@@ -43,7 +44,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone)]
 pub struct Parts {
     /// What signs the tokens of whoever may read; nobody may while there is none.
-    pub secrets: Arc<[Secret]>,
+    pub secrets: watch::Receiver<Arc<[Secret]>>,
     /// What there is to tell.
     pub health: Health,
 }
@@ -54,7 +55,8 @@ pub fn routes(parts: Parts) -> Router {
 }
 
 async fn scrape(State(parts): State<Parts>, headers: HeaderMap) -> Response {
-    if !bearer(&headers).is_some_and(|token| is_signed_by(token, &parts.secrets, now())) {
+    let secrets = parts.secrets.borrow().clone();
+    if !bearer(&headers).is_some_and(|token| is_signed_by(token, &secrets, now())) {
         return StatusCode::FORBIDDEN.into_response();
     }
     let end = parts.health.ask().await.map(|(end, _)| end);
@@ -108,6 +110,7 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         ("channels", "Channels that are joined", count(rooms.members)),
         ("rooms", "Rooms somebody is in", count(rooms.rooms)),
         ("presences", "Presences that are tracked", count(rooms.present)),
+        ("users", "Sockets with at least one channel", count(health.meters.users())),
         ("subscriptions", "Subscriptions to row changes", count(health.router.borrow().subscriptions)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
         ("catalogue_age_seconds", "Seconds since the catalogue was looked at", age),

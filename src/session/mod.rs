@@ -47,8 +47,6 @@ const PUSH_BYTES: usize = 512;
 /// What the operator may choose about sessions.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Channels one socket may hold, unless the limits say otherwise.
-    pub max_channels: usize,
     /// Bindings one join may have.
     pub max_bindings: usize,
     /// Regular expressions in the filters of one socket. Postgres evaluates them, and one can take long.

@@ -4,7 +4,7 @@
 //! The two are separate tasks, so that what is sent never waits for what is read. The reader waits for the router, so a
 //! client that asks for too much is read more slowly; nobody waits for the client.
 
-use super::{Door, Place, Upgraded, unix_now};
+use super::{Door, Place, Upgraded, recall::Recalled, unix_now};
 use crate::{
     claims::Claims,
     hub::{Outbox, OutboxReceiver, outbox},
@@ -76,7 +76,7 @@ pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec
         keys: HashMap::new(),
         early: HashMap::new(),
     };
-    connection.read(stream).await;
+    connection.read(stream, upgrade.recalled).await;
     connection.end().await;
     drop(place);
 }
@@ -94,7 +94,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn read(&mut self, mut stream: SplitStream<WebSocket>) {
+    async fn read(&mut self, mut stream: SplitStream<WebSocket>, mut recalled: Recalled) {
         let idle_timeout = self.door.config.idle_timeout;
         let stop = self.door.tasks.stop_token().clone();
         let mut heard = Instant::now();
@@ -106,12 +106,8 @@ impl Connection {
                 heard = Instant::now();
             }
             tokio::select! {
-                () = stop.cancelled() => {
-                    for frame in self.session.announce_stop() {
-                        self.outbox.push(frame);
-                    }
-                    return self.outbox.close(Disconnect::Stopping);
-                }
+                () = stop.cancelled() => return self.send_away(Disconnect::Stopping),
+                () = recalled.heard() => return self.send_away(Disconnect::Recalled),
                 reason = self.outbox.closed() => {
                     if reason == Some(Disconnect::Slow) {
                         self.door.metrics.slow_clients.add(1);
@@ -131,6 +127,14 @@ impl Connection {
                 () = sleep_until(heard + idle_timeout) => return self.outbox.close(Disconnect::Idle),
             }
         }
+    }
+
+    /// Tells every channel, and closes the socket behind it.
+    fn send_away(&self, why: Disconnect) {
+        for frame in self.session.announce_stop() {
+            self.outbox.push(frame);
+        }
+        self.outbox.close(why);
     }
 
     /// False when the client said goodbye.

@@ -231,8 +231,9 @@ impl Rest {
         }
     }
 
+    /// Messages a second, on average of a minute.
     fn rolling(&self) -> u64 {
-        0
+        self.parts.meters.events_per_second(now())
     }
 
     fn answer(&self, outcome: Result<(), Refusal>) -> Response {

@@ -12,6 +12,7 @@ mod settings;
 use super::bearer::{bearer, now};
 use crate::{
     auth::{Secret, bearer::is_signed_by},
+    doors::phoenix::Recall,
     limits::{Limits, Meters},
     router::Refresh,
     source::SourceState,
@@ -65,12 +66,12 @@ pub struct Config {
 
 /// What the routes need.
 pub struct Parts {
-    /// Choices.
-    pub config: Config,
+    /// Choices; they may be replaced.
+    pub config: watch::Receiver<Config>,
     /// The limits that are shown and changed.
     pub meters: Arc<Meters>,
     /// Sends every open connection away, to come again.
-    pub recall: Box<dyn Fn() + Send + Sync>,
+    pub recall: Recall,
     /// Sockets that are open.
     pub connections: Arc<AtomicUsize>,
     /// The stream.
@@ -171,7 +172,7 @@ async fn restart(
     tenants.admit(&headers)?;
     tenants.find(&id)?;
     tracing::info!("the admin API ends all sockets; clients come back");
-    (tenants.parts.recall)();
+    tenants.parts.recall.everybody();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -202,7 +203,7 @@ impl Tenants {
     /// The token of a request that is signed by one of this API's secrets.
     fn signed<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
         bearer(headers)
-            .filter(|token| is_signed_by(token, &self.parts.config.secrets, now()))
+            .filter(|token| is_signed_by(token, &self.parts.config.borrow().secrets, now()))
             .ok_or(Refusal(StatusCode::FORBIDDEN, None))
     }
 
@@ -211,14 +212,14 @@ impl Tenants {
         let token = self.signed(headers)?;
         let is_admin = match role(token) {
             Some(Value::Null) => true,
-            Some(role) => role == self.parts.config.admin_role.as_str(),
+            Some(role) => role == self.parts.config.borrow().admin_role.as_str(),
             None => false,
         };
         if is_admin { Ok(()) } else { Err(Refusal(StatusCode::FORBIDDEN, None)) }
     }
 
     fn find(&self, id: &str) -> Result<(), Refusal> {
-        match id == self.parts.config.name {
+        match id == self.parts.config.borrow().name {
             true => Ok(()),
             false => Err(Refusal(StatusCode::NOT_FOUND, Some(json!({ "message": NOT_FOUND })))),
         }
@@ -226,7 +227,7 @@ impl Tenants {
 
     /// The tenant as it is shown.
     fn shown(&self) -> Value {
-        let Config { name, publication, slot, .. } = &self.parts.config;
+        let Config { name, publication, slot, .. } = &*self.parts.config.borrow();
         let limits = self.parts.meters.limits();
         json!({
             "id": id_of(name),
@@ -253,10 +254,10 @@ impl Tenants {
 
     async fn change(&self, request: Request) -> Result<Response, Refusal> {
         let tenant = tenant(request).await?;
-        let Config { name, publication, jwt_secret, .. } = &self.parts.config;
-        let is_jwt_secret = |secret: &str| secret == jwt_secret.reveal();
-        let fixed = Fixed { name, publication, is_jwt_secret: &is_jwt_secret };
         let (before, after) = {
+            let Config { name, publication, jwt_secret, .. } = &*self.parts.config.borrow();
+            let is_jwt_secret = |secret: &str| secret == jwt_secret.reveal();
+            let fixed = Fixed { name, publication, is_jwt_secret: &is_jwt_secret };
             let _one_at_a_time = self.change.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.parts.meters.limits();
             let after = settings::apply(&tenant, &before, fixed)
@@ -268,7 +269,7 @@ impl Tenants {
             tracing::info!(limits = ?after, "the admin API has changed the limits, until the next start");
         }
         if concerns_everybody(&before, &after) {
-            (self.parts.recall)();
+            self.parts.recall.everybody();
         }
         Ok(Json(json!({ "data": self.shown() })).into_response())
     }
