@@ -5,5 +5,6 @@ mod batch;
 mod client;
 mod health;
 mod metrics;
+mod rates;
 mod single;
 mod tenants;

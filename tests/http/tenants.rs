@@ -3,6 +3,7 @@
 use super::client::{Answer, Request, Stage};
 use crate::support::{
     server::Server,
+    socket::Socket,
     token::{SECRET, alice, anon, in_seconds, service, sign},
 };
 use serde_json::{Value, json};
@@ -135,4 +136,36 @@ async fn a_suspended_tenant_takes_no_broadcasts() {
     assert_eq!(single().await.outcome(), suspended);
     assert_eq!(ask(server, "PUT", TENANT, Some(json!({"suspend": false}))).await.status, 200);
     assert_eq!((batch().await.status, single().await.status), (202, 202));
+}
+
+#[tokio::test]
+async fn reloads_and_changes_of_who_is_let_in_close_sockets_so_that_clients_come_again() {
+    let stage = Stage::new().await;
+    let server = &stage.server;
+    for (method, path, tenant, status) in [
+        ("POST", "/api/tenants/realtime-dev/reload", None, 204),
+        ("POST", "/api/tenants/realtime-dev/shutdown", None, 204),
+        ("PATCH", TENANT, Some(json!({"private_only": true})), 200),
+        ("PATCH", TENANT, Some(json!({"private_only": false, "suspend": false})), 200),
+        ("PATCH", TENANT, Some(json!({"suspend": true})), 200),
+    ] {
+        // A private-only server lets in, and refuses the join.
+        let mut socket = Socket::open(&server.websocket_url("2.0.0", &anon())).await;
+        socket.join_raw("realtime:room", &json!({"config": {}})).await;
+        socket.heartbeat().await;
+        assert_eq!(ask(server, method, path, tenant.clone()).await.status, status, "{method} {path}");
+        assert_eq!(socket.closed().await, 1012, "{method} {path} {tenant:?}");
+        let told = socket.take(|message| message.event == "system");
+        let is_joined = tenant.is_none_or(|tenant| tenant["private_only"] != false);
+        let texts = told.map(|message| message.payload.at("message").as_str().unwrap().to_owned());
+        assert_eq!(texts.as_deref(), is_joined.then_some("Server requested disconnect"), "{method} {path}");
+    }
+    let refused = Socket::connect(&server.websocket_url("2.0.0", &anon()), &[]).await.err().expect("suspended");
+    assert_eq!(refused.status, 403);
+
+    ask(server, "PATCH", TENANT, Some(json!({"suspend": false}))).await;
+    let mut socket = stage.member("2.0.0", "room").await;
+    ask(server, "PATCH", TENANT, Some(json!({"suspend": false, "max_joins_per_second": 1000}))).await;
+    socket.heartbeat().await;
+    assert!(socket.take(|message| message.event == "system").is_none(), "a limit is no reason to go");
 }
