@@ -16,6 +16,7 @@ use crate::{
     hub::Rooms,
     limits::Meters,
     lsn::Lsn,
+    messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     rights::ChannelRights,
@@ -149,6 +150,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         rooms: Rooms::default(),
         meters: meters.clone(),
         rights: ChannelRights {},
+        replay: Replay {},
+        source: source_reader.clone(),
         numbers: Arc::default(),
         recall: recall.clone(),
     };

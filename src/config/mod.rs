@@ -117,7 +117,7 @@ impl Settings {
             fix: "set JWT_SECRET to the secret your tokens are signed with",
         })?;
         Ok(auth::Config {
-            jwt_secret,
+            jwt_secret: jwt_secret.into(),
             audience: self.jwt_audience.clone(),
             issuer: self.jwt_issuer.clone(),
             api_keys: api_keys(self.api_keys.as_deref())?,
@@ -194,7 +194,6 @@ impl Settings {
                 outbox_frames: at_least_one("outbox_frames", self.outbox_frames.unwrap_or(4096))?,
                 outbox_bytes: at_least_one("outbox_bytes", self.outbox_bytes.unwrap_or(1024 * 1024))?,
                 session: Arc::new(session::Config {
-                    max_channels: limits.max_channels_per_client,
                     max_bindings: 1000,
                     max_patterns: 20,
                     join_error_delay: milliseconds(self.join_error_delay_ms, 5000),

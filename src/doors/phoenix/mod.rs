@@ -16,12 +16,14 @@ use crate::{
     auth::{TokenError, Verifier},
     hub::Rooms,
     limits::Meters,
+    messages::Replay,
     metrics::Metrics,
     protocol::{BadFrame, Broadcast, Codec, Payload, refusal},
     rights::ChannelRights,
     router::{Preparer, Refresh, Router},
     session,
     shutdown::Tasks,
+    source::SourceState,
 };
 use axum::{
     extract::{
@@ -41,6 +43,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::watch;
 
 /// What a message takes beside its payload, mostly.
 const ENVELOPE_BYTES: usize = 160;
@@ -91,6 +94,10 @@ pub struct Door {
     pub meters: Arc<Meters>,
     /// Who may use private channels.
     pub rights: ChannelRights,
+    /// Who knows what was broadcast before.
+    pub replay: Replay,
+    /// How the stream of the database is doing.
+    pub source: watch::Receiver<SourceState>,
     /// Connections there have been: each one's number.
     pub numbers: Arc<AtomicU64>,
     /// Who sends all connections away.
@@ -161,11 +168,11 @@ async fn upgrade(
 /// Why nobody is let in now: status, text, and the setting that says so. The order is that of the server we replace.
 fn over_limit(meters: &Meters) -> Option<(StatusCode, &'static str, &'static str)> {
     if meters.limits().suspend {
-        Some((StatusCode::FORBIDDEN, refusal::SUSPENDED, "suspend"))
+        Some((StatusCode::FORBIDDEN, refusal::SUSPENDED_FOR_UPGRADE, "suspend"))
     } else if meters.is_full_of_users() {
         Some((StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_USERS, "max_concurrent_users"))
     } else if meters.has_too_many_joins(unix_now()) {
-        Some((StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_JOINS, "max_joins_per_second"))
+        Some((StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_JOINS_FOR_UPGRADE, "max_joins_per_second"))
     } else {
         None
     }
