@@ -29,8 +29,12 @@ async fn stage() -> Database {
 
 async fn start(database: &Database, more: &[(&str, &str)]) -> Serving {
     let (url, slot) = (database.walcast_url(), database.slot());
-    let environment =
-        [("DATABASE_URL", url.as_str()), ("WALCAST_SLOT", &slot), ("WALCAST_CONNECT_ERROR_DELAY_MS", "0")];
+    let environment = [
+        ("DATABASE_URL", url.as_str()),
+        ("WALCAST_SLOT", &slot),
+        ("WALCAST_CONNECT_ERROR_DELAY_MS", "0"),
+        ("WALCAST_JOIN_ERROR_DELAY_MS", "0"),
+    ];
     Serving::start(&[&environment, more].concat()).await
 }
 
@@ -149,7 +153,10 @@ async fn a_secret_that_is_exchanged_counts_at_once_and_sends_everybody_away() {
     let file = SettingsFile::new(&format!("jwt_secret = '{SECRET}'"));
     let serving = start(&database, &[("WALCAST_CONFIG", file.path())]).await;
     let mut socket = serving.socket(&anon()).await;
-    socket.join("realtime:a", &json!({"config": {}})).await;
+    let with_presence = json!({"config": {"presence": {"enabled": true, "key": "k"}}});
+    let (channel, _) = socket.join("realtime:a", &with_presence).await;
+    socket.push_on(&channel, "presence", &json!({"type": "presence", "event": "track", "payload": {"n": 1}})).await;
+    socket.expect("its own presence", |message| message.is("realtime:a", "presence_diff")).await;
 
     file.write(&format!("jwt_secret = '{OTHER_SECRET}'"));
     serving.running.signal("HUP");
@@ -162,7 +169,9 @@ async fn a_secret_that_is_exchanged_counts_at_once_and_sends_everybody_away() {
     let refused = crate::support::socket::Socket::connect(&serving.websocket_url(&anon()), &[]).await.err().unwrap();
     assert_eq!((refused.status, refused.body.as_str()), (401, r#"{"error":"Failed to validate JWT signature"}"#));
     let mut socket = serving.socket(&signed_with(OTHER_SECRET)).await;
-    socket.join("realtime:a", &json!({"config": {}})).await;
+    socket.join("realtime:a", &with_presence).await;
+    let state = socket.expect("the presence", |message| message.is("realtime:a", "presence_state")).await;
+    assert!(state.payload.keys().is_empty(), "a ghost: {}", state.text);
     let log = serving.running.stderr.all().join("\n");
     assert!(!log.contains(SECRET) && !log.contains(OTHER_SECRET), "no secret in the log");
     serving.stop().await;
@@ -217,6 +226,23 @@ async fn a_file_that_cannot_be_read_changes_nothing() {
     assert!(!serving.running.stderr.all().join("\n").contains("4711"));
     socket.heartbeat().await;
     serving.socket(&anon()).await.heartbeat().await;
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn private_only_sends_everybody_away_and_refuses_public_channels_from_then_on() {
+    let database = stage().await;
+    let file = SettingsFile::new("");
+    let serving = start(&database, &[("JWT_SECRET", SECRET), ("WALCAST_CONFIG", file.path())]).await;
+    let mut socket = serving.socket(&anon()).await;
+    socket.join("realtime:a", &json!({"config": {}})).await;
+    file.write("private_only = true");
+    serving.running.signal("HUP");
+    assert_eq!(socket.closed().await, 1012);
+    let mut socket = serving.socket(&anon()).await;
+    let (_, reply) = socket.join_raw("realtime:a", &json!({"config": {}})).await;
+    let reason = reply.at("response").at("reason").as_str().unwrap();
+    assert!(reason.starts_with("PrivateOnly"), "{reason}");
     serving.stop().await;
 }
 

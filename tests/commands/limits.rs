@@ -1,7 +1,6 @@
 //! Limits, as clients meet them.
 
-use super::SOON;
-use super::serving::Serving;
+use super::{SOON, serving::Serving};
 use crate::{
     line::setup::{all_of, database, items},
     support::{
@@ -11,6 +10,7 @@ use crate::{
         wait,
     },
 };
+use serde_json::json;
 
 async fn serve(database: &Database, more: &[(&str, &str)]) -> Serving {
     let (url, slot) = (database.walcast_url(), database.slot());
@@ -41,6 +41,7 @@ async fn row_changes_over_the_rate_of_events_are_skipped_and_counted() {
         let got = socket.drain().iter().filter(|message| message.is("realtime:a", "postgres_changes")).count();
         // Sixty in a minute are one a second; joining and heartbeats may count, too.
         assert!((50..=60).contains(&got), "{got}");
+        assert!(has_named(&serving, "max_events_per_second"));
         serving.stop().await;
     }
 }
@@ -79,6 +80,54 @@ async fn one_socket_more_than_there_may_be_is_refused() {
         first.heartbeat().await;
         let refused = refused(&serving).await;
         assert_eq!((refused.status, refused.body.as_str()), (429, r#"{"error":"Too many connected users"}"#));
+        serving.stop().await;
+    }
+}
+
+fn has_named(serving: &Serving, setting: &str) -> bool {
+    serving.running.stderr.all().iter().any(|line| line.contains(&format!("`{setting}` sets it")))
+}
+
+#[tokio::test]
+async fn users_are_sockets_with_a_channel_and_one_too_many_is_refused_until_another_has_left() {
+    for setting in ["WALCAST_MAX_CONCURRENT_USERS", "TENANT_MAX_CONCURRENT_USERS"] {
+        let database = database(Postgres::default(), "").await;
+        let serving = serve(&database, &[(setting, "1")]).await;
+        let mut first = serving.socket(&anon()).await;
+        let mut second = serving.socket(&anon()).await;
+        second.heartbeat().await;
+        first.join("realtime:a", &json!({"config": {}})).await;
+        let (_, reply) = second.join_raw("realtime:a", &json!({"config": {}})).await;
+        let reason = "ConnectionRateLimitReached: Too many connected users";
+        assert_eq!(*reply.at("response").at("reason"), reason, "it was here before there were too many");
+        let refused = refused(&serving).await;
+        assert_eq!((refused.status, refused.body.as_str()), (429, r#"{"error":"Too many connected users"}"#));
+        assert!(has_named(&serving, "max_concurrent_users"));
+        first.close().await;
+        wait::until(SOON, async || {
+            let Ok(mut socket) = Socket::connect(&serving.websocket_url(&anon()), &[]).await else { return false };
+            *socket.join_raw("realtime:a", &json!({"config": {}})).await.1.at("status") == "ok"
+        })
+        .await;
+        serving.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn joins_over_the_rate_are_refused_and_so_are_sockets_then() {
+    for setting in ["WALCAST_MAX_JOINS_PER_SECOND", "TENANT_MAX_JOINS_PER_SECOND"] {
+        let database = database(Postgres::default(), "").await;
+        let serving = serve(&database, &[(setting, "1")]).await;
+        let mut socket = serving.socket(&anon()).await;
+        for number in 0..60 {
+            socket.join(&format!("realtime:{number}"), &json!({"config": {}})).await;
+        }
+        let (_, reply) = socket.join_raw("realtime:more", &json!({"config": {}})).await;
+        assert_eq!(*reply.at("response").at("reason"), "ClientJoinRateLimitReached: Too many joins per second");
+        assert_eq!(socket.closed().await, 1001);
+        let refused = refused(&serving).await;
+        assert_eq!((refused.status, refused.body.as_str()), (429, r#"{"error":"Too many joins per second"}"#));
+        assert!(has_named(&serving, "max_joins_per_second"));
         serving.stop().await;
     }
 }
