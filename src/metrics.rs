@@ -42,6 +42,14 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     pub mute_subscriptions: Counter,
+    /// Messages of the database that were broadcast.
+    pub messages: Counter,
+    /// Messages of the database that were skipped for their size.
+    pub messages_too_large: Counter,
+    /// Messages of the database that were skipped for a limit of the rate.
+    pub messages_over_rate: Counter,
+    /// Times the partitions of `realtime.messages` could not be seen to.
+    pub message_upkeep_failures: Counter,
     /// Frames of clients that could not be understood.
     pub malformed_frames: Counter,
     /// Connections ended because the client did not keep up.
@@ -62,6 +70,10 @@ impl Metrics {
             ("lags_total", self.lags.get()),
             ("gaps_total", self.gaps.get()),
             ("mute_subscriptions_total", self.mute_subscriptions.get()),
+            ("messages_total", self.messages.get()),
+            ("messages_too_large_total", self.messages_too_large.get()),
+            ("messages_over_rate_total", self.messages_over_rate.get()),
+            ("message_upkeep_failures_total", self.message_upkeep_failures.get()),
             ("malformed_frames_total", self.malformed_frames.get()),
             ("slow_clients_total", self.slow_clients.get()),
         ]

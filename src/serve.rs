@@ -16,6 +16,7 @@ use crate::{
     hub::Rooms,
     limits::{Limits, Meters},
     lsn::Lsn,
+    messages::{MessagesState, Publisher, StreamKeeper, Upkeep},
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     rights::ChannelRights,
@@ -49,6 +50,8 @@ const LOOKUP_CONNECTIONS: usize = 2;
 const RPC_CONNECTIONS: usize = 4;
 /// Connections that explain; they keep the database's own settings.
 const EXPLAIN_CONNECTIONS: usize = 2;
+/// One sees to partitions, and may wait for locks; the other looks whether messages are published.
+const UPKEEP_CONNECTIONS: usize = 2;
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long each step of the end may take.
@@ -80,6 +83,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
+    let (messages_state, messages_reader) = watch::channel(MessagesState::default());
+    let rooms = Rooms::default();
+    let meters = Arc::new(Meters::new(Limits::default()));
     let query_pool = target.pool("walcast", QUERY_CONNECTIONS, TEXT_FORMS)?;
 
     let (router, routing) = Router::new(Parts {
@@ -89,7 +95,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
-        wish,
+        wish: wish.clone(),
+        messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone()),
         fragments: received,
         state: router_state,
         handed_on,
@@ -110,6 +117,23 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stop: stream.stop_token().clone(),
     };
     stream.spawn("walreceiver", walreceiver.run());
+    let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
+    let upkeep = Upkeep {
+        config: config.messages.clone(),
+        pool: upkeep_pool.clone(),
+        state: messages_state,
+        metrics: metrics.clone(),
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("message upkeep", upkeep.run());
+    let keeper = StreamKeeper {
+        publication: config.slot.publication.clone(),
+        pool: upkeep_pool,
+        source: source_reader.clone(),
+        wish,
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("message stream", keeper.run());
 
     for (_, role) in &config.auth.api_keys {
         if !refresh.catalog().is_claimable(role) {
@@ -141,8 +165,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
-        rooms: Rooms::default(),
-        meters: Arc::new(Meters::new(Limits::default())),
+        rooms,
+        meters,
         rights: ChannelRights {},
         numbers: Arc::default(),
     };
@@ -150,6 +174,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         refresh,
         source: source_reader,
         router: router_reader,
+        messages: messages_reader,
         connections,
         metrics,
         stream: Arc::new(config.slot.clone()),

@@ -2,6 +2,7 @@
 
 use crate::{
     lsn::Lsn,
+    messages::MessagesState,
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
     source::{
@@ -38,6 +39,8 @@ pub struct Health {
     pub source: watch::Receiver<SourceState>,
     /// The router.
     pub router: watch::Receiver<RouterState>,
+    /// The upkeep of the table of messages.
+    pub messages: watch::Receiver<MessagesState>,
     /// Sockets that are open.
     pub connections: Arc<AtomicUsize>,
     /// What is counted.
@@ -98,10 +101,22 @@ async fn report(State(health): State<Health>) -> Response {
         "connections": health.connections.load(Ordering::Relaxed),
         "subscriptions": router.subscriptions,
         "lookups": lookups,
+        "messages": messages(&source, &health.messages.borrow()),
         "counters": counters,
     });
     let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// Broadcasts from the database. They may be off on purpose, so they do not count for the status.
+fn messages(source: &SourceState, state: &MessagesState) -> Value {
+    let stream = source.stream.as_ref();
+    json!({
+        "streamed": source.streams_messages(),
+        "reason": stream.and_then(|stream| stream.messages_problem.clone()),
+        "partitions": if state.problem.is_some() { "failed" } else if state.is_kept { "kept" } else { "unknown" },
+        "problem": state.problem,
+    })
 }
 
 /// A table that policies look into.

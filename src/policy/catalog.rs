@@ -4,7 +4,7 @@
 use super::{facts::Facts, lookup::Need, program::Program};
 use crate::change::{relation::ReplicaIdentity, value::TypeRegistry};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -166,6 +166,8 @@ pub struct Catalog {
     pub facts: Arc<Facts>,
     /// What compiled policies look up, by table.
     pub lookups: BTreeMap<u32, Need>,
+    /// `realtime.messages` and its partitions: what is inserted there is broadcast.
+    pub message_tables: BTreeSet<u32>,
 }
 
 impl Catalog {

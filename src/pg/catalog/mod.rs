@@ -8,6 +8,7 @@
 mod database;
 mod functions;
 mod mentions;
+mod messages;
 mod rules;
 mod tables;
 mod types;
@@ -125,6 +126,7 @@ struct Read {
     functions: Vec<FunctionFacts>,
     usage: HashMap<Arc<str>, HashSet<String>>,
     database: DatabaseRow,
+    message_tables: BTreeSet<u32>,
 }
 
 /// What was found out by other ways.
@@ -148,7 +150,8 @@ impl Read {
         let usage = database::usage(transaction, &role_names, schemas).await?;
         let database = database::database(transaction, &names).await?;
         let types = Arc::new(types::types(transaction).await?);
-        Ok(Read { roles, types, known_roles, tables, functions, usage, database })
+        let message_tables = messages::tables(transaction).await?;
+        Ok(Read { roles, types, known_roles, tables, functions, usage, database, message_tables })
     }
 
     fn into_catalog(self, publication: &str, version: String, session: Session) -> Catalog {
@@ -181,6 +184,7 @@ impl Read {
             types: self.types,
             facts: Arc::new(facts),
             lookups,
+            message_tables: self.message_tables,
         }
     }
 }

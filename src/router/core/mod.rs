@@ -27,6 +27,7 @@ use crate::{
     claims::Claims,
     hub::Generation,
     lsn::Lsn,
+    messages::Publisher,
     metrics::Metrics,
     policy::catalog::Catalog,
     protocol::refusal,
@@ -69,6 +70,7 @@ struct Active {
 pub(in crate::router) struct RouterCore {
     config: Config,
     metrics: Arc<Metrics>,
+    messages: Publisher,
     catalog: Arc<Catalog>,
     active: Slab<Active>,
     next_number: u64,
@@ -95,11 +97,12 @@ pub(in crate::router) struct RouterCore {
 }
 
 impl RouterCore {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>, catalog: Arc<Catalog>) -> RouterCore {
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>, messages: Publisher, catalog: Arc<Catalog>) -> RouterCore {
         RouterCore {
             backlog: Backlog::new(config.backlog_bytes),
             config,
             metrics,
+            messages,
             catalog,
             active: Slab::new(),
             next_number: 0,
