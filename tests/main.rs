@@ -9,6 +9,8 @@ mod demo;
 mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod messages;
 mod migrate;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;

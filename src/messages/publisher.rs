@@ -9,17 +9,12 @@ use crate::{
     metrics::Metrics,
 };
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What a payload may take beyond its limit, for what stands around it; as the server we replace reckons.
 const SIZE_ALLOWANCE: usize = 500;
-/// Seconds between two lines of the log about a rate that is too high.
-const WARN_INTERVAL: i64 = 10;
 
 /// Says messages in rooms. Cheap to clone.
 #[derive(Clone)]
@@ -27,8 +22,6 @@ pub struct Publisher {
     rooms: Rooms,
     meters: Arc<Meters>,
     metrics: Arc<Metrics>,
-    /// When the log last said that the rate is too high.
-    warned: Arc<AtomicI64>,
 }
 
 /// A message that some members get only behind the row changes that are on their way to them.
@@ -47,7 +40,7 @@ impl Postponed {
 impl Publisher {
     /// One for these rooms.
     pub fn new(rooms: Rooms, meters: Arc<Meters>, metrics: Arc<Metrics>) -> Publisher {
-        Publisher { rooms, meters, metrics, warned: Arc::default() }
+        Publisher { rooms, meters, metrics }
     }
 
     /// Says what a change of the message table says, to everybody for whom it is the turn; who is left.
@@ -60,6 +53,7 @@ impl Publisher {
         let publication = Publication { broadcast, id: Some(*id), except: None };
         let (published, members) = self.rooms.publish_behind_changes(room, &publication);
         self.metrics.messages.add(1);
+        self.metrics.broadcasts.add(1);
         self.count(1, published);
         (!members.is_empty()).then_some(Postponed { message, members })
     }
@@ -72,28 +66,26 @@ impl Publisher {
     }
 
     fn count(&self, messages: u64, published: Published) {
-        self.meters.count_events(messages + published.delivered as u64, now());
+        self.metrics.broadcast_deliveries.add(published.delivered);
+        self.metrics.broadcasts_without_form.add(published.without_form);
+        if self.meters.limits_events() {
+            self.meters.count_events(messages + published.delivered as u64, now());
+        }
     }
 
     /// What is too much is skipped, as by the server we replace; the log says so, without what was in it.
     fn is_within_limits(&self, message: &Message) -> bool {
-        let limit = self.meters.limits().max_payload_size_in_kb;
-        if message.broadcast.size() > limit.saturating_mul(1000).saturating_add(SIZE_ALLOWANCE) {
-            self.metrics.messages_too_large.add(1);
-            let bytes = message.broadcast.size();
-            tracing::warn!(id = %message.id, bytes, "UnableToBroadcastChanges: over max_payload_size_in_kb");
-            return false;
-        }
-        let now = now();
-        if self.meters.has_too_many_events(now) {
-            self.metrics.messages_over_rate.add(1);
-            if now - self.warned.load(Ordering::Relaxed) >= WARN_INTERVAL {
-                self.warned.store(now, Ordering::Relaxed);
-                tracing::warn!("UnableToBroadcastChanges: over max_events_per_second, messages are skipped");
-            }
-            return false;
-        }
-        true
+        let limit = self.meters.limits().max_payload_size_in_kb.saturating_mul(1000).saturating_add(SIZE_ALLOWANCE);
+        let setting = if message.broadcast.size() > limit {
+            "max_payload_size_in_kb"
+        } else if self.meters.limits_events() && self.meters.has_too_many_events(now()) {
+            "max_events_per_second"
+        } else {
+            return true;
+        };
+        self.metrics.broadcasts_dropped.add(1);
+        self.metrics.refuse(setting);
+        false
     }
 }
 

@@ -13,7 +13,6 @@ use crate::{
     },
     claims::Claims,
     hub::{Member, MemberId, MessageForm, OutboxReceiver, Rooms, outbox},
-    limits::{Limits, Meters},
     lsn::Lsn,
     messages::Publisher,
     policy::{
@@ -224,7 +223,13 @@ pub(super) fn catalog(rows: RowRule) -> Arc<Catalog> {
 }
 
 pub(super) fn config() -> Config {
-    Config { strict_deletes: false, max_record_bytes: 1 << 20, backlog_bytes: 1 << 20, transaction_bytes: 1 << 20 }
+    Config {
+        strict_deletes: false,
+        max_record_bytes: 1 << 20,
+        backlog_bytes: 1 << 20,
+        transaction_bytes: 1 << 20,
+        meters: Arc::default(),
+    }
 }
 
 /// A core of one table under this rule.
@@ -240,7 +245,7 @@ pub(super) fn core_in(rows: RowRule, rooms: &Rooms, message_tables: BTreeSet<u32
 
 /// Says messages in rooms, without limits.
 pub(super) fn publisher(rooms: &Rooms) -> Publisher {
-    Publisher::new(rooms.clone(), Arc::new(Meters::new(Limits::default())), Arc::default())
+    Publisher::new(rooms.clone(), Arc::default(), Arc::default())
 }
 
 /// A client that keeps what it is told.

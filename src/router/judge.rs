@@ -11,7 +11,6 @@ use crate::{
     change::Fragment,
     claims::Claims,
     hub::Rooms,
-    limits::{Limits, Meters},
     messages::Publisher,
     metrics::Metrics,
     policy::{catalog::Catalog, lookup::Lookups},
@@ -38,8 +37,7 @@ impl Judge {
     pub fn new(config: Config, catalog: Arc<Catalog>) -> Judge {
         let metrics = Arc::<Metrics>::default();
         // Nobody is in a room.
-        let meters = Arc::new(Meters::new(Limits::default()));
-        let messages = Publisher::new(Rooms::default(), meters, metrics.clone());
+        let messages = Publisher::new(Rooms::default(), config.meters.clone(), metrics.clone());
         Judge { core: RouterCore::new(config, metrics.clone(), messages, catalog), metrics }
     }
 

@@ -34,7 +34,7 @@ pub(super) const MESSAGES: &[Step] = &[
         probe: "select to_regnamespace('realtime') is not null",
         sql: include_str!("../../../migrations/core/015_schema_realtime.sql"),
         needs: CREATE_ON_DATABASE,
-        after: ROLES,
+        after: &[],
     },
     Step {
         name: "roles of tokens use schema realtime",
