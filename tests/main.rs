@@ -11,6 +11,8 @@ mod devdb;
 mod http;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod messages;
 mod migrate;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;
