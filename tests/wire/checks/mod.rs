@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::fixture;
+use super::http::{self, Request, Response};
 use crate::support::json::Json;
 use crate::support::postgres::{Database, Postgres, default_major};
 use crate::support::server::Server;
@@ -39,6 +40,21 @@ struct Check {
     says: &'static str,
     encodings: In,
     run: fn(Door) -> BoxFuture<'static, ()>,
+}
+
+impl Check {
+    const fn new(number: u16, says: &'static str, encodings: In, run: fn(Door) -> BoxFuture<'static, ()>) -> Self {
+        Self { number, says, encodings, run }
+    }
+
+    const fn both(number: u16, says: &'static str, run: fn(Door) -> BoxFuture<'static, ()>) -> Self {
+        Self::new(number, says, In::Both, run)
+    }
+
+    /// In the second encoding alone: what it says is of that one, or the check opens sockets of both by itself.
+    const fn v2(number: u16, says: &'static str, run: fn(Door) -> BoxFuture<'static, ()>) -> Self {
+        Self::new(number, says, In::V2, run)
+    }
 }
 
 /// Every group, so that `differences.md` can be held against them.
@@ -89,6 +105,21 @@ impl Door {
 
     async fn bob(&self) -> Socket {
         self.socket(&fixture::token("bob")).await
+    }
+
+    /// The same server in this encoding.
+    fn of(&self, vsn: Vsn) -> Self {
+        Self { vsn, ..self.clone() }
+    }
+
+    /// The same server in the other encoding.
+    fn other(&self) -> Self {
+        self.of(if self.vsn == Vsn::V1 { Vsn::V2 } else { Vsn::V1 })
+    }
+
+    /// One plain request.
+    async fn ask(&self, request: &Request<'_>) -> Response {
+        http::ask(self.server.address(), request).await
     }
 
     /// `ws://host:port` and this path.
