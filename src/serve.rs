@@ -16,6 +16,7 @@ use crate::{
     hub::Rooms,
     limits::{Limits, Meters},
     lsn::Lsn,
+    messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     rights::ChannelRights,
@@ -132,6 +133,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let limits = Limits { max_channels_per_client: config.door.session.max_channels, ..Limits::default() };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier,
@@ -142,8 +144,10 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         connections: connections.clone(),
         tasks: doors.clone(),
         rooms: Rooms::default(),
-        meters: Arc::new(Meters::new(Limits::default())),
+        meters: Arc::new(Meters::new(limits)),
         rights: ChannelRights {},
+        replay: Replay {},
+        source: source_reader.clone(),
         numbers: Arc::default(),
     };
     let health = Health {

@@ -10,7 +10,8 @@ use crate::{
     hub::{Outbox, OutboxReceiver, outbox},
     protocol::{BadFrame, Codec, Frame, Push, refusal, refusal::Disconnect},
     router::{Subscription, SubscriptionKey},
-    session::{self, Effect, Input, JoinId, Session, Wish},
+    session::{self, Counted, Effect, Input, JoinId, Session, Wish},
+    source::SourceState,
 };
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{
@@ -19,7 +20,10 @@ use futures_util::{
 };
 use rand::Rng;
 use std::{collections::HashMap, error::Error, future::Future, pin::Pin, time::Duration};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 /// Frames written between two flushes: a flush costs a system call, a frame nearly nothing.
 const BURST_FRAMES: usize = 64;
@@ -30,12 +34,17 @@ const MAX_PENDING: usize = 1024;
 /// Wait before a subscription is tried again when the database could not be asked, as range of seconds.
 const RETRY_SECONDS: std::ops::Range<f64> = 1.0..3.0;
 
+/// How long a client that asks for it waits for the stream of the database.
+const STREAM_LIMIT: Duration = Duration::from_secs(60);
+
 type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 
 /// What came of something that took time.
 enum Done {
-    /// A delay is over.
-    Send(Frame),
+    /// A delay is over; the connection may be, too.
+    Send(Frame, Option<Disconnect>),
+    /// Something the session waits for.
+    Heard(Input),
     /// A subscription is active, refused, or has to be tried again.
     Subscribed { join: JoinId, outcome: Result<SubscriptionKey, Option<String>> },
 }
@@ -91,6 +100,11 @@ impl Connection {
         let mut heard = Instant::now();
         loop {
             let expiry = self.session.next_expiry();
+            let reads = self.pending.len() < MAX_PENDING && self.session.takes_more();
+            if !reads {
+                // Whoever is not listened to is not silent.
+                heard = Instant::now();
+            }
             tokio::select! {
                 () = stop.cancelled() => {
                     for frame in self.session.announce_stop() {
@@ -104,7 +118,7 @@ impl Connection {
                     }
                     return;
                 }
-                message = stream.next(), if self.pending.len() < MAX_PENDING => {
+                message = stream.next(), if reads => {
                     heard = Instant::now();
                     match message {
                         Some(Ok(message)) => if !self.message(message).await { return },
@@ -150,13 +164,40 @@ impl Connection {
 
     async fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(frame) => {
-                self.outbox.push(frame);
-            }
-            Effect::SendLater(frame, delay) => self.pending.push(Box::pin(async move {
+            Effect::SendLater { frame, delay, then } => self.pending.push(Box::pin(async move {
                 tokio::time::sleep(delay).await;
-                Done::Send(frame)
+                Done::Send(frame, then)
             })),
+            Effect::Authorize(question) => {
+                self.door.metrics.rights_asked.add(1);
+                let rights = self.door.rights.clone();
+                self.pending.push(Box::pin(async move {
+                    let outcome = rights.ask(&question.user, question.access).await;
+                    Done::Heard(Input::Authorized { question: question.number, outcome })
+                }));
+            }
+            Effect::Replay(wish) => {
+                let replay = self.door.replay.clone();
+                self.pending.push(Box::pin(async move {
+                    let stored = replay.stored(&wish.user, wish.since, wish.limit).await;
+                    Done::Heard(Input::Replayed { join: wish.join, outcome: stored.map_err(|_| ()) })
+                }));
+            }
+            Effect::AwaitStream(join) => {
+                let source = self.door.source.clone();
+                self.pending.push(Box::pin(async move {
+                    let is_up = timeout(STREAM_LIMIT, stream_is_up(source)).await.unwrap_or(false);
+                    Done::Heard(Input::Stream { join, is_up })
+                }));
+            }
+            Effect::Count(what, count) => match what {
+                Counted::Malformed => self.door.metrics.malformed_frames.add(count),
+                Counted::Broadcasts => self.door.metrics.broadcasts.add(count),
+                Counted::Deliveries => self.door.metrics.broadcast_deliveries.add(count),
+                Counted::Dropped => self.door.metrics.broadcasts_dropped.add(count),
+                Counted::WithoutForm => self.door.metrics.broadcasts_without_form.add(count),
+            },
+            Effect::Limited(setting) => self.door.metrics.refuse(setting),
             Effect::Subscribe(wish) => {
                 self.early.insert(wish.join, None);
                 self.pending.push(Box::pin(subscribe(self.door.clone(), *wish)));
@@ -186,15 +227,20 @@ impl Connection {
 
     async fn done(&mut self, done: Done) {
         match done {
-            Done::Send(frame) => {
+            Done::Send(frame, then) => {
                 self.outbox.push(frame);
+                if let Some(reason) = then {
+                    self.outbox.close(reason);
+                }
             }
+            Done::Heard(input) => self.handle(input).await,
             Done::Subscribed { join, outcome } => match (outcome, self.early.remove(&join)) {
                 (Ok(key), Some(early)) => {
                     self.keys.insert(join, key);
                     if let Some(claims) = early {
                         self.perform_claims(join, claims).await;
                     }
+                    self.handle(Input::Subscribed { join, refusal: None }).await;
                 }
                 // The channel was left meanwhile.
                 (Ok(key), None) => {
@@ -259,6 +305,11 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
         },
     };
     Done::Subscribed { join, outcome }
+}
+
+/// Waits until the stream of the database runs; false when there will be none.
+async fn stream_is_up(mut source: watch::Receiver<SourceState>) -> bool {
+    source.wait_for(|state| state.streaming).await.is_ok()
 }
 
 async fn expired(expiry: Option<i64>) {
@@ -332,7 +383,7 @@ async fn write(
     if let Some(reason) = reason {
         outbox.close(reason);
         let goodbye = async {
-            if matches!(reason, Disconnect::Stopping) {
+            if reason.lets_finish() {
                 while let Some(frame) = receiver.receive_ready() {
                     sink.feed(message(frame)).await?;
                 }

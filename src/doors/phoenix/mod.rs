@@ -14,12 +14,14 @@ use crate::{
     auth::{TokenError, Verifier},
     hub::Rooms,
     limits::Meters,
+    messages::Replay,
     metrics::Metrics,
     protocol::{BadFrame, Broadcast, Codec, Payload, refusal},
     rights::ChannelRights,
     router::{Preparer, Refresh, Router},
     session,
     shutdown::Tasks,
+    source::SourceState,
 };
 use axum::{
     extract::{
@@ -39,6 +41,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::watch;
 
 /// What a message takes beside its payload, mostly.
 const ENVELOPE_BYTES: usize = 160;
@@ -89,6 +92,10 @@ pub struct Door {
     pub meters: Arc<Meters>,
     /// Who may use private channels.
     pub rights: ChannelRights,
+    /// Who knows what was broadcast before.
+    pub replay: Replay,
+    /// How the stream of the database is doing.
+    pub source: watch::Receiver<SourceState>,
     /// Connections there have been: each one's number.
     pub numbers: Arc<AtomicU64>,
 }
