@@ -3,7 +3,6 @@
 pub mod frames;
 pub mod json;
 pub mod postgres;
-#[expect(dead_code, reason = "the process id is for the tests of faults, which come later")]
 pub mod server;
 pub mod socket;
 pub mod token;

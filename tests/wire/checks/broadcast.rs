@@ -78,13 +78,13 @@ async fn bytes(door: Door) {
 async fn binary_ack(door: Door) {
     let topic = "realtime:acked";
     let (mut a, channel) = member(&door, topic, &config(false, false, true)).await;
-    let Value::String(join_ref) = json!(channel.join_ref) else { unreachable!("a ref is a string") };
+    let join_ref = channel.join_ref.as_str();
     let push = UserPush {
-        join_ref: &join_ref,
+        join_ref,
         reference: "9",
         topic,
         event: "e",
-        metadata: "{\"persist\":true}",
+        metadata: "",
         encoding: 1,
         payload: b"{}",
     };

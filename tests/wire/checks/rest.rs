@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::private;
 use super::room::{hear, hears, hears_nothing, listening, member, private_as};
 use super::{Check, Door};
 use crate::support::socket::Vsn;
@@ -171,6 +170,3 @@ async fn metrics(door: Door) {
     let foreign = door.ask(&Request { method: "GET", target: "/metrics", headers, body: b"" }).await;
     assert_eq!((foreign.status, foreign.body.as_str()), (403, ""), "{foreign:?}");
 }
-
-/// The rooms of the private checks.
-pub(super) const SCHEMA: &str = private::SCHEMA;
