@@ -127,7 +127,8 @@ struct Reader {
     /// Pushes of each connection so far.
     pushes: Vec<String>,
     request: Option<Exchange>,
-    loses_next: bool,
+    /// The connection whose client has lost it.
+    lost: Option<String>,
 }
 
 impl Reader {
@@ -162,12 +163,14 @@ impl Reader {
                 Step::Http(Box::new(Exchange { status, content_type, answer: text("body"), ..request }))
             }
             "close" if line["code"] == 1005 => Step::Close { conn },
-            "close" if std::mem::take(&mut self.loses_next) => Step::Lose { conn },
+            // Told with the note already.
+            "close" if self.lost.as_ref() == Some(&conn) => return None,
             "close" => Step::Closed { conn, code: number("code").expect("a code") },
             "note" => {
-                // A lost connection looks alike from both ends; the note tells whose doing it was.
-                self.loses_next |= text("note").ends_with("drops the connection");
-                return None;
+                // A lost connection looks alike from both ends, and is recorded late; the note tells whose doing it was.
+                let conn = text("note").strip_suffix(" drops the connection")?.to_owned();
+                self.lost = Some(conn.clone());
+                Step::Lose { conn }
             }
             other => panic!("a recording has no {other}"),
         })

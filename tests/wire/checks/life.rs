@@ -40,7 +40,10 @@ async fn drain(door: Door) {
         assert_eq!(socket.closed().await, 1012);
         for topic in topics {
             let told = socket.take(|m| m.is(topic, "system")).unwrap_or_else(|| panic!("{topic} was not told"));
-            let said = json!({"extension": "system", "status": "ok", "message": "Server requested disconnect"});
+            let said = json!({
+                "extension": "system", "status": "ok", "message": "Server requested disconnect",
+                "channel": topic.trim_start_matches("realtime:"),
+            });
             assert_eq!(told.payload, said, "{}", told.text);
         }
         assert!(socket.take(|m| m.event == "phx_close").is_none(), "clients do not come back from phx_close");

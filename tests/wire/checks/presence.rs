@@ -200,6 +200,7 @@ async fn replaced(door: Door) {
     let topic = format!("realtime:replaced {:?}", door.vsn);
     let (mut b, _) = member(&door, &topic, &listening()).await;
     let (mut a, channel) = member(&door, &topic, &present(&json!("k"))).await;
+    assert_eq!(state(&mut a, &channel).await, json!({}));
     track(&mut a, &channel, &json!({"n": 1})).await;
     let joined = diff(&mut b, &topic).await;
     let (second, _) = a.join(&topic, &present(&json!("k"))).await;
