@@ -7,6 +7,10 @@ pub const API_KEY_MISSING: &str = "API key is missing";
 pub const TOKEN_EXPIRED: &str = "Token has expired";
 /// No more connections are taken.
 pub const TOO_MANY_USERS: &str = "Too many connected users";
+/// More joins than there may be.
+pub const TOO_MANY_JOINS_FOR_UPGRADE: &str = "Too many joins per second";
+/// The operator serves nobody for the time being.
+pub const SUSPENDED_FOR_UPGRADE: &str = "Realtime was disabled for this tenant";
 /// A push on a topic that was not joined, or a join outside `realtime:`.
 pub const UNMATCHED_TOPIC: &str = "unmatched topic";
 /// A join of `realtime:` with nothing behind it.
@@ -131,6 +135,8 @@ pub enum Disconnect {
     Joins,
     /// The server stops.
     Stopping,
+    /// What the connection was let in by has changed: a key, or who is served at all.
+    Recalled,
 }
 
 impl Disconnect {
@@ -141,14 +147,14 @@ impl Disconnect {
             Disconnect::Joins => 1001,
             Disconnect::Protocol => 1002,
             Disconnect::TooLarge => 1009,
-            Disconnect::Stopping => 1012,
+            Disconnect::Stopping | Disconnect::Recalled => 1012,
             Disconnect::Slow => 1013,
         }
     }
 
     /// Whether what was queued before is still of use to the client.
     pub fn lets_finish(self) -> bool {
-        matches!(self, Disconnect::Joins | Disconnect::Stopping)
+        matches!(self, Disconnect::Joins | Disconnect::Stopping | Disconnect::Recalled)
     }
 
     /// The reason sent with it; at most 123 bytes.
@@ -158,6 +164,7 @@ impl Disconnect {
             Disconnect::TooLarge => "frame too large",
             Disconnect::Stopping => "server restarting",
             Disconnect::Slow => "client too slow",
+            Disconnect::Recalled => "settings changed",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The two are separate tasks, so that what is sent never waits for what is read. The reader waits for the router, so a
 //! client that asks for too much is read more slowly; nobody waits for the client.
 
-use super::{Door, Place, Upgraded, unix_now};
+use super::{Door, Place, Upgraded, recall::Recalled, unix_now};
 use crate::{
     claims::Claims,
     hub::{Outbox, OutboxReceiver, outbox},
@@ -19,6 +19,7 @@ use futures_util::{
     stream::{FuturesUnordered, SplitSink, SplitStream},
 };
 use rand::Rng;
+use serde_json::Value;
 use std::{collections::HashMap, error::Error, future::Future, pin::Pin, time::Duration};
 use tokio::{
     sync::watch,
@@ -76,7 +77,7 @@ pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec
         keys: HashMap::new(),
         early: HashMap::new(),
     };
-    connection.read(stream).await;
+    connection.read(stream, upgrade.recalled).await;
     connection.end().await;
     drop(place);
 }
@@ -94,9 +95,10 @@ struct Connection {
 }
 
 impl Connection {
-    async fn read(&mut self, mut stream: SplitStream<WebSocket>) {
+    async fn read(&mut self, mut stream: SplitStream<WebSocket>, mut recalled: Recalled) {
         let idle_timeout = self.door.config.idle_timeout;
         let stop = self.door.tasks.stop_token().clone();
+        let mut keys = self.door.verifier.generations();
         let mut heard = Instant::now();
         loop {
             let expiry = self.session.next_expiry();
@@ -106,12 +108,8 @@ impl Connection {
                 heard = Instant::now();
             }
             tokio::select! {
-                () = stop.cancelled() => {
-                    for frame in self.session.announce_stop() {
-                        self.outbox.push(frame);
-                    }
-                    return self.outbox.close(Disconnect::Stopping);
-                }
+                () = stop.cancelled() => return self.send_away(Disconnect::Stopping),
+                () = recalled.heard() => return self.send_away(Disconnect::Recalled),
                 reason = self.outbox.closed() => {
                     if reason == Some(Disconnect::Slow) {
                         self.door.metrics.slow_clients.add(1);
@@ -128,9 +126,19 @@ impl Connection {
                 }
                 Some(done) = self.pending.next(), if !self.pending.is_empty() => self.done(done).await,
                 () = expired(expiry) => self.handle(Input::Clock).await,
+                // Who is sent away anyway is not told about his tokens first.
+                Ok(()) = keys.changed() => if !recalled.is_due() { self.handle(Input::Clock).await },
                 () = sleep_until(heard + idle_timeout) => return self.outbox.close(Disconnect::Idle),
             }
         }
+    }
+
+    /// Tells every channel, and closes the socket behind it.
+    fn send_away(&self, why: Disconnect) {
+        for frame in self.session.announce_stop() {
+            self.outbox.push(frame);
+        }
+        self.outbox.close(why);
     }
 
     /// False when the client said goodbye.
@@ -153,6 +161,14 @@ impl Connection {
     }
 
     async fn push(&mut self, push: Push) {
+        if matches!(push.event.as_str(), Some("phx_join" | "access_token")) {
+            // The session verifies at once: a key that was published a moment ago has to be there before.
+            for name in ["user_token", "access_token"] {
+                if let Some(token) = push.payload.json().get(name).and_then(Value::as_str) {
+                    self.door.verifier.prepare(token).await;
+                }
+            }
+        }
         self.handle(Input::Push(push)).await;
     }
 
@@ -169,7 +185,6 @@ impl Connection {
                 Done::Send(frame, then)
             })),
             Effect::Authorize(question) => {
-                self.door.metrics.rights_asked.add(1);
                 let rights = self.door.rights.clone();
                 self.pending.push(Box::pin(async move {
                     let outcome = rights.ask(&question.user, question.access).await;
