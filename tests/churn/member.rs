@@ -151,7 +151,9 @@ impl Member {
                 },
                 Some(question) = questions.recv() => self.answer(question),
                 message = next(&mut self.stream) => self.frame(message).await,
-                _ = heartbeat.tick() => self.push("phoenix", "heartbeat", json!({}), true).await,
+                _ = heartbeat.tick() => {
+                    self.push("phoenix", "heartbeat", json!({}), true).await;
+                }
             }
         }
     }
@@ -276,7 +278,7 @@ impl Member {
             self.asked.insert(reference, event);
         }
         let join = match &self.state {
-            State::Joined { join } => *join,
+            State::Joined { join } if event != "phx_join" => *join,
             _ => reference,
         };
         let binary = event == "broadcast as kind 3";

@@ -221,7 +221,7 @@ impl Director<'_> {
                 wrong.len(),
                 wrong.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n")
             );
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 }

@@ -77,7 +77,7 @@ pub fn broadcasts(members: &[Notes]) -> (Tally, Vec<String>) {
                 continue;
             }
             let heard = stay.heard.get(&speaker.id).map_or(&[][..], Vec::as_slice);
-            for (number, said) in (1..).zip(&speaker.said).filter(|(_, said)| owes(said, stay)) {
+            for (number, _) in (1..).zip(&speaker.said).filter(|(_, said)| owes(said, stay)) {
                 tally.owed += 1;
                 if !heard.contains(&number) {
                     wrong.push(format!("{} in room {} missed {number} of {}", stay.id, stay.room, speaker.id));
