@@ -3,15 +3,13 @@
 //! Implements sections 1.6, 3.6 and 9 of the protocol reference: `role` and a numeric `exp` are required, there is no
 //! leeway, and every text a client may be told stands in [`TokenError`].
 
-use super::Config;
+use super::{
+    Config,
+    compact::{Compact, NoToken, seconds},
+};
 use crate::claims::Claims;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
-use percent_encoding::percent_decode_str;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
-
-/// A token longer than this is not looked at: no header line carries one.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Why a token was not accepted. `Display` is the text clients know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,36 +75,23 @@ pub(super) struct Checker {
 impl Checker {
     pub(super) fn new(config: &Config) -> Checker {
         Checker {
-            key: DecodingKey::from_secret(config.jwt_secret.as_bytes()),
+            key: DecodingKey::from_secret(config.jwt_secret.reveal().as_bytes()),
             audience: config.audience.clone(),
             issuer: config.issuer.clone(),
         }
     }
 
     pub(super) fn check(&self, token: &str, now: i64) -> Result<Claims, TokenError> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(TokenError::Malformed);
-        }
-        let token: String = percent_decode_str(token)
-            .decode_utf8_lossy()
-            .chars()
-            .filter(|character| !character.is_whitespace())
-            .collect();
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let header = json_object(header)?;
-        let claims = json_object(payload)?;
-        let algorithm = header.get("alg").and_then(Value::as_str).ok_or(TokenError::Malformed)?;
+        let compact = Compact::read(token).map_err(|NoToken| TokenError::Malformed)?;
         // The header chooses nothing: one algorithm is configured, and a header that names another is refused before
         // its signature is looked at. So neither `none` nor an asymmetric name can borrow the secret.
-        if algorithm != "HS256" {
-            return Err(TokenError::Signer { kid: header.get("kid").and_then(Value::as_str).map(str::to_owned) });
+        if compact.algorithm != "HS256" {
+            return Err(TokenError::Signer { kid: compact.key_id });
         }
-        let genuine = crypto::verify(signature, signed.as_bytes(), &self.key, Algorithm::HS256);
-        if !genuine.unwrap_or(false) {
+        if !compact.is_signed(&self.key, Algorithm::HS256) {
             return Err(TokenError::Signature);
         }
-        self.check_claims(claims, now)
+        self.check_claims(compact.claims, now)
     }
 
     fn check_claims(&self, claims: Map<String, Value>, now: i64) -> Result<Claims, TokenError> {
@@ -136,19 +121,6 @@ impl Checker {
     }
 }
 
-/// A NumericDate; fractions are rounded, texts are none.
-fn seconds(value: &Value) -> Option<i64> {
-    let number = value.as_number()?;
-    #[expect(clippy::cast_possible_truncation, reason = "checked against a range that i64 holds exactly")]
-    let rounded = || number.as_f64().filter(|seconds| seconds.abs() < 9e15).map(|seconds| seconds.round() as i64);
-    number.as_i64().or_else(rounded)
-}
-
-fn json_object(part: &str) -> Result<Map<String, Value>, TokenError> {
-    let bytes = URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
-}
-
 /// Signs claims with the secret: for development and tests.
 pub fn sign(secret: &str, claims: &Map<String, Value>) -> Result<String, jsonwebtoken::errors::Error> {
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
@@ -159,6 +131,7 @@ pub fn sign(secret: &str, claims: &Map<String, Value>) -> Result<String, jsonweb
 mod tests {
     use super::*;
     use crate::auth::Verifier;
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use serde_json::json;
 
     const SECRET: &str = "a-secret-of-at-least-thirty-two-characters";
@@ -168,7 +141,7 @@ mod tests {
     }
 
     fn verifier() -> Verifier {
-        Verifier::new(&Config { jwt_secret: SECRET.to_owned(), ..Config::default() })
+        Verifier::new(&Config { jwt_secret: SECRET.into(), ..Config::default() })
     }
 
     fn unsigned(header: Value, claims: Value) -> String {
@@ -249,7 +222,7 @@ mod tests {
     #[test]
     fn audience_and_issuer_count_only_when_configured() {
         let strict = Verifier::new(&Config {
-            jwt_secret: SECRET.to_owned(),
+            jwt_secret: SECRET.into(),
             audience: Some("a".to_owned()),
             issuer: Some("i".to_owned()),
             ..Config::default()
@@ -272,7 +245,7 @@ mod tests {
     #[test]
     fn an_opaque_key_stands_for_its_role_and_only_when_configured() {
         let keys = vec![("sb_secret_x".to_owned(), "service_role".to_owned())];
-        let verifier = Verifier::new(&Config { jwt_secret: SECRET.to_owned(), api_keys: keys, ..Config::default() });
+        let verifier = Verifier::new(&Config { jwt_secret: SECRET.into(), api_keys: keys, ..Config::default() });
         let claims = verifier.verify("sb_secret_x", 1).unwrap();
         assert_eq!(
             (&*claims.role, claims.expires_at, &*claims.json),

@@ -3,12 +3,17 @@
 //! Owns the secret, the configured opaque keys, and the order of the checks; `jwt` does the checking. Which roles a
 //! claim may name is the catalogue's business, not the verifier's.
 
+pub mod bearer;
+mod compact;
 pub mod jwt;
+mod key;
+mod secret;
 
 use crate::claims::Claims;
 use std::{collections::HashMap, fmt, sync::Arc};
 
 pub use jwt::TokenError;
+pub use secret::Secret;
 
 /// What the prefix of Supabase's opaque keys is: such a key is no JWT.
 pub const OPAQUE_PREFIX: &str = "sb_";
@@ -16,8 +21,8 @@ pub const OPAQUE_PREFIX: &str = "sb_";
 /// What tokens are checked against.
 #[derive(Clone, Default)]
 pub struct Config {
-    /// The HS256 secret.
-    pub jwt_secret: String,
+    /// The secret of HMAC tokens; none when empty.
+    pub jwt_secret: Secret,
     /// The audience a token must name; any when none.
     pub audience: Option<String>,
     /// The issuer a token must name; any when none.

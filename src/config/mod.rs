@@ -88,7 +88,7 @@ impl Settings {
             fix: "set JWT_SECRET to the secret your tokens are signed with",
         })?;
         Ok(auth::Config {
-            jwt_secret,
+            jwt_secret: jwt_secret.into(),
             audience: self.jwt_audience.clone(),
             issuer: self.jwt_issuer.clone(),
             api_keys: api_keys(self.api_keys.as_deref())?,

@@ -81,7 +81,7 @@ async fn report(State(health): State<Health>) -> Response {
     let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.confirmed >= source.received;
     let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };
     let counters: Map<String, Value> =
-        health.metrics.snapshot().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        health.metrics.snapshot().into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     let lookups: Map<String, Value> = router.lookups.iter().map(lookup).collect();
     let body = json!({
         "status": if is_ok { "ok" } else { "degraded" },
