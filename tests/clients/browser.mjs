@@ -59,8 +59,11 @@ const browser = spawn(WALCAST_BROWSER, [...options, `--user-data-dir=${profile}`
   stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
 })
 browser.on('exit', (code) => {
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
-  process.exit(browser.isEnding ? 0 : code || 1)
+  // Its own processes end a moment after it, and write until then.
+  setTimeout(() => {
+    rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+    process.exit(browser.isEnding ? 0 : code || 1)
+  }, 300)
 })
 
 function end() {
