@@ -51,7 +51,15 @@ const RULES: &[Rule] = &[
     edge("router", &["limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
     edge("rights", &["policy", "pg", "claims", "change"]),
-    edge("doors", &["session", "router", "rights", "limits", "hub", "auth", "protocol", "policy", "change", "claims"]),
+    edge("messages", &["pg", "policy", "protocol"]),
+    // Source: a client may ask to be told when the stream is up.
+    edge(
+        "doors",
+        &[
+            "session", "router", "rights", "messages", "limits", "hub", "auth", "protocol", "policy", "change",
+            "claims", "source",
+        ],
+    ),
     // Explain: asks the database what a user sees, and programs why; the command and the admin endpoint both answer by it.
     edge("explain", &["pg", "policy", "change", "claims"]),
     // Policy: the roles that may be claimed are the catalogue's knowledge. Source and pg: health reports on them.

@@ -10,7 +10,11 @@ mod key;
 mod secret;
 
 use crate::claims::Claims;
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 pub use jwt::TokenError;
 pub use secret::Secret;
@@ -34,12 +38,19 @@ pub struct Config {
 /// Turns tokens into claims. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {
-    keys: Arc<Keys>,
+    keys: Arc<RwLock<Arc<Keys>>>,
 }
 
 struct Keys {
     jwt: jwt::Checker,
     opaque: HashMap<String, Claims>,
+}
+
+impl Keys {
+    fn new(config: &Config) -> Keys {
+        let opaque = config.api_keys.iter().map(|(key, role)| (key.clone(), Claims::of_role(role))).collect();
+        Keys { jwt: jwt::Checker::new(config), opaque }
+    }
 }
 
 impl fmt::Debug for Verifier {
@@ -51,15 +62,20 @@ impl fmt::Debug for Verifier {
 impl Verifier {
     /// A verifier of this configuration.
     pub fn new(config: &Config) -> Verifier {
-        let opaque = config.api_keys.iter().map(|(key, role)| (key.clone(), Claims::of_role(role))).collect();
-        Verifier { keys: Arc::new(Keys { jwt: jwt::Checker::new(config), opaque }) }
+        Verifier { keys: Arc::new(RwLock::new(Arc::new(Keys::new(config)))) }
+    }
+
+    /// Goes by another configuration from now on, and so do all clones.
+    pub fn replace(&self, config: &Config) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(config));
     }
 
     /// The claims of a token or of a configured opaque key, at `now` in seconds since the epoch.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, TokenError> {
-        match self.keys.opaque.get(token) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match keys.opaque.get(token) {
             Some(claims) => Ok(claims.clone()),
-            None => self.keys.jwt.check(token, now),
+            None => keys.jwt.check(token, now),
         }
     }
 }

@@ -1,13 +1,18 @@
 //! What the operator chose: one table of settings, from flags, environment and file, in this order; and the parts' own
 //! configurations made of it. No part reads a setting it was not given.
 
+mod limits;
 mod load;
+mod reload;
+pub mod supabase;
 
 pub use load::{ConfigError, Settings, check_environment};
+pub use reload::Reload;
 
 use crate::{
     auth,
     doors::phoenix,
+    limits::{Limits, Meters},
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
@@ -37,7 +42,31 @@ pub struct ServeConfig {
     pub follow: FollowConfig,
     /// Sockets.
     pub door: phoenix::Config,
+    /// What there may be of anything.
+    pub limits: Limits,
+    /// The largest head of a request.
+    pub max_header_bytes: usize,
+    /// What is done before serving.
+    pub start: StartConfig,
+    /// How long the end may take.
+    pub stop_limit: Duration,
 }
+
+/// What is done before serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartConfig {
+    /// Whether what the database lacks is made.
+    pub migrates: bool,
+    /// How long a database that does not answer yet is waited for.
+    pub wait: Duration,
+}
+
+/// What hyper reads of a head by default; what a longer key takes is ours to allow, and nobody needs less.
+const DEFAULT_HEADER_BYTES: usize = 8192 + 4096 * 100;
+/// How long a stack that is started all at once may take until its database answers.
+const DROP_IN_WAIT_MS: u64 = 120_000;
+/// Below the ten seconds after which a container that was told to end is killed.
+const STOP_LIMIT_MS: u64 = 8000;
 
 /// How logs are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +89,7 @@ impl Settings {
     pub fn target(&self) -> Result<Target, ConfigError> {
         let url = self.database_url.as_deref().ok_or(ConfigError::Missing {
             setting: "database_url",
-            fix: "set DATABASE_URL, for example postgresql://walcast:password@127.0.0.1:5432/postgres",
+            fix: "set DATABASE_URL, for example postgresql://walcast:password@127.0.0.1:5432/postgres, or DB_HOST",
         })?;
         Ok(Target::parse(url)?)
     }
@@ -95,6 +124,22 @@ impl Settings {
         })
     }
 
+    /// What is done before serving: by default what the replaced server does, when we are started as it is.
+    fn start(&self) -> Result<StartConfig, ConfigError> {
+        let is_drop_in = self.replaced.names_database;
+        let migrates = match self.migrate.as_deref().map(str::trim) {
+            None | Some("auto") => is_drop_in,
+            Some("true") => true,
+            Some("false") => false,
+            Some(other) => {
+                let why = format!("`{other}` is none of auto, true and false");
+                return Err(ConfigError::Value { setting: "migrate", why });
+            }
+        };
+        let wait = self.start_wait_ms.unwrap_or(if is_drop_in { DROP_IN_WAIT_MS } else { 0 });
+        Ok(StartConfig { migrates, wait: Duration::from_millis(wait) })
+    }
+
     /// Everything `serve` needs, checked.
     pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
         let milliseconds = |setting: Option<u64>, default: u64| Duration::from_millis(setting.unwrap_or(default));
@@ -108,6 +153,7 @@ impl Settings {
                 });
             }
         };
+        let limits = self.limits()?;
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
@@ -125,6 +171,7 @@ impl Settings {
                 max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
                 backlog_bytes: self.backlog_bytes.unwrap_or(64 * 1024 * 1024),
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
+                meters: Arc::new(Meters::new(limits.clone())),
             },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
@@ -147,12 +194,18 @@ impl Settings {
                 outbox_frames: at_least_one("outbox_frames", self.outbox_frames.unwrap_or(4096))?,
                 outbox_bytes: at_least_one("outbox_bytes", self.outbox_bytes.unwrap_or(1024 * 1024))?,
                 session: Arc::new(session::Config {
-                    max_channels: at_least_one("max_channels_per_client", self.max_channels_per_client.unwrap_or(100))?,
                     max_bindings: 1000,
                     max_patterns: 20,
                     join_error_delay: milliseconds(self.join_error_delay_ms, 5000),
                 }),
             },
+            limits,
+            max_header_bytes: self.max_header_bytes.unwrap_or_default().max(DEFAULT_HEADER_BYTES),
+            start: self.start()?,
+            stop_limit: Duration::from_millis(at_least_one(
+                "stop_limit_ms",
+                self.stop_limit_ms.unwrap_or(STOP_LIMIT_MS),
+            )?),
         })
     }
 }
