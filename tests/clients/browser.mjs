@@ -58,12 +58,14 @@ const options = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-s
 const browser = spawn(WALCAST_BROWSER, [...options, `--user-data-dir=${profile}`, address], {
   stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
 })
+const gone = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
 browser.on('exit', (code) => {
+  gone()
   // Its own processes end a moment after it, and write until then.
   setTimeout(() => {
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+    gone()
     process.exit(browser.isEnding ? 0 : code || 1)
-  }, 300)
+  }, 1000)
 })
 
 function end() {
