@@ -424,6 +424,11 @@ impl Member {
             stay.end = End::Gone;
         }
         self.end_stay(end);
+        // What has not been answered may be lost with the connection, and no later answer is about it.
+        let stays = self.notes.stays.iter_mut().rev().take(2);
+        for said in stays.flat_map(|stay| stay.said.iter_mut()).filter(|said| said.certain.is_none()) {
+            said.reference = u64::MAX;
+        }
         self.state = State::Absent;
         self.asked.clear();
         self.waiting.clear();
