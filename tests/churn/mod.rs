@@ -136,7 +136,6 @@ impl Director<'_> {
     /// Everybody joins, then things happen at the pace.
     async fn direct(&mut self) {
         let pause = Duration::from_secs(1) / self.course.pace;
-        let start = Instant::now();
         let mut due = tokio::time::Instant::now();
         for number in 0..self.puppets.len() {
             let join = self.join();
@@ -144,7 +143,7 @@ impl Director<'_> {
             due += pause / 4;
             tokio::time::sleep_until(due).await;
         }
-        while start.elapsed() < self.course.length {
+        for _ in 0..self.course.length.as_secs() * u64::from(self.course.pace) {
             let number = self.random.random_range(0..self.puppets.len());
             let order = self.next(self.puppets[number].is);
             self.order(number, order).await;
