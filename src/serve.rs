@@ -19,7 +19,7 @@ use crate::{
     messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
-    rights::ChannelRights,
+    rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -121,6 +121,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
     let meters = config.router.meters.clone();
     let recall = Recall::default();
     let rpc = Rpc {
@@ -138,6 +140,12 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rights = ChannelRights::new(rights::Parts {
+        target: config.target.clone(),
+        refresh: refresh.clone(),
+        statement_timeout: config.lane.statement_timeout,
+        metrics: metrics.clone(),
+    })?;
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier: verifier.clone(),
@@ -149,7 +157,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         tasks: doors.clone(),
         rooms: Rooms::default(),
         meters: meters.clone(),
-        rights: ChannelRights {},
+        rights,
         replay: Replay {},
         source: source_reader.clone(),
         numbers: Arc::default(),
@@ -194,10 +202,11 @@ impl Running {
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
         self.meters.set_limits(config.limits.clone());
-        self.verifier.replace(&config.auth);
         if recall {
             self.recall.everybody();
         }
+        // Afterwards: whoever was not sent away has his tokens verified anew.
+        self.verifier.replace(&config.auth);
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then

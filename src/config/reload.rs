@@ -18,6 +18,14 @@ const AT_ONCE: &[&str] = &[
     "jwt_secret",
     "jwt_audience",
     "jwt_issuer",
+    "jwks",
+    "jwks_file",
+    "jwks_url",
+    "jwks_plain_http",
+    "jwks_refresh_seconds",
+    "issuers",
+    "jwt_claim_validators",
+    "jwt_required_claims",
     "api_keys",
 ];
 

@@ -133,7 +133,7 @@ async fn answer(state: &Explain, request: Request) -> Result<Report, Refusal> {
     if head.method != Method::POST {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "ask with POST"));
     }
-    admit(state, &head.headers)?;
+    admit(state, &head.headers).await?;
     let asked = read(body).await?;
     let claims = claims(state, &asked)?;
     let key = Key::of_json(&asked.row)
@@ -147,7 +147,7 @@ async fn answer(state: &Explain, request: Request) -> Result<Report, Refusal> {
 }
 
 /// Lets through whose verified token has the admin role.
-fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
+async fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = |message: String| Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| {
@@ -155,6 +155,7 @@ fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let token = token.ok_or_else(|| refused("send a token as Authorization: Bearer".to_owned()))?;
+    state.verifier.prepare(token).await;
     let claims = state.verifier.verify(token, now()).map_err(|error| refused(error.to_string()))?;
     if claims.role != state.admin_role {
         let message = format!("only tokens of role \"{}\" may ask (admin_role)", state.admin_role);

@@ -116,7 +116,7 @@ async fn answer(rpc: &Rpc, name: &str, request: Request) -> Result<Response, Ref
     if head.method != Method::POST {
         return Err(Refusal::method(&head.method));
     }
-    let claims = bearer(rpc, &head.headers)?;
+    let claims = bearer(rpc, &head.headers).await?;
     accepts_json(&head.headers)?;
     profile(&head.headers)?;
     let minimal = wants_minimal(&head.headers);
@@ -150,7 +150,7 @@ impl Function {
 }
 
 /// The claims of the request's token: `Authorization: Bearer`, else the `apikey` header.
-fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
+async fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
     let text = |value: &HeaderValue| value.to_str().ok().map(str::trim).map(str::to_owned);
     let authorization = headers.get(header::AUTHORIZATION).and_then(text).and_then(|value| {
         let (scheme, token) = value.split_once(' ').unwrap_or((&value, ""));
@@ -160,6 +160,7 @@ fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
     if token.is_empty() {
         return Err(Refusal::empty_token());
     }
+    rpc.verifier.prepare(&token).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let claims = rpc.verifier.verify(&token, now).map_err(|error| Refusal::token(&error))?;
