@@ -11,11 +11,11 @@ use crate::support::json::Json;
 use crate::support::skip;
 use crate::wire::fixture;
 
-fn node(stage: &Stage, user: &str, vsn: &str) -> Script {
+pub(super) fn node(stage: &Stage, user: &str, vsn: &str) -> Script {
     Script::start("driver.mjs", &stage.environment(&fixture::token(user), Some(vsn)))
 }
 
-fn python(stage: &Stage, user: &str) -> Script {
+pub(super) fn python(stage: &Stage, user: &str) -> Script {
     Script::start("driver.py", &stage.environment(&fixture::token(user), None))
 }
 
@@ -47,22 +47,22 @@ async fn join(script: &mut Script, channel: &str, config: Value, presence: bool)
     subscribed(script, channel).await;
 }
 
-async fn subscribed(script: &mut Script, channel: &str) {
+pub(super) async fn subscribed(script: &mut Script, channel: &str) {
     script.expect("SUBSCRIBED", |e| *e.at("channel") == *channel && *e.at("status") == "SUBSCRIBED").await;
 }
 
-async fn send(script: &mut Script, channel: &str, payload: &Value) {
+pub(super) async fn send(script: &mut Script, channel: &str, payload: &Value) {
     script.tell(&json!({"do": "send", "channel": channel, "event": "word", "payload": payload})).await;
 }
 
 /// Waits for the next broadcast on a channel, and that it is this one.
-async fn hears(script: &mut Script, channel: &str, event: &str, payload: &Value) {
+pub(super) async fn hears(script: &mut Script, channel: &str, event: &str, payload: &Value) {
     let heard = script.expect("a broadcast", |heard| *heard.at("channel") == *channel && heard.has("broadcast")).await;
     let message = heard.at("broadcast");
     assert_eq!((message.at("event"), message.at("payload")), (&Json::from(json!(event)), &payload.clone().into()));
 }
 
-async fn sent(script: &mut Script, channel: &str) {
+pub(super) async fn sent(script: &mut Script, channel: &str) {
     let sent = script.expect("the send", |event| *event.at("channel") == *channel && event.has("sent")).await;
     assert_eq!(*sent.at("sent"), "ok");
 }
