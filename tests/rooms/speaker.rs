@@ -49,7 +49,6 @@ impl World {
         let api_keys = KEYS.map(|key| (key.to_owned(), "authenticated".to_owned())).to_vec();
         let session = Session::new(Parts {
             config: Arc::new(Config {
-                max_channels: 100,
                 max_bindings: 10,
                 max_patterns: 10,
                 join_error_delay: Duration::from_secs(5),
