@@ -3,6 +3,8 @@
 
 mod architecture;
 mod changes;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod churn;
 mod clients;
 mod commands;
 mod demo;
