@@ -102,13 +102,12 @@ async fn every_policy_has_its_class_and_says_what_it_reads() {
 
 #[tokio::test]
 async fn policies_of_private_channels_say_who_decides_them() {
-    let database = database(&[]).await;
     let schema = include_str!("../rights/schema.sql");
     let policies = "
         create policy hears on realtime.messages for select to authenticated using (topic = realtime.topic());
         create policy speaks on realtime.messages for insert to authenticated with check (is_member(topic));
         create policy wall on realtime.messages as restrictive for insert with check (extension = 'broadcast')";
-    database.execute(&[schema, policies].concat()).await;
+    let database = setup::database(Postgres::default(), &[schema, policies].concat()).await;
     let output = output(&["check", "--policies"], &[("DATABASE_URL", &database.walcast_url())]);
     let text = stdout(&output);
     for line in [
