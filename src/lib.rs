@@ -17,6 +17,7 @@ pub mod http;
 pub mod hub;
 pub mod limits;
 pub mod lsn;
+pub mod messages;
 pub mod metrics;
 pub mod pg;
 pub mod pgoutput;

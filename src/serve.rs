@@ -5,17 +5,21 @@
 //! ```
 
 use crate::{
-    auth::Verifier,
+    auth::{Secret, Verifier},
     config::ServeConfig,
-    doors::phoenix::{self, Door},
+    doors::phoenix::{self, Door, Recall},
     http::{
+        broadcast,
         explain::{self, Explain},
         health::{self, Health},
+        metrics as scrape,
         rpc::{self, Rpc},
+        tenants,
     },
     hub::Rooms,
-    limits::{Limits, Meters},
+    limits::Meters,
     lsn::Lsn,
+    messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     rights::{self, ChannelRights},
@@ -36,6 +40,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +56,6 @@ const RPC_CONNECTIONS: usize = 4;
 const EXPLAIN_CONNECTIONS: usize = 2;
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long each step of the end may take.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A server that runs.
 pub struct Running {
@@ -61,6 +64,17 @@ pub struct Running {
     stream: Tasks,
     router: Tasks,
     accepting: CancellationToken,
+    stop_limit: Duration,
+    meters: Arc<Meters>,
+    keys: Keys,
+    recall: Recall,
+}
+
+/// Who is let in, by what was read last.
+struct Keys {
+    verifier: Verifier,
+    admin: watch::Sender<tenants::Config>,
+    scrapers: watch::Sender<Arc<[Secret]>>,
 }
 
 /// Starts everything; an error when the database or the address cannot be had.
@@ -117,6 +131,10 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
+    let meters = config.router.meters.clone();
+    let recall = Recall::default();
     let rpc = Rpc {
         pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,
         verifier: verifier.clone(),
@@ -138,19 +156,41 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         statement_timeout: config.lane.statement_timeout,
         metrics: metrics.clone(),
     })?;
+    let rooms = Rooms::default();
+    let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
+    let broadcast = broadcast::Parts {
+        config: broadcast::Config::default(),
+        verifier: verifier.clone(),
+        rooms: rooms.clone(),
+        meters: meters.clone(),
+        metrics: metrics.clone(),
+        rights: rights.clone(),
+    };
+    let tenants = tenants::Parts {
+        config: admin_reader,
+        meters: meters.clone(),
+        recall: recall.clone(),
+        connections: connections.clone(),
+        source: source_reader.clone(),
+        refresh: refresh.clone(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
-        verifier,
+        verifier: verifier.clone(),
         router,
         preparer: Preparer::new(query_pool.clone(), source_reader.clone()),
         refresh: refresh.clone(),
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
-        rooms: Rooms::default(),
-        meters: Arc::new(Meters::new(Limits::default())),
+        rooms: rooms.clone(),
+        meters: meters.clone(),
         rights,
+        replay: Replay {},
+        source: source_reader.clone(),
         numbers: Arc::default(),
+        recall: recall.clone(),
     };
     let health = Health {
         refresh,
@@ -160,13 +200,24 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics,
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
+        rooms,
+        meters: meters.clone(),
     };
-    let routes =
-        phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health)).merge(explain::routes(explain));
+    let scrape = scrape::Parts { secrets: scrapers_reader, health: health.clone() };
+    let routes = phoenix::routes(door)
+        .merge(broadcast::routes(broadcast))
+        .merge(rpc::routes(rpc))
+        .merge(health::routes(health))
+        .merge(scrape::routes(scrape))
+        .merge(tenants::routes(tenants))
+        .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
-    doors.spawn("accept", accept(listener, routes, doors.clone(), accepting.clone()));
+    let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
+    doors.spawn("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
-    Ok(Running { address, doors, stream, router: router_tasks, accepting })
+    let stop_limit = config.stop_limit;
+    let keys = Keys { verifier, admin, scrapers };
+    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, keys, recall })
 }
 
 /// The refusal with what to do about it.
@@ -185,24 +236,48 @@ impl Running {
         self.address
     }
 
+    /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
+    /// not hold any more.
+    pub fn reload(&self, config: &ServeConfig, recall: bool) {
+        self.meters.set_limits(config.limits.clone());
+        self.keys.admin.send_replace(config.tenants.clone());
+        self.keys.scrapers.send_replace(config.metrics_secrets.clone());
+        if recall {
+            self.recall.everybody();
+        }
+        // Afterwards: whoever was not sent away has his tokens verified anew.
+        self.keys.verifier.replace(&config.auth);
+    }
+
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then
-    /// the router. Each step within a limit.
+    /// the router. What a step leaves of its share of the time goes to those after it.
     pub async fn stop(self) {
         tracing::info!("stopping");
+        let end = Instant::now() + self.stop_limit;
         self.accepting.cancel();
-        for (name, tasks) in [("doors", &self.doors), ("stream", &self.stream), ("router", &self.router)] {
-            if !tasks.stop(STOP_LIMIT).await {
-                tracing::warn!(part = name, limit = ?STOP_LIMIT, "did not end in time");
+        let parts = [("doors", &self.doors, 3), ("stream", &self.stream, 2), ("router", &self.router, 1)];
+        for (part, tasks, steps_left) in parts {
+            let limit = end.saturating_duration_since(Instant::now()) / steps_left;
+            if !tasks.stop(limit).await {
+                tracing::warn!(part, ?limit, "did not end in time");
             }
         }
         tracing::info!("stopped");
     }
 }
 
-async fn accept(listener: TcpListener, routes: axum::Router, tasks: Tasks, stop: CancellationToken) {
+/// What every connection is served by.
+#[derive(Clone)]
+struct Http {
+    routes: axum::Router,
+    max_header_bytes: usize,
+    stop: CancellationToken,
+}
+
+async fn accept(listener: TcpListener, http: Http, tasks: Tasks) {
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = http.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -211,7 +286,7 @@ async fn accept(listener: TcpListener, routes: axum::Router, tasks: Tasks, stop:
                 if let Err(error) = socket.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
-                tasks.spawn("http", serve_connection(socket, routes.clone(), stop.clone()));
+                tasks.spawn("http", serve_connection(socket, http.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, for one: accepting again at once would only spin.
@@ -222,9 +297,10 @@ async fn accept(listener: TcpListener, routes: axum::Router, tasks: Tasks, stop:
     }
 }
 
-async fn serve_connection(socket: TcpStream, routes: axum::Router, stop: CancellationToken) {
+async fn serve_connection(socket: TcpStream, http: Http) {
+    let Http { routes, max_header_bytes, stop } = http;
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(max_header_bytes);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(routes));
     tokio::pin!(connection);
     let result = tokio::select! {

@@ -52,7 +52,15 @@ const RULES: &[Rule] = &[
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
     // Router: rights are judged by the catalogue it keeps current, and have to know when that is not.
     edge("rights", &["policy", "pg", "router", "claims", "change"]),
-    edge("doors", &["session", "router", "rights", "limits", "hub", "auth", "protocol", "policy", "change", "claims"]),
+    edge("messages", &["pg", "policy", "protocol"]),
+    // Source: a client may ask to be told when the stream is up.
+    edge(
+        "doors",
+        &[
+            "session", "router", "rights", "messages", "limits", "hub", "auth", "protocol", "policy", "change",
+            "claims", "source",
+        ],
+    ),
     // Explain: asks the database what a user sees, and programs why; the command and the admin endpoint both answer by it.
     edge("explain", &["pg", "policy", "change", "claims"]),
     // Policy: the roles that may be claimed are the catalogue's knowledge. Source and pg: health reports on them.

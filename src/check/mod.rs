@@ -29,6 +29,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
 };
+use tokio_postgres::error::SqlState;
 
 /// Why the database could not be looked at, or cannot be served from.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,15 @@ pub enum CheckError {
     /// What is certain not to work.
     #[error(transparent)]
     Unsuitable(#[from] Unsuitable),
+}
+
+impl CheckError {
+    /// Whether waiting may help: the server is not there yet, starts, or has no room. A wrong password stays wrong.
+    pub fn is_temporary(&self) -> bool {
+        let CheckError::Connect { error: ConnectError::Connect { source, .. }, .. } = self else { return false };
+        let waits = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS, SqlState::ADMIN_SHUTDOWN];
+        source.code().is_none_or(|code| waits.contains(code))
+    }
 }
 
 /// How bad a finding is.

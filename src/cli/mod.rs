@@ -1,13 +1,15 @@
-//! The commands and their flags. What `explain` prints, and how it ends, is in a file of its own.
+//! The commands and their flags. What `explain` prints, how `serve` starts and ends, and `health`, have files of their own.
 
 mod explain;
+mod health;
+mod serve;
 
 use crate::{
     check,
     config::{Settings, check_environment},
     dev::{self, DevArgs},
     pg::{Target, migrate},
-    serve, tap, telemetry, token,
+    tap, telemetry, token,
 };
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -28,6 +30,8 @@ enum Command {
     Dev(DevArgs),
     /// Serve clients from an existing database
     Serve(Box<Settings>),
+    /// Ask a server that runs whether it answers, as health checks of containers do
+    Health(health::Arguments),
     /// Set up a database to serve from, as far as the role may, and print the rest
     Migrate(MigrateArgs),
     /// Say whether a database can be served from, and what to do about it
@@ -76,7 +80,8 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Dev(arguments) => dev_until_signal(&arguments).await,
-            Command::Serve(settings) => serve_until_signal(*settings).await,
+            Command::Serve(settings) => serve::until_signal(*settings).await,
+            Command::Health(arguments) => health::run(&arguments).await,
             Command::Migrate(arguments) => run_migrations(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await,
@@ -87,31 +92,6 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     // A write to a stdout that nobody reads would keep an ordinary end of the runtime waiting for ever.
     runtime.shutdown_background();
     outcome
-}
-
-async fn serve_until_signal(settings: Settings) -> anyhow::Result<ExitCode> {
-    let settings = settings.with_file()?;
-    let log = settings.log()?;
-    telemetry::start(log.format, &log.level).map_err(anyhow::Error::msg)?;
-    let config = settings.serve()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let start = async {
-        check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
-        serve::start(config).await
-    };
-    let running = tokio::select! {
-        running = start => running?,
-        // Nothing was taken on that would have to be ended in order.
-        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
-        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    running.stop().await;
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn dev_until_signal(arguments: &DevArgs) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,10 @@
 //! Where settings come from: flags over environment over an optional TOML file. What nobody knows is refused by name,
 //! so that a mistyped setting is not a silent default.
 
+use super::{
+    supabase::{self, Replaced},
+    tokens,
+};
 use crate::pg::ConnectError;
 use clap::Args;
 use serde::Deserialize;
@@ -85,9 +89,45 @@ pub struct Settings {
     /// Issuer every token must name [default: any]
     #[arg(long, env = "WALCAST_JWT_ISSUER", value_name = "ISSUER")]
     pub jwt_issuer: Option<String>,
+    /// Keys tokens are verified with, as a JSON Web Key Set (also API_JWT_JWKS)
+    #[arg(long, env = "WALCAST_JWKS", hide_env_values = true, value_name = "JSON")]
+    #[serde(default, deserialize_with = "tokens::text_or_json")]
+    pub jwks: Option<String>,
+    /// File with such keys
+    #[arg(long, env = "WALCAST_JWKS_FILE", value_name = "FILE")]
+    pub jwks_file: Option<PathBuf>,
+    /// Where such keys are published; https, or http to this machine
+    #[arg(long, env = "WALCAST_JWKS_URL", hide_env_values = true, value_name = "URL")]
+    pub jwks_url: Option<String>,
+    /// Whether published keys may be fetched over plain http from other machines [default: false]
+    #[arg(long, env = "WALCAST_JWKS_PLAIN_HTTP", value_name = "BOOL")]
+    pub jwks_plain_http: Option<bool>,
+    /// Time after which published keys are fetched again [default: 300]
+    #[arg(long, env = "WALCAST_JWKS_REFRESH_SECONDS", value_name = "SECONDS")]
+    pub jwks_refresh_seconds: Option<u64>,
+    /// Issuers with keys of their own, a JSON array: issuer; jwks, jwks_file, jwks_url or secret; audience, roles
+    #[arg(long, env = "WALCAST_ISSUERS", hide_env_values = true, value_name = "JSON")]
+    #[serde(default, deserialize_with = "tokens::text_or_json")]
+    pub issuers: Option<String>,
+    /// Claims every token must have with this value, a JSON object (also JWT_CLAIM_VALIDATORS)
+    #[arg(long, env = "WALCAST_JWT_CLAIM_VALIDATORS", value_name = "JSON")]
+    #[serde(default, deserialize_with = "tokens::text_or_json")]
+    pub jwt_claim_validators: Option<String>,
+    /// Claims every token must have, beside role and exp: sub,session_id
+    #[arg(long, env = "WALCAST_JWT_REQUIRED_CLAIMS", value_name = "LIST")]
+    pub jwt_required_claims: Option<String>,
     /// Role whose tokens may ask the server to explain what others see [default: service_role]
     #[arg(long, env = "WALCAST_ADMIN_ROLE", value_name = "ROLE")]
     pub admin_role: Option<String>,
+    /// Another secret of the admin API's tokens, beside that of all tokens, while secrets are changed
+    #[arg(long, env = "API_JWT_SECRET_NEXT", hide_env_values = true, value_name = "SECRET")]
+    pub api_jwt_secret_next: Option<String>,
+    /// Secret of the tokens that may read /metrics; without it nobody may
+    #[arg(long, env = "METRICS_JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub metrics_jwt_secret: Option<String>,
+    /// The tenant's id in the admin API [default: realtime-dev]
+    #[arg(long, env = "SELF_HOST_TENANT_NAME", value_name = "NAME")]
+    pub tenant: Option<String>,
     /// DELETEs of which only the key was logged: `keys` tells all subscribers the key, `strict` nobody [default: keys]
     #[arg(long, env = "WALCAST_DELETES", value_name = "RULE")]
     pub deletes: Option<String>,
@@ -139,26 +179,106 @@ pub struct Settings {
     /// Bytes that may wait for one client [default: 1048576]
     #[arg(long, env = "WALCAST_OUTBOX_BYTES", value_name = "BYTES")]
     pub outbox_bytes: Option<usize>,
+    /// Sockets with at least one channel [default: any number]
+    #[arg(long, env = "WALCAST_MAX_CONCURRENT_USERS", value_name = "COUNT")]
+    pub max_concurrent_users: Option<usize>,
+    /// Messages in and out a second, on average of a minute [default: any number]
+    #[arg(long, env = "WALCAST_MAX_EVENTS_PER_SECOND", value_name = "COUNT")]
+    pub max_events_per_second: Option<u32>,
+    /// Joins a second, on average of a minute [default: any number]
+    #[arg(long, env = "WALCAST_MAX_JOINS_PER_SECOND", value_name = "COUNT")]
+    pub max_joins_per_second: Option<u32>,
+    /// Presence pushes a second, on average of a minute [default: any number]
+    #[arg(long, env = "WALCAST_MAX_PRESENCE_EVENTS_PER_SECOND", value_name = "COUNT")]
+    pub max_presence_events_per_second: Option<u32>,
+    /// Accepted for compatibility and not enforced
+    #[arg(long, env = "WALCAST_MAX_BYTES_PER_SECOND", value_name = "BYTES")]
+    pub max_bytes_per_second: Option<u64>,
+    /// Largest broadcast or tracked object, in units of 1000 bytes [default: 3000]
+    #[arg(long, env = "WALCAST_MAX_PAYLOAD_SIZE_IN_KB", value_name = "KB")]
+    pub max_payload_size_in_kb: Option<usize>,
+    /// Presence pushes of one channel in a window [default: any number]
+    #[arg(long, env = "WALCAST_MAX_CLIENT_PRESENCE_EVENTS_PER_WINDOW", value_name = "COUNT")]
+    pub max_client_presence_events_per_window: Option<u32>,
+    /// That window [default: 30000, when one of the two is set]
+    #[arg(long, env = "WALCAST_CLIENT_PRESENCE_WINDOW_MS", value_name = "MS")]
+    pub client_presence_window_ms: Option<u64>,
+    /// Refuse public channels [default: false]
+    #[arg(long, env = "WALCAST_PRIVATE_ONLY", value_name = "BOOLEAN")]
+    pub private_only: Option<bool>,
+    /// Send the presence of its channel to every join, whether it asks for it or not [default: false]
+    #[arg(long, env = "WALCAST_PRESENCE_ENABLED", value_name = "BOOLEAN")]
+    pub presence_enabled: Option<bool>,
+    /// Serve nobody [default: false]
+    #[arg(long, env = "WALCAST_SUSPEND", value_name = "BOOLEAN")]
+    pub suspend: Option<bool>,
+    /// Largest head of a request [default: 417792, and never less]
+    #[arg(long, env = "WALCAST_MAX_HEADER_BYTES", value_name = "BYTES")]
+    pub max_header_bytes: Option<usize>,
+    /// Make what the database lacks at the start: true, false, or auto: when the database is named by DB_HOST
+    /// [default: auto]
+    #[arg(long, env = "WALCAST_MIGRATE", value_name = "WHEN")]
+    pub migrate: Option<String>,
+    /// Time to wait at the start for a database that does not answer yet [default: 0; with DB_HOST 120000]
+    #[arg(long, env = "WALCAST_START_WAIT_MS", value_name = "MS")]
+    pub start_wait_ms: Option<u64>,
+    /// Time the end may take, from the signal on [default: 8000]
+    #[arg(long, env = "WALCAST_STOP_LIMIT_MS", value_name = "MS")]
+    pub stop_limit_ms: Option<u64>,
     /// Log format: text or json [default: text]
     #[arg(long, env = "WALCAST_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
     /// Log level, or a filter such as info,walcast=debug [default: info]
     #[arg(long, env = "WALCAST_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// What was read from the environment of the server we replace.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub replaced: Replaced,
 }
 
-macro_rules! fill {
-    ($over:ident, $under:ident: $($field:ident)*) => {
-        $( if $over.$field.is_none() { $over.$field = $under.$field; } )*
+/// Everything that is done field by field, from one list of the fields.
+macro_rules! settings {
+    ($($field:ident)*) => {
+        impl Settings {
+            /// Takes the other's in the place of those that are missing.
+            fn fill_from(&mut self, under: Settings) {
+                $( if self.$field.is_none() { self.$field = under.$field; } )*
+            }
+
+            /// Takes these from the other.
+            pub fn adopt(&mut self, names: &[&str], other: &Settings) {
+                $( if names.contains(&stringify!($field)) { self.$field = other.$field.clone(); } )*
+            }
+
+            /// The names of the settings that differ.
+            pub fn differences(&self, other: &Settings) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $( if self.$field != other.$field { names.push(stringify!($field)); } )*
+                names
+            }
+        }
     };
 }
 
+settings! {
+    database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
+    jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
+    admin_role api_jwt_secret_next metrics_jwt_secret tenant
+    max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
+    lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
+    max_frame_bytes max_connections max_channels_per_client
+    outbox_frames outbox_bytes log_format log_level
+    max_concurrent_users max_events_per_second max_joins_per_second max_presence_events_per_second
+    max_bytes_per_second max_payload_size_in_kb max_client_presence_events_per_window client_presence_window_ms
+    private_only presence_enabled suspend max_header_bytes migrate start_wait_ms stop_limit_ms
+}
+
 impl Settings {
-    /// These settings, with the file's in the place of those that are missing.
+    /// These settings, then those of the environment of the server we replace, then the file's, in the place of those
+    /// that are missing.
     pub fn with_file(mut self) -> Result<Settings, ConfigError> {
-        if self.jwt_secret.is_none() {
-            self.jwt_secret = std::env::var("API_JWT_SECRET").ok();
-        }
+        self.fill_from_supabase(|name| std::env::var(name).ok())?;
         let Some(path) = self.config.clone() else { return Ok(self) };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -168,13 +288,16 @@ impl Settings {
             Ok(file) => file,
             Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
         };
-        fill!(self, file: database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
-            admin_role
-            max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
-            lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
-            max_frame_bytes max_connections max_channels_per_client
-            outbox_frames outbox_bytes log_format log_level);
+        self.fill_from(file);
         Ok(self)
+    }
+
+    /// The same with the environment of the server we replace as `variable` has it.
+    pub fn fill_from_supabase(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        let (settings, replaced) = supabase::read(variable, self)?;
+        self.fill_from(settings);
+        self.replaced = replaced;
+        Ok(())
     }
 }
 

@@ -1,13 +1,21 @@
 //! What the operator chose: one table of settings, from flags, environment and file, in this order; and the parts' own
 //! configurations made of it. No part reads a setting it was not given.
 
+mod admin;
+mod limits;
 mod load;
+mod reload;
+pub mod supabase;
+mod tokens;
 
 pub use load::{ConfigError, Settings, check_environment};
+pub use reload::Reload;
 
 use crate::{
     auth,
     doors::phoenix,
+    http::tenants,
+    limits::{Limits, Meters},
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
@@ -37,7 +45,35 @@ pub struct ServeConfig {
     pub follow: FollowConfig,
     /// Sockets.
     pub door: phoenix::Config,
+    /// The admin API.
+    pub tenants: tenants::Config,
+    /// What signs the tokens of whoever may read metrics.
+    pub metrics_secrets: Arc<[auth::Secret]>,
+    /// What there may be of anything.
+    pub limits: Limits,
+    /// The largest head of a request.
+    pub max_header_bytes: usize,
+    /// What is done before serving.
+    pub start: StartConfig,
+    /// How long the end may take.
+    pub stop_limit: Duration,
 }
+
+/// What is done before serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartConfig {
+    /// Whether what the database lacks is made.
+    pub migrates: bool,
+    /// How long a database that does not answer yet is waited for.
+    pub wait: Duration,
+}
+
+/// What hyper reads of a head by default; what a longer key takes is ours to allow, and nobody needs less.
+const DEFAULT_HEADER_BYTES: usize = 8192 + 4096 * 100;
+/// How long a stack that is started all at once may take until its database answers.
+const DROP_IN_WAIT_MS: u64 = 120_000;
+/// Below the ten seconds after which a container that was told to end is killed.
+const STOP_LIMIT_MS: u64 = 8000;
 
 /// How logs are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +96,7 @@ impl Settings {
     pub fn target(&self) -> Result<Target, ConfigError> {
         let url = self.database_url.as_deref().ok_or(ConfigError::Missing {
             setting: "database_url",
-            fix: "set DATABASE_URL, for example postgresql://walcast:password@127.0.0.1:5432/postgres",
+            fix: "set DATABASE_URL, for example postgresql://walcast:password@127.0.0.1:5432/postgres, or DB_HOST",
         })?;
         Ok(Target::parse(url)?)
     }
@@ -68,6 +104,11 @@ impl Settings {
     /// The publication's name.
     pub fn publication(&self) -> String {
         self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
+    }
+
+    /// The role whose tokens may do what operators do.
+    fn admin_role(&self) -> String {
+        self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned())
     }
 
     /// The slot's name, checked: Postgres takes lower-case letters, digits and underscores.
@@ -81,18 +122,20 @@ impl Settings {
         Ok(name)
     }
 
-    /// What tokens are checked against.
-    pub fn auth(&self) -> Result<auth::Config, ConfigError> {
-        let jwt_secret = self.jwt_secret.clone().filter(|secret| !secret.is_empty()).ok_or(ConfigError::Missing {
-            setting: "jwt_secret",
-            fix: "set JWT_SECRET to the secret your tokens are signed with",
-        })?;
-        Ok(auth::Config {
-            jwt_secret,
-            audience: self.jwt_audience.clone(),
-            issuer: self.jwt_issuer.clone(),
-            api_keys: api_keys(self.api_keys.as_deref())?,
-        })
+    /// What is done before serving: by default what the replaced server does, when we are started as it is.
+    fn start(&self) -> Result<StartConfig, ConfigError> {
+        let is_drop_in = self.replaced.names_database;
+        let migrates = match self.migrate.as_deref().map(str::trim) {
+            None | Some("auto") => is_drop_in,
+            Some("true") => true,
+            Some("false") => false,
+            Some(other) => {
+                let why = format!("`{other}` is none of auto, true and false");
+                return Err(ConfigError::Value { setting: "migrate", why });
+            }
+        };
+        let wait = self.start_wait_ms.unwrap_or(if is_drop_in { DROP_IN_WAIT_MS } else { 0 });
+        Ok(StartConfig { migrates, wait: Duration::from_millis(wait) })
     }
 
     /// Everything `serve` needs, checked.
@@ -108,14 +151,18 @@ impl Settings {
                 });
             }
         };
+        let slot = self.slot()?;
+        let limits = self.limits()?;
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
             auth: self.auth()?,
-            admin_role: self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned()),
+            admin_role: self.admin_role(),
+            tenants: self.tenants(&slot),
+            metrics_secrets: self.metrics_secrets(),
             slot: slot::Config {
                 publication: self.publication(),
-                slot: self.slot()?,
+                slot: slot.clone(),
                 temporary: false,
                 application: "walcast".to_owned(),
                 lookups: true,
@@ -125,6 +172,7 @@ impl Settings {
                 max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
                 backlog_bytes: self.backlog_bytes.unwrap_or(64 * 1024 * 1024),
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
+                meters: Arc::new(Meters::new(limits.clone())),
             },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
@@ -147,12 +195,18 @@ impl Settings {
                 outbox_frames: at_least_one("outbox_frames", self.outbox_frames.unwrap_or(4096))?,
                 outbox_bytes: at_least_one("outbox_bytes", self.outbox_bytes.unwrap_or(1024 * 1024))?,
                 session: Arc::new(session::Config {
-                    max_channels: at_least_one("max_channels_per_client", self.max_channels_per_client.unwrap_or(100))?,
                     max_bindings: 1000,
                     max_patterns: 20,
                     join_error_delay: milliseconds(self.join_error_delay_ms, 5000),
                 }),
             },
+            limits,
+            max_header_bytes: self.max_header_bytes.unwrap_or_default().max(DEFAULT_HEADER_BYTES),
+            start: self.start()?,
+            stop_limit: Duration::from_millis(at_least_one(
+                "stop_limit_ms",
+                self.stop_limit_ms.unwrap_or(STOP_LIMIT_MS),
+            )?),
         })
     }
 }
@@ -163,19 +217,6 @@ fn at_least_one<T: Default + PartialEq>(setting: &'static str, value: T) -> Resu
     } else {
         Ok(value)
     }
-}
-
-/// `key=role,key=role`. Keys are secrets: they are not repeated in errors.
-fn api_keys(text: Option<&str>) -> Result<Vec<(String, String)>, ConfigError> {
-    let entries = text.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let pair = |(number, entry): (usize, &str)| match entry.split_once('=') {
-        Some((key, role)) if !key.is_empty() && !role.is_empty() => Ok((key.to_owned(), role.to_owned())),
-        _ => Err(ConfigError::Value {
-            setting: "api_keys",
-            why: format!("entry {} is not of the form key=role", number + 1),
-        }),
-    };
-    entries.enumerate().map(pair).collect()
 }
 
 #[cfg(test)]
@@ -217,10 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn names_and_keys_that_cannot_be_used_are_refused_without_repeating_a_key() {
+    fn names_that_cannot_be_used_are_refused() {
         assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
         assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
-        let error = refusal(&Settings { api_keys: Some("sb_a=anon,sb_sesame".to_owned()), ..settings() });
-        assert!(error.contains("entry 2") && !error.contains("sesame"), "{error}");
     }
 }

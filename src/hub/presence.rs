@@ -45,12 +45,8 @@ impl Presence {
     /// The payload of `presence_state`.
     pub(super) fn state(&self) -> String {
         let mut text = String::from("{");
-        for (key, metas) in &self.keys {
-            if text.len() > 1 {
-                text.push(',');
-            }
-            entry(&mut text, key, metas.iter().map(|meta| meta.text.as_str()));
-        }
+        let keys = self.keys.iter();
+        entries(&mut text, keys.map(|(key, metas)| (key.as_str(), metas.iter().map(|meta| meta.text.as_str()))));
         text.push('}');
         text
     }
@@ -68,7 +64,7 @@ impl Presence {
         let before = metas.iter_mut().find(|meta| meta.member == member);
         let Some(before) = before else {
             let meta = Meta::new(member, reference, None, tracked);
-            let diff = diff(key, Some(&meta.text), None);
+            let diff = diff(&one(key, &meta), &Entries::new());
             metas.push(meta);
             return Some(diff);
         };
@@ -76,21 +72,32 @@ impl Presence {
         if meta.tracked == before.tracked {
             return None;
         }
-        let diff = diff(key, Some(&meta.text), Some(&before.text));
+        let diff = diff(&one(key, &meta), &one(key, before));
         *before = meta;
         Some(diff)
     }
 
-    /// A member is gone, or tracks nothing any more. The payload of the `presence_diff`; none when it tracked nothing.
-    pub(super) fn untrack(&mut self, member: MemberId, key: &str) -> Option<String> {
-        let metas = self.keys.get_mut(key)?;
-        let place = metas.iter().position(|meta| meta.member == member)?;
-        let meta = metas.remove(place);
-        if metas.is_empty() {
-            self.keys.remove(key);
+    /// Members are gone, or track nothing any more. The payload of the one `presence_diff` that says so; none when they
+    /// tracked nothing.
+    pub(super) fn untrack<'a>(&mut self, members: impl Iterator<Item = (MemberId, &'a str)>) -> Option<String> {
+        let mut leaves = Entries::new();
+        for (member, key) in members {
+            let Some(metas) = self.keys.get_mut(key) else { continue };
+            let Some(place) = metas.iter().position(|meta| meta.member == member) else { continue };
+            leaves.entry(key).or_default().push(metas.remove(place).text);
+            if metas.is_empty() {
+                self.keys.remove(key);
+            }
         }
-        Some(diff(key, None, Some(&meta.text)))
+        (!leaves.is_empty()).then(|| diff(&Entries::new(), &leaves))
     }
+}
+
+/// Metas by their keys, as texts.
+type Entries<'a> = BTreeMap<&'a str, Vec<String>>;
+
+fn one<'a>(key: &'a str, meta: &Meta) -> Entries<'a> {
+    Entries::from([(key, vec![meta.text.clone()])])
 }
 
 /// `"key":{"metas":[...]}`.
@@ -106,15 +113,21 @@ fn entry<'a>(text: &mut String, key: &str, metas: impl Iterator<Item = &'a str>)
     text.push_str("]}");
 }
 
-fn diff(key: &str, join: Option<&str>, leave: Option<&str>) -> String {
+/// The keys with their metas, one behind the other.
+fn entries<'a>(text: &mut String, keys: impl Iterator<Item = (&'a str, impl Iterator<Item = &'a str>)>) {
+    for (place, (key, metas)) in keys.enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        entry(text, key, metas);
+    }
+}
+
+fn diff(joins: &Entries<'_>, leaves: &Entries<'_>) -> String {
     let mut text = String::from(r#"{"joins":{"#);
-    if let Some(meta) = join {
-        entry(&mut text, key, std::iter::once(meta));
-    }
+    entries(&mut text, joins.iter().map(|(key, metas)| (*key, metas.iter().map(String::as_str))));
     text.push_str(r#"},"leaves":{"#);
-    if let Some(meta) = leave {
-        entry(&mut text, key, std::iter::once(meta));
-    }
+    entries(&mut text, leaves.iter().map(|(key, metas)| (*key, metas.iter().map(String::as_str))));
     text.push_str("}}");
     text
 }

@@ -39,6 +39,8 @@ pub struct Greeting {
     pub frames: Vec<Frame>,
     /// Whether the state of the presence follows.
     pub with_presence: bool,
+    /// What follows that: messages from the time before it was here.
+    pub replayed: Vec<Frame>,
     /// Messages it has been sent already, by their ids.
     pub heard: Vec<Uuid>,
 }
@@ -81,6 +83,8 @@ struct Seat {
     /// Broadcasts of the time before the join is complete.
     held: Option<Vec<(Option<Uuid>, Frame)>>,
     heard: HashSet<Uuid>,
+    /// Whether it is to know the state of the presence, and not only the differences.
+    with_presence: bool,
 }
 
 impl Seat {
@@ -104,13 +108,31 @@ impl Seat {
 
     /// False when the member is gone.
     fn complete(&mut self, greeting: Greeting, presence: &Presence) -> bool {
-        let mut is_there = greeting.frames.into_iter().all(|frame| self.member.deliver(frame));
-        if greeting.with_presence && self.reads.presence {
-            is_there = is_there && self.member.deliver_event("presence_state", &presence.state());
-        }
+        self.with_presence = greeting.with_presence;
         self.heard.extend(greeting.heard);
         let held = self.held.take().unwrap_or_default();
-        is_there && held.into_iter().all(|(id, frame)| self.hear(id, frame))
+        greeting.frames.into_iter().all(|frame| self.member.deliver(frame))
+            && self.tell_state(presence)
+            && greeting.replayed.into_iter().all(|frame| self.member.deliver(frame))
+            && held.into_iter().all(|(id, frame)| self.hear(id, frame))
+    }
+
+    /// Says who is present, where that is wanted and allowed. False when the member is gone.
+    fn tell_state(&self, presence: &Presence) -> bool {
+        if !self.with_presence || !self.reads.presence {
+            return !self.member.is_ended();
+        }
+        self.member.deliver_event("presence_state", &presence.state())
+    }
+
+    /// False when the member is gone.
+    fn set_reads(&mut self, reads: Reads, presence: &Presence) -> bool {
+        let before = std::mem::replace(&mut self.reads, reads);
+        if let Some(held) = self.held.as_mut().filter(|_| !reads.broadcast) {
+            held.clear();
+        }
+        // Differences mean nothing to one who was told no state.
+        before.presence || self.held.is_some() || self.tell_state(presence)
     }
 }
 
@@ -140,7 +162,7 @@ impl Room {
     pub(super) fn enter(&mut self, entry: Entry) {
         let Entry { member, reads, key, greeting } = entry;
         let id = member.id();
-        let mut seat = Seat { member, reads, key, held: Some(Vec::new()), heard: HashSet::new() };
+        let mut seat = Seat { member, reads, key, held: Some(Vec::new()), heard: HashSet::new(), with_presence: false };
         let is_there = greeting.is_none_or(|greeting| seat.complete(greeting, &self.presence));
         if is_there {
             self.seats.insert(id, seat);
@@ -158,8 +180,10 @@ impl Room {
 
     /// A member may hear of other things than before.
     pub(super) fn set_reads(&mut self, member: MemberId, reads: Reads) {
-        if let Some(seat) = self.seats.get_mut(&member) {
-            seat.reads = reads;
+        if let Some(seat) = self.seats.get_mut(&member)
+            && !seat.set_reads(reads, &self.presence)
+        {
+            self.leave(member);
         }
     }
 
@@ -180,8 +204,8 @@ impl Room {
 
     pub(super) fn untrack(&mut self, member: MemberId) {
         let Some(seat) = self.seats.get(&member) else { return };
-        let key = seat.key.clone();
-        if let Some(diff) = self.presence.untrack(member, &key) {
+        let diff = self.presence.untrack(std::iter::once((member, seat.key.as_str())));
+        if let Some(diff) = diff {
             let gone = self.tell_presence(&diff);
             self.remove(gone);
         }
@@ -233,17 +257,14 @@ impl Room {
         gone
     }
 
-    /// Takes members out, and those who turn out to be gone when the others are told.
+    /// Takes members out, and those who turn out to be gone when the others are told: one difference for all that
+    /// leave together, so that many leaving at once are not that many messages for everybody.
     fn remove(&mut self, mut gone: Vec<MemberId>) {
         while !gone.is_empty() {
-            let mut diffs = Vec::new();
-            for member in gone.drain(..) {
-                if let Some(seat) = self.seats.remove(&member) {
-                    diffs.extend(self.presence.untrack(member, &seat.key));
-                }
-            }
-            for diff in diffs {
-                gone.extend(self.tell_presence(&diff));
+            let left: Vec<_> = gone.drain(..).filter_map(|id| Some((id, self.seats.remove(&id)?))).collect();
+            let diff = self.presence.untrack(left.iter().map(|(id, seat)| (*id, seat.key.as_str())));
+            if let Some(diff) = diff {
+                gone = self.tell_presence(&diff);
             }
         }
     }

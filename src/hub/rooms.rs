@@ -89,7 +89,9 @@ impl Rooms {
             let room = lock(self.shard(name)).entry(name.clone()).or_default().clone();
             let mut held = lock(&room);
             if held.is_closed {
-                // Given up by its last member this very moment; the next look finds it gone.
+                // Given up this very moment. Whoever does so may not have forgotten it yet, and is not waited for.
+                drop(held);
+                self.forget(name, &room);
                 entry = Some(member);
             } else {
                 held.enter(member);
@@ -158,8 +160,12 @@ impl Rooms {
             return;
         }
         held.is_closed = true;
-        // Never a shard's lock inside of a room's: the other order is the one taken everywhere.
+        // Never a shard's lock inside of a room's: nobody holds both, so nobody can wait for somebody who waits for him.
         drop(held);
+        self.forget(name, room);
+    }
+
+    fn forget(&self, name: &RoomName, room: &Arc<Mutex<Room>>) {
         let mut rooms = lock(self.shard(name));
         if rooms.get(name).is_some_and(|known| Arc::ptr_eq(known, room)) {
             rooms.remove(name);

@@ -112,6 +112,12 @@ impl Target {
         self.config.get_dbname().unwrap_or_else(|| self.user())
     }
 
+    /// The password the connection string holds: for tests of how strings are made.
+    #[cfg(test)]
+    pub(crate) fn password(&self) -> Option<&[u8]> {
+        self.config.get_password()
+    }
+
     /// A plain connection. Its driver ends with the client.
     pub async fn connect(&self, application: &str) -> Result<Client, ConnectError> {
         let mut config = (*self.config).clone();

@@ -48,6 +48,8 @@ pub enum Payload {
     Json(Value),
     /// Of event `broadcast`: what is sent on, as it came.
     Broadcast(Broadcast),
+    /// The same, with the wish that it be stored, too (reference, section 6.7).
+    Stored(Broadcast),
 }
 
 impl Payload {
@@ -55,7 +57,15 @@ impl Payload {
     pub fn json(&self) -> &Value {
         match self {
             Payload::Json(value) => value,
-            Payload::Broadcast(_) => &Value::Null,
+            Payload::Broadcast(_) | Payload::Stored(_) => &Value::Null,
+        }
+    }
+
+    /// Bytes of it, more or less: what keeping it costs.
+    pub fn size(&self) -> usize {
+        match self {
+            Payload::Json(value) => value.to_string().len(),
+            Payload::Broadcast(broadcast) | Payload::Stored(broadcast) => broadcast.size(),
         }
     }
 }

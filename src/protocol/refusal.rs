@@ -7,6 +7,10 @@ pub const API_KEY_MISSING: &str = "API key is missing";
 pub const TOKEN_EXPIRED: &str = "Token has expired";
 /// No more connections are taken.
 pub const TOO_MANY_USERS: &str = "Too many connected users";
+/// More joins than there may be.
+pub const TOO_MANY_JOINS_FOR_UPGRADE: &str = "Too many joins per second";
+/// The operator serves nobody for the time being.
+pub const SUSPENDED_FOR_UPGRADE: &str = "Realtime was disabled for this tenant";
 /// A push on a topic that was not joined, or a join outside `realtime:`.
 pub const UNMATCHED_TOPIC: &str = "unmatched topic";
 /// A join of `realtime:` with nothing behind it.
@@ -29,6 +33,46 @@ pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the data
 pub const CHANGES_SKIPPED: &str =
     "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
 
+/// Public channels are not offered.
+pub const PRIVATE_ONLY: &str = "PrivateOnly: This project only allows private channels";
+/// Nobody is served.
+pub const SUSPENDED: &str = "RealtimeDisabledForTenant: Realtime disabled for this tenant";
+/// There are as many users as there may be.
+pub const TOO_MANY_CONNECTED: &str = "ConnectionRateLimitReached: Too many connected users";
+/// Channels are joined faster than they may be.
+pub const TOO_MANY_JOINS: &str = "ClientJoinRateLimitReached: Too many joins per second";
+/// Messages come faster than they may.
+pub const TOO_MANY_MESSAGES: &str = "Too many messages per second";
+/// Presence changes faster than it may.
+pub const TOO_MANY_PRESENCES: &str = "Too many presence messages per second";
+/// One channel's presence changes faster than it may.
+pub const CLIENT_PRESENCE_RATE: &str = "Client presence rate limit exceeded";
+/// A tracked object over the size limit.
+pub const TRACK_TOO_LARGE: &str = "Track message size exceeded";
+/// What is tracked must be an object.
+pub const TRACK_NOT_AN_OBJECT: &str = "Presence track payload must be a map";
+/// The response to a broadcast over the size limit: this word alone, as JSON.
+pub const BROADCAST_TOO_LARGE: &str = r#""payload_size_exceeded""#;
+/// The response to a broadcast that is to be stored.
+pub const NOT_STORED: &str =
+    r#"{"error":"This server does not store broadcasts of clients; send it without `persist`"}"#;
+/// Nobody could say what a private channel's policies grant.
+pub const RIGHTS_UNAVAILABLE: &str = "Realtime was unable to connect to the project database";
+/// The same at a join, when the policies took too long.
+pub const RIGHTS_CANCELED_AT_JOIN: &str = "QueryCanceled: canceling statement due to statement timeout";
+/// The same on a joined channel.
+pub const RIGHTS_CANCELED: &str = "Query was cancelled, please try again";
+/// Replay is for private channels.
+pub const REPLAY_OF_PUBLIC: &str = "UnableToReplayMessages: Replay is not allowed for public channels";
+/// Replay of nobody knows what.
+pub const REPLAY_PARAMETERS: &str = "UnableToReplayMessages: Replay params are not valid";
+/// What is to be replayed cannot be had.
+pub const REPLAY_FAILED: &str = "UnableToReplayMessages: Realtime was unable to replay messages";
+/// Broadcasts from the database arrive.
+pub const REPLICATION_READY: &str = "Replication connection established";
+/// They do not, after a minute.
+pub const REPLICATION_NOT_READY: &str = "Replication connection was not established in time";
+
 /// The replication slot is a new one, so changes before it are lost.
 pub const STREAM_BEGAN_ANEW: &str = "Changes were skipped because replication began anew. Fetch your data again";
 
@@ -39,7 +83,17 @@ pub fn payload_not_an_object(inspected: &str) -> String {
 
 /// A private channel the client may not read.
 pub fn unauthorized(sub_topic: &str) -> String {
-    format!("Unauthorized: You do not have permissions to read from this Channel topic: {sub_topic}")
+    format!("Unauthorized: {}", no_permissions(sub_topic))
+}
+
+/// The same, once it has joined.
+pub fn no_permissions(sub_topic: &str) -> String {
+    format!("You do not have permissions to read from this Channel topic: {sub_topic}")
+}
+
+/// A private channel of which the client may read less than before.
+pub fn no_longer_permitted(sub_topic: &str) -> String {
+    format!("You no longer have permission to read from this Channel topic: {sub_topic}")
 }
 
 /// A binding that cannot work, as a join error: the client asked to wait for it.
@@ -77,8 +131,12 @@ pub enum Disconnect {
     TooLarge,
     /// The client broke the WebSocket protocol.
     Protocol,
+    /// Channels are joined faster than they may be.
+    Joins,
     /// The server stops.
     Stopping,
+    /// What the connection was let in by has changed: a key, or who is served at all.
+    Recalled,
 }
 
 impl Disconnect {
@@ -86,20 +144,27 @@ impl Disconnect {
     pub fn code(self) -> u16 {
         match self {
             Disconnect::Idle => 1000,
+            Disconnect::Joins => 1001,
             Disconnect::Protocol => 1002,
             Disconnect::TooLarge => 1009,
-            Disconnect::Stopping => 1012,
+            Disconnect::Stopping | Disconnect::Recalled => 1012,
             Disconnect::Slow => 1013,
         }
+    }
+
+    /// Whether what was queued before is still of use to the client.
+    pub fn lets_finish(self) -> bool {
+        matches!(self, Disconnect::Joins | Disconnect::Stopping | Disconnect::Recalled)
     }
 
     /// The reason sent with it; at most 123 bytes.
     pub fn reason(self) -> &'static str {
         match self {
-            Disconnect::Idle | Disconnect::Protocol => "",
+            Disconnect::Idle | Disconnect::Protocol | Disconnect::Joins => "",
             Disconnect::TooLarge => "frame too large",
             Disconnect::Stopping => "server restarting",
             Disconnect::Slow => "client too slow",
+            Disconnect::Recalled => "settings changed",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     matching::{Wanted, messages},
     notices::{announce_gap, tell_failed},
     questions::{AskedRow, Question, Questions, Verdict},
+    rate,
     render::{Extent, Rendering},
     sight::{Matching, Seen, Sight, Sights},
     statements::{Asker, Verdicts},
@@ -165,13 +166,14 @@ impl LaneTask {
                 let told = judge.told(change, case);
                 if judge.unasked {
                     announce_gap(candidate.member.member(), &self.metrics);
-                } else if !told.is_empty() {
+                } else if !told.is_empty() && !rate::is_over(&self.router.meters, &self.metrics) {
                     let member = candidate.member.member();
                     let frames = messages(&mut rendering, member, &told);
                     let count = frames.len();
                     let at = position(&job.fragment, change);
                     if member.deliver_change(candidate.generation, at, frames) == Delivery::Queued {
                         self.metrics.deliveries.add(count);
+                        rate::count(&self.router.meters, told.len());
                     }
                 }
             }

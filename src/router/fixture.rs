@@ -219,7 +219,13 @@ pub(super) fn catalog(rows: RowRule) -> Arc<Catalog> {
 }
 
 pub(super) fn config() -> Config {
-    Config { strict_deletes: false, max_record_bytes: 1 << 20, backlog_bytes: 1 << 20, transaction_bytes: 1 << 20 }
+    Config {
+        strict_deletes: false,
+        max_record_bytes: 1 << 20,
+        backlog_bytes: 1 << 20,
+        transaction_bytes: 1 << 20,
+        meters: Arc::default(),
+    }
 }
 
 /// A core of one table under this rule.

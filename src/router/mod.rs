@@ -28,6 +28,7 @@ mod matching;
 mod notices;
 mod prepare;
 mod questions;
+mod rate;
 mod refill;
 mod refresh;
 mod render;

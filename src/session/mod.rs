@@ -1,33 +1,50 @@
-//! One client's state machine: pushes in, effects out. Pure: no socket, no clock, no database.
+//! One client's state machine: pushes in, frames and effects out. Pure: no socket, no clock, no database.
 //!
 //! It knows the channels of one connection, their tokens and bindings, and what the protocol answers (reference,
-//! sections 3 and 5). What takes time (a subscription, a delay) it asks for as an [`Effect`], and hears of as an
-//! [`Input`]. Permission for rows is decided in the router, never here.
+//! sections 3 and 5 to 8). Its answers go into the outbox and what it says into rooms at once, so that their order is that
+//! of what the client said. What takes time (a subscription, a delay, rights to a private channel) it asks for as an
+//! [`Effect`], and hears of as an [`Input`]. Permission for rows is decided in the router, never here.
+//!
+//! `join` begins channels; `rights` asks and hears what private ones allow; `speech` is what clients say in them.
 
 mod binding_list;
 mod join;
+mod options;
+mod rights;
+mod speech;
 
 use crate::{
-    auth::{OPAQUE_PREFIX, TokenError, Verifier},
+    auth::{TokenError, Verifier},
     claims::Claims,
-    hub::{Member, MemberId, MessageForm, Outbox, Rooms, system_frame},
+    hub::{Member, MemberId, MessageForm, Outbox, Reads, RoomName, Rooms, system_frame},
     limits::Meters,
-    policy::binding::Binding,
-    protocol::{Codec, Event, Frame, Push, Reply, refusal},
+    policy::{
+        binding::Binding,
+        topic::{ChannelAccess, ChannelUser, Granted, RightsError},
+    },
+    protocol::{Codec, Event, Frame, Push, Reply, StoredBroadcast, refusal, refusal::Disconnect},
 };
+use join::Joining;
+use rights::{Asked, Parting};
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The reserved topic of heartbeats.
 const HEARTBEAT_TOPIC: &str = "phoenix";
 /// What a topic starts with.
 const TOPIC_PREFIX: &str = "realtime:";
+/// Bytes of pushes that wait for an answer about their channel; beyond that, no more should be read.
+const HELD_BYTES: usize = 1024 * 1024;
+/// What a held push costs beside its payload, more or less.
+const PUSH_BYTES: usize = 512;
 
 /// What the operator may choose about sessions.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Channels one socket may hold.
-    pub max_channels: usize,
     /// Bindings one join may have.
     pub max_bindings: usize,
     /// Regular expressions in the filters of one socket. Postgres evaluates them, and one can take long.
@@ -47,7 +64,28 @@ pub enum Input {
         /// The reason when it cannot be.
         refusal: Option<String>,
     },
-    /// Time passed; channels whose token has expired are to be closed.
+    /// What a private channel allows.
+    Authorized {
+        /// The question's number.
+        question: u64,
+        /// The answer.
+        outcome: Result<Granted, RightsError>,
+    },
+    /// What was broadcast before, the oldest first.
+    Replayed {
+        /// Which join asked for it.
+        join: JoinId,
+        /// Nothing when it cannot be had.
+        outcome: Result<Vec<StoredBroadcast>, ()>,
+    },
+    /// The stream of the database is up, or was not for so long that nobody waits for it any more.
+    Stream {
+        /// Which join asked.
+        join: JoinId,
+        /// Whether it is up.
+        is_up: bool,
+    },
+    /// Time passed, or the keys of tokens have changed: channels whose token is not valid any more are to be closed.
     Clock,
 }
 
@@ -57,16 +95,68 @@ pub struct JoinId(pub u64);
 
 /// What is to be done, in this order.
 pub enum Effect {
-    /// Queue a frame.
-    Send(Frame),
     /// Queue a frame after a while; nothing else waits for it.
-    SendLater(Frame, Duration),
+    SendLater {
+        /// The frame.
+        frame: Frame,
+        /// The while.
+        delay: Duration,
+        /// Whether the connection ends behind it.
+        then: Option<Disconnect>,
+    },
     /// Subscribe to row changes.
     Subscribe(Box<Wish>),
     /// Judge a join's subscription by other claims.
     ReplaceClaims(JoinId, Claims),
     /// Forget a join's subscription; its member has ended already.
     Unsubscribe(JoinId),
+    /// Ask what a private channel allows.
+    Authorize(Box<Question>),
+    /// Ask what was broadcast before.
+    Replay(Box<ReplayWish>),
+    /// Tell when the stream of the database is up.
+    AwaitStream(JoinId),
+    /// Count so many.
+    Count(Counted, usize),
+    /// A limit forbade something: its setting's name.
+    Limited(&'static str),
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Pushes that cannot be understood.
+    Malformed,
+    /// Broadcasts said to a room.
+    Broadcasts,
+    /// Broadcasts put into outboxes, once a member.
+    Deliveries,
+    /// Broadcasts nobody was told.
+    Dropped,
+    /// Members that could not be sent a broadcast, because their encoding has no form for it.
+    WithoutForm,
+}
+
+/// A question about a private channel.
+pub struct Question {
+    /// Its number: the answer must name it.
+    pub number: u64,
+    /// Who wants to use which channel.
+    pub user: ChannelUser,
+    /// For what.
+    pub access: ChannelAccess,
+}
+
+/// Messages of the past that are asked for.
+pub struct ReplayWish {
+    /// Which join asks.
+    pub join: JoinId,
+    /// In whose name, and of which topic.
+    pub user: ChannelUser,
+    /// Only those behind this, in milliseconds since the epoch.
+    pub since: i64,
+    /// The newest so many.
+    pub limit: u32,
 }
 
 /// A subscription that is asked for.
@@ -94,9 +184,30 @@ struct Channel {
     token: String,
     claims: Claims,
     member: Arc<Member>,
+    room: RoomName,
+    /// What it is present under.
+    presence_key: String,
+    /// Whether the client, or the server for everybody, switched presence on.
+    presence: bool,
+    /// Whether broadcasts are acknowledged.
+    ack: bool,
+    /// Whether it hears its own broadcasts.
+    echo: bool,
     has_bindings: bool,
     /// Regular expressions in its filters.
     patterns: usize,
+    /// What is left of the join until it is complete.
+    joining: Option<Box<Joining>>,
+    /// What it may hear of.
+    reads: Reads,
+    /// What it may say; none when that was not asked since the token changed.
+    writes: Option<Granted>,
+    /// What has to be known before the next push counts.
+    asked: Option<Asked>,
+    /// Pushes that wait for that, with what each costs.
+    held: VecDeque<(Push, usize)>,
+    /// When presence was pushed, as far back as a limit looks.
+    presence_times: VecDeque<i64>,
 }
 
 /// What a session is made of.
@@ -123,31 +234,56 @@ pub struct Parts {
 
 /// The state of one connection.
 pub struct Session {
-    config: Arc<Config>,
-    verifier: Verifier,
-    codec: &'static dyn Codec,
-    outbox: Outbox,
-    connection: u64,
-    /// The key of the upgrade, as it was sent.
-    key: String,
+    parts: Parts,
     channels: HashMap<String, Channel>,
     next_join: u64,
+    next_question: u64,
+    /// Whether it counts as a user.
+    is_user: bool,
+    held_bytes: usize,
+    /// Broadcasts of channels that were left before it was known whether they may be said.
+    parting: Vec<Parting>,
+    /// Which keys the channels' tokens have been verified with.
+    generation: u64,
+    /// What came of the input that is being handled.
+    effects: Vec<Effect>,
 }
 
 impl Session {
     /// A connection that was opened with a verified key.
     pub fn new(parts: Parts) -> Session {
-        let Parts { config, verifier, codec, outbox, connection, key, .. } = parts;
-        Session { config, verifier, codec, outbox, connection, key, channels: HashMap::new(), next_join: 0 }
+        Session {
+            generation: parts.verifier.generation(),
+            parts,
+            channels: HashMap::new(),
+            next_join: 0,
+            next_question: 0,
+            is_user: false,
+            held_bytes: 0,
+            parting: Vec::new(),
+            effects: Vec::new(),
+        }
     }
 
     /// Takes what happened at `now`, in seconds since the epoch.
     pub fn handle(&mut self, input: Input, now: i64) -> Vec<Effect> {
         match input {
-            Input::Push(push) => self.push(&push, now),
+            Input::Push(push) => self.push(push, now),
             Input::Subscribed { join, refusal } => self.subscribed(join, refusal),
-            Input::Clock => self.close_expired(now),
+            Input::Authorized { question, outcome } => self.authorized(question, outcome, now),
+            Input::Replayed { join, outcome } => self.replayed(join, outcome, now),
+            Input::Stream { join, is_up } => self.stream(join, is_up),
+            Input::Clock => {
+                self.close_expired(now);
+                self.verify_again(now);
+            }
         }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether more may be read from the client: false while too much waits for answers about its channels.
+    pub fn takes_more(&self) -> bool {
+        self.held_bytes < HELD_BYTES
     }
 
     /// When the next token expires, in seconds since the epoch.
@@ -157,10 +293,8 @@ impl Session {
 
     /// Ends all memberships, as when the connection ends; the joins whose subscriptions are to be forgotten.
     pub fn end(&mut self) -> Vec<JoinId> {
-        let ended = self.channels.drain().map(|(_, channel)| {
-            channel.member.end();
-            channel.id
-        });
+        let topics: Vec<String> = self.channels.keys().cloned().collect();
+        let ended = topics.iter().filter_map(|topic| self.remove(topic)).map(|channel| channel.id);
         ended.collect()
     }
 
@@ -168,95 +302,123 @@ impl Session {
     pub fn announce_stop(&self) -> Vec<Frame> {
         // Strict clients want all four keys of a system message, so `channel` is there, too.
         let announce = |(topic, channel): (&String, &Channel)| {
-            system_frame(self.codec, topic, &channel.join_ref, "system", true, refusal::DISCONNECT)
+            system_frame(self.parts.codec, topic, &channel.join_ref, "system", true, refusal::DISCONNECT)
         };
         self.channels.iter().map(announce).collect()
     }
 
-    fn push(&mut self, push: &Push, now: i64) -> Vec<Effect> {
+    fn push(&mut self, push: Push, now: i64) {
         let (Value::String(topic), Value::String(event)) = (&push.topic, &push.event) else {
-            return vec![self.unmatched(push)];
+            return self.unmatched(&push);
         };
         match (topic.as_str(), event.as_str()) {
-            (HEARTBEAT_TOPIC, "heartbeat") => vec![self.reply(push, &Value::Null, true, "{}")],
-            (topic, "phx_join") if topic.starts_with(TOPIC_PREFIX) => self.join(topic, push, now),
-            (topic, "phx_leave") if topic.starts_with(TOPIC_PREFIX) => self.leave(topic, push),
-            (topic, event) => match self.channels.get(topic) {
-                None => vec![self.unmatched(push)],
-                Some(_) if event == "access_token" => self.access_token(topic, push, now),
-                // An event nobody knows is nobody's error: newer clients say more than older servers hear.
-                Some(_) => Vec::new(),
+            (HEARTBEAT_TOPIC, "heartbeat") => self.reply(&push, &Value::Null, true, "{}"),
+            (topic, "phx_join") if topic.starts_with(TOPIC_PREFIX) => self.join(topic, &push, now),
+            (topic, "phx_leave") if topic.starts_with(TOPIC_PREFIX) => self.leave(topic, &push),
+            (topic, _) => match self.channels.get_mut(topic) {
+                None => self.unmatched(&push),
+                Some(channel) if channel.asked.is_some() => {
+                    let cost = push.payload.size() + PUSH_BYTES;
+                    self.held_bytes += cost;
+                    channel.held.push_back((push, cost));
+                }
+                Some(_) => {
+                    let topic = topic.to_owned();
+                    self.channel_push(&topic, push, now);
+                }
             },
         }
     }
 
-    fn unmatched(&self, push: &Push) -> Effect {
-        self.reply(push, &Value::Null, false, &reason(refusal::UNMATCHED_TOPIC))
+    /// Hears what was held while something was asked about a channel, until something is asked again.
+    fn hear_held(&mut self, topic: &str, now: i64) {
+        while let Some(channel) = self.channels.get_mut(topic)
+            && channel.asked.is_none()
+            && let Some((push, cost)) = channel.held.pop_front()
+        {
+            self.held_bytes = self.held_bytes.saturating_sub(cost);
+            self.channel_push(topic, push, now);
+        }
     }
 
-    fn reply(&self, push: &Push, join_ref: &Value, is_ok: bool, response: &str) -> Effect {
+    fn send(&self, frame: Frame) {
+        // An outbox that takes nothing more ends the connection by itself.
+        let _ = self.parts.outbox.push(frame);
+    }
+
+    fn unmatched(&self, push: &Push) {
+        self.reply(push, &Value::Null, false, &reason(refusal::UNMATCHED_TOPIC));
+    }
+
+    fn reply(&self, push: &Push, join_ref: &Value, is_ok: bool, response: &str) {
         let reference = &push.reference;
-        Effect::Send(self.codec.reply(&Reply { join_ref, reference, topic: &push.topic, is_ok, response }))
+        self.send(self.parts.codec.reply(&Reply { join_ref, reference, topic: &push.topic, is_ok, response }));
     }
 
-    fn leave(&mut self, topic: &str, push: &Push) -> Vec<Effect> {
+    fn leave(&mut self, topic: &str, push: &Push) {
         let Some(channel) = self.channels.get(topic) else {
-            return vec![self.reply(push, &push.join_ref, true, "{}")];
+            return self.reply(push, &push.join_ref, true, "{}");
         };
         // A leave that names another join belongs to one that is gone.
         if !push.join_ref.is_null() && push.join_ref != channel.join_ref {
-            return Vec::new();
+            return;
         }
         let join_ref = channel.join_ref.clone();
-        let mut effects = self.drop_channel(topic);
-        effects.push(self.reply(push, &join_ref, true, "{}"));
-        effects.push(self.close_frame(topic, &join_ref));
-        effects
+        self.part(topic);
+        self.drop_channel(topic);
+        self.reply(push, &join_ref, true, "{}");
+        self.send_close(topic, &join_ref);
     }
 
-    /// Ends a channel's membership and subscription, without a word to the client.
-    fn drop_channel(&mut self, topic: &str) -> Vec<Effect> {
-        let Some(channel) = self.channels.remove(topic) else { return Vec::new() };
+    /// Ends a channel's membership: no frame for it follows, and nobody sees it present any more.
+    fn remove(&mut self, topic: &str) -> Option<Channel> {
+        let channel = self.channels.remove(topic)?;
         channel.member.end();
-        if channel.has_bindings { vec![Effect::Unsubscribe(channel.id)] } else { Vec::new() }
+        self.parts.rooms.leave(&channel.room, channel.member.id());
+        let freed: usize = channel.held.iter().map(|(_, cost)| cost).sum();
+        self.held_bytes = self.held_bytes.saturating_sub(freed);
+        if self.channels.is_empty() && std::mem::take(&mut self.is_user) {
+            self.parts.meters.user_ends();
+        }
+        Some(channel)
     }
 
-    fn close_frame(&self, topic: &str, join_ref: &Value) -> Effect {
+    /// Ends a channel's membership and subscription, without a word to the client about them.
+    fn drop_channel(&mut self, topic: &str) {
+        let Some(channel) = self.remove(topic) else { return };
+        if channel.has_bindings {
+            self.effects.push(Effect::Unsubscribe(channel.id));
+        }
+        if let Some(replaced) = channel.joining.and_then(|joining| joining.replaced) {
+            self.send_close(topic, &replaced);
+        }
+    }
+
+    fn send_close(&self, topic: &str, join_ref: &Value) {
+        self.send(self.close_frame(topic, join_ref));
+    }
+
+    fn close_frame(&self, topic: &str, join_ref: &Value) -> Frame {
         let event = Event { join_ref, reference: join_ref, topic, event: "phx_close", payload: "{}" };
-        Effect::Send(self.codec.event(&event))
+        self.parts.codec.event(&event)
     }
 
     /// Says why, and closes one channel; the socket and the other channels stay.
-    fn close_channel(&mut self, topic: &str, why: &str) -> Vec<Effect> {
-        let Some(channel) = self.channels.get(topic) else { return Vec::new() };
+    fn close_channel(&mut self, topic: &str, why: &str) {
+        let Some(channel) = self.channels.get(topic) else { return };
         let join_ref = channel.join_ref.clone();
-        let mut effects = self.drop_channel(topic);
-        effects.push(Effect::Send(system_frame(self.codec, topic, &join_ref, "system", false, why)));
-        effects.push(self.close_frame(topic, &join_ref));
-        effects
+        self.drop_channel(topic);
+        self.send(system_frame(self.parts.codec, topic, &join_ref, "system", false, why));
+        self.send_close(topic, &join_ref);
     }
 
-    /// A refreshed token (reference, section 3.11). Success is silent; what cannot be a new token is ignored.
-    fn access_token(&mut self, topic: &str, push: &Push, now: i64) -> Vec<Effect> {
-        let Some(channel) = self.channels.get_mut(topic) else { return Vec::new() };
-        let Some(token) = push.payload.json().get("access_token").and_then(Value::as_str) else { return Vec::new() };
-        if token.starts_with(OPAQUE_PREFIX) || token == channel.token {
-            return Vec::new();
-        }
-        match self.verifier.verify(token, now) {
-            Ok(claims) => {
-                channel.token = token.to_owned();
-                channel.claims = claims.clone();
-                if channel.has_bindings { vec![Effect::ReplaceClaims(channel.id, claims)] } else { Vec::new() }
-            }
-            Err(error) => {
-                let text = refresh_error_text(&error);
-                self.close_channel(topic, &text)
-            }
-        }
+    /// The same because of a limit.
+    fn close_limited(&mut self, topic: &str, setting: &'static str, why: &str) {
+        self.effects.push(Effect::Limited(setting));
+        self.close_channel(topic, why);
     }
 
-    fn close_expired(&mut self, now: i64) -> Vec<Effect> {
+    fn close_expired(&mut self, now: i64) {
         let expired = |channel: &Channel| channel.claims.expires_at.is_some_and(|expiry| expiry <= now);
         let topics: Vec<(String, i64)> = self
             .channels
@@ -264,43 +426,36 @@ impl Session {
             .filter(|(_, channel)| expired(channel))
             .map(|(topic, channel)| (topic.clone(), now - channel.claims.expires_at.unwrap_or(now)))
             .collect();
-        let mut effects = Vec::new();
         for (topic, seconds_ago) in topics {
-            effects.extend(self.close_channel(&topic, &TokenError::Expired { seconds_ago }.to_string()));
+            self.close_channel(&topic, &TokenError::Expired { seconds_ago }.to_string());
         }
-        effects
     }
 
-    fn subscribed(&mut self, join: JoinId, refused: Option<String>) -> Vec<Effect> {
-        let Some(reason_text) = refused else { return Vec::new() };
-        let topic = self.channels.iter().find(|(_, channel)| channel.id == join).map(|(topic, _)| topic.clone());
-        let Some((topic, channel)) =
-            topic.and_then(|topic| self.channels.remove(&topic).map(|channel| (topic, channel)))
-        else {
-            return Vec::new();
-        };
-        channel.member.end();
-        let reply = Reply {
-            join_ref: &channel.join_ref,
-            reference: &channel.reference,
-            topic: &Value::from(topic),
-            is_ok: false,
-            response: &reason(&reason_text),
-        };
-        vec![Effect::Send(self.codec.reply(&reply))]
+    fn stream(&mut self, join: JoinId, is_up: bool) {
+        let Some(topic) = self.topic_of(join) else { return };
+        if !is_up {
+            return self.close_channel(&topic, refusal::REPLICATION_NOT_READY);
+        }
+        if let Some(channel) = self.channels.get(&topic) {
+            channel.member.deliver_system("system", true, refusal::REPLICATION_READY);
+        }
+    }
+
+    fn topic_of(&self, join: JoinId) -> Option<String> {
+        let found = self.channels.iter().find(|(_, channel)| channel.id == join);
+        found.map(|(topic, _)| topic.clone())
     }
 
     fn member(&self, id: JoinId, topic: &str, join_ref: &Value, form: MessageForm) -> Arc<Member> {
-        let id = MemberId { connection: self.connection, join: id.0 };
-        Member::new(id, topic.into(), join_ref.clone(), self.codec, form, self.outbox.clone())
+        let id = MemberId { connection: self.parts.connection, join: id.0 };
+        Member::new(id, topic.into(), join_ref.clone(), self.parts.codec, form, self.parts.outbox.clone())
     }
 }
 
-/// The text of a refused refresh. A wrong signature shows as the term the replaced server prints.
-fn refresh_error_text(error: &TokenError) -> String {
-    match error {
-        TokenError::Signature => ":signature_error".to_owned(),
-        other => other.to_string(),
+impl Drop for Session {
+    /// Nobody is seen present whose connection is gone, whatever ended it.
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

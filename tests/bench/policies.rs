@@ -28,8 +28,16 @@ use walcast::{
 use world::{Changes, Policy, World, claims};
 
 /// What the server keeps by default.
-const CONFIG: Config =
-    Config { strict_deletes: false, max_record_bytes: 1 << 20, backlog_bytes: 64 << 20, transaction_bytes: 32 << 20 };
+fn config() -> Config {
+    Config {
+        strict_deletes: false,
+        max_record_bytes: 1 << 20,
+        backlog_bytes: 64 << 20,
+        transaction_bytes: 32 << 20,
+        meters: Arc::default(),
+    }
+}
+
 const OUTBOX_FRAMES: usize = 4096;
 const OUTBOX_BYTES: usize = 1 << 20;
 /// Messages that are made between two looks at the clock.
@@ -182,7 +190,7 @@ impl Case<'_> {
         };
         let other_catalog = self.world.catalog_again().await;
         let mut clients: Vec<Client> = (0..self.subscribers).map(|_| Client::new()).collect();
-        let mut judge = Judge::new(CONFIG, self.world.catalog.clone());
+        let mut judge = Judge::new(config(), self.world.catalog.clone());
         let memory = resident_mib(std::process::id());
         let (mut keys, subscribe) = self.subscribe_all(&mut judge, &mut clients, &lookups);
         let memory = (resident_mib(std::process::id()) - memory) * 1_048_576.0 / self.subscribers as f64;

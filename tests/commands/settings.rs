@@ -11,7 +11,7 @@ use walcast::auth::{Config, Verifier};
 const COMMANDS: [&str; 4] = ["serve", "check", "tap", "token"];
 
 fn is_signed_with(token: &str, secret: &str) -> bool {
-    let verifier = Verifier::new(&Config { jwt_secret: secret.to_owned(), ..Config::default() });
+    let verifier = Verifier::new(&Config { jwt_secret: secret.into(), ..Config::default() });
     verifier.verify(token.trim(), in_seconds(0)).is_ok()
 }
 

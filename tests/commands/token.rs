@@ -16,7 +16,7 @@ fn claims(arguments: &[&str]) -> Value {
     let text = stdout(&output);
     let token = text.strip_suffix('\n').unwrap();
     assert!(!token.contains(char::is_whitespace), "only the token: {text}");
-    let verifier = Verifier::new(&Config { jwt_secret: SECRET.to_owned(), ..Config::default() });
+    let verifier = Verifier::new(&Config { jwt_secret: SECRET.into(), ..Config::default() });
     serde_json::from_str(&verifier.verify(token, in_seconds(0)).unwrap().json).unwrap()
 }
 

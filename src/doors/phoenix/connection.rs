@@ -4,13 +4,14 @@
 //! The two are separate tasks, so that what is sent never waits for what is read. The reader waits for the router, so a
 //! client that asks for too much is read more slowly; nobody waits for the client.
 
-use super::{Door, Place, Upgraded, unix_now};
+use super::{Door, Place, Upgraded, recall::Recalled, unix_now};
 use crate::{
     claims::Claims,
     hub::{Outbox, OutboxReceiver, outbox},
     protocol::{BadFrame, Codec, Frame, Push, refusal, refusal::Disconnect},
     router::{Subscription, SubscriptionKey},
-    session::{self, Effect, Input, JoinId, Session, Wish},
+    session::{self, Counted, Effect, Input, JoinId, Session, Wish},
+    source::SourceState,
 };
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{
@@ -18,8 +19,12 @@ use futures_util::{
     stream::{FuturesUnordered, SplitSink, SplitStream},
 };
 use rand::Rng;
+use serde_json::Value;
 use std::{collections::HashMap, error::Error, future::Future, pin::Pin, time::Duration};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 /// Frames written between two flushes: a flush costs a system call, a frame nearly nothing.
 const BURST_FRAMES: usize = 64;
@@ -30,12 +35,17 @@ const MAX_PENDING: usize = 1024;
 /// Wait before a subscription is tried again when the database could not be asked, as range of seconds.
 const RETRY_SECONDS: std::ops::Range<f64> = 1.0..3.0;
 
+/// How long a client that asks for it waits for the stream of the database.
+const STREAM_LIMIT: Duration = Duration::from_secs(60);
+
 type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 
 /// What came of something that took time.
 enum Done {
-    /// A delay is over.
-    Send(Frame),
+    /// A delay is over; the connection may be, too.
+    Send(Frame, Option<Disconnect>),
+    /// Something the session waits for.
+    Heard(Input),
     /// A subscription is active, refused, or has to be tried again.
     Subscribed { join: JoinId, outcome: Result<SubscriptionKey, Option<String>> },
 }
@@ -67,7 +77,7 @@ pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec
         keys: HashMap::new(),
         early: HashMap::new(),
     };
-    connection.read(stream).await;
+    connection.read(stream, upgrade.recalled).await;
     connection.end().await;
     drop(place);
 }
@@ -85,26 +95,28 @@ struct Connection {
 }
 
 impl Connection {
-    async fn read(&mut self, mut stream: SplitStream<WebSocket>) {
+    async fn read(&mut self, mut stream: SplitStream<WebSocket>, mut recalled: Recalled) {
         let idle_timeout = self.door.config.idle_timeout;
         let stop = self.door.tasks.stop_token().clone();
+        let mut keys = self.door.verifier.generations();
         let mut heard = Instant::now();
         loop {
             let expiry = self.session.next_expiry();
+            let reads = self.pending.len() < MAX_PENDING && self.session.takes_more();
+            if !reads {
+                // Whoever is not listened to is not silent.
+                heard = Instant::now();
+            }
             tokio::select! {
-                () = stop.cancelled() => {
-                    for frame in self.session.announce_stop() {
-                        self.outbox.push(frame);
-                    }
-                    return self.outbox.close(Disconnect::Stopping);
-                }
+                () = stop.cancelled() => return self.send_away(Disconnect::Stopping),
+                () = recalled.heard() => return self.send_away(Disconnect::Recalled),
                 reason = self.outbox.closed() => {
                     if reason == Some(Disconnect::Slow) {
                         self.door.metrics.slow_clients.add(1);
                     }
                     return;
                 }
-                message = stream.next(), if self.pending.len() < MAX_PENDING => {
+                message = stream.next(), if reads => {
                     heard = Instant::now();
                     match message {
                         Some(Ok(message)) => if !self.message(message).await { return },
@@ -114,9 +126,19 @@ impl Connection {
                 }
                 Some(done) = self.pending.next(), if !self.pending.is_empty() => self.done(done).await,
                 () = expired(expiry) => self.handle(Input::Clock).await,
+                // Who is sent away anyway is not told about his tokens first.
+                Ok(()) = keys.changed() => if !recalled.is_due() { self.handle(Input::Clock).await },
                 () = sleep_until(heard + idle_timeout) => return self.outbox.close(Disconnect::Idle),
             }
         }
+    }
+
+    /// Tells every channel, and closes the socket behind it.
+    fn send_away(&self, why: Disconnect) {
+        for frame in self.session.announce_stop() {
+            self.outbox.push(frame);
+        }
+        self.outbox.close(why);
     }
 
     /// False when the client said goodbye.
@@ -139,6 +161,14 @@ impl Connection {
     }
 
     async fn push(&mut self, push: Push) {
+        if matches!(push.event.as_str(), Some("phx_join" | "access_token")) {
+            // The session verifies at once: a key that was published a moment ago has to be there before.
+            for name in ["user_token", "access_token"] {
+                if let Some(token) = push.payload.json().get(name).and_then(Value::as_str) {
+                    self.door.verifier.prepare(token).await;
+                }
+            }
+        }
         self.handle(Input::Push(push)).await;
     }
 
@@ -150,13 +180,39 @@ impl Connection {
 
     async fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(frame) => {
-                self.outbox.push(frame);
-            }
-            Effect::SendLater(frame, delay) => self.pending.push(Box::pin(async move {
+            Effect::SendLater { frame, delay, then } => self.pending.push(Box::pin(async move {
                 tokio::time::sleep(delay).await;
-                Done::Send(frame)
+                Done::Send(frame, then)
             })),
+            Effect::Authorize(question) => {
+                let rights = self.door.rights.clone();
+                self.pending.push(Box::pin(async move {
+                    let outcome = rights.ask(&question.user, question.access).await;
+                    Done::Heard(Input::Authorized { question: question.number, outcome })
+                }));
+            }
+            Effect::Replay(wish) => {
+                let replay = self.door.replay.clone();
+                self.pending.push(Box::pin(async move {
+                    let stored = replay.stored(&wish.user, wish.since, wish.limit).await;
+                    Done::Heard(Input::Replayed { join: wish.join, outcome: stored.map_err(|_| ()) })
+                }));
+            }
+            Effect::AwaitStream(join) => {
+                let source = self.door.source.clone();
+                self.pending.push(Box::pin(async move {
+                    let is_up = timeout(STREAM_LIMIT, stream_is_up(source)).await.unwrap_or(false);
+                    Done::Heard(Input::Stream { join, is_up })
+                }));
+            }
+            Effect::Count(what, count) => match what {
+                Counted::Malformed => self.door.metrics.malformed_frames.add(count),
+                Counted::Broadcasts => self.door.metrics.broadcasts.add(count),
+                Counted::Deliveries => self.door.metrics.broadcast_deliveries.add(count),
+                Counted::Dropped => self.door.metrics.broadcasts_dropped.add(count),
+                Counted::WithoutForm => self.door.metrics.broadcasts_without_form.add(count),
+            },
+            Effect::Limited(setting) => self.door.metrics.refuse(setting),
             Effect::Subscribe(wish) => {
                 self.early.insert(wish.join, None);
                 self.pending.push(Box::pin(subscribe(self.door.clone(), *wish)));
@@ -186,15 +242,20 @@ impl Connection {
 
     async fn done(&mut self, done: Done) {
         match done {
-            Done::Send(frame) => {
+            Done::Send(frame, then) => {
                 self.outbox.push(frame);
+                if let Some(reason) = then {
+                    self.outbox.close(reason);
+                }
             }
+            Done::Heard(input) => self.handle(input).await,
             Done::Subscribed { join, outcome } => match (outcome, self.early.remove(&join)) {
                 (Ok(key), Some(early)) => {
                     self.keys.insert(join, key);
                     if let Some(claims) = early {
                         self.perform_claims(join, claims).await;
                     }
+                    self.handle(Input::Subscribed { join, refusal: None }).await;
                 }
                 // The channel was left meanwhile.
                 (Ok(key), None) => {
@@ -259,6 +320,11 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
         },
     };
     Done::Subscribed { join, outcome }
+}
+
+/// Waits until the stream of the database runs; false when there will be none.
+async fn stream_is_up(mut source: watch::Receiver<SourceState>) -> bool {
+    source.wait_for(|state| state.streaming).await.is_ok()
 }
 
 async fn expired(expiry: Option<i64>) {
@@ -332,7 +398,7 @@ async fn write(
     if let Some(reason) = reason {
         outbox.close(reason);
         let goodbye = async {
-            if matches!(reason, Disconnect::Stopping) {
+            if reason.lets_finish() {
                 while let Some(frame) = receiver.receive_ready() {
                     sink.feed(message(frame)).await?;
                 }

@@ -4,9 +4,11 @@
 //! This file is the upgrade and its refusals; `connection` runs a socket; `v1` and `v2` are the encodings.
 
 mod connection;
+mod recall;
 mod v1;
 mod v2;
 
+pub use recall::Recall;
 pub use v1::V1;
 pub use v2::V2;
 
@@ -14,12 +16,14 @@ use crate::{
     auth::{TokenError, Verifier},
     hub::Rooms,
     limits::Meters,
+    messages::Replay,
     metrics::Metrics,
     protocol::{BadFrame, Broadcast, Codec, Payload, refusal},
     rights::ChannelRights,
     router::{Preparer, Refresh, Router},
     session,
     shutdown::Tasks,
+    source::SourceState,
 };
 use axum::{
     extract::{
@@ -39,6 +43,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::watch;
 
 /// What a message takes beside its payload, mostly.
 const ENVELOPE_BYTES: usize = 160;
@@ -89,8 +94,14 @@ pub struct Door {
     pub meters: Arc<Meters>,
     /// Who may use private channels.
     pub rights: ChannelRights,
+    /// Who knows what was broadcast before.
+    pub replay: Replay,
+    /// How the stream of the database is doing.
+    pub source: watch::Receiver<SourceState>,
     /// Connections there have been: each one's number.
     pub numbers: Arc<AtomicU64>,
+    /// Who sends all connections away.
+    pub recall: Recall,
 }
 
 /// What the upgrade said.
@@ -98,6 +109,7 @@ struct Upgraded {
     number: u64,
     key: String,
     headers: Arc<str>,
+    recalled: recall::Recalled,
 }
 
 /// The routes of the door.
@@ -122,19 +134,28 @@ async fn upgrade(
     let Some(key) = given.or(parameters.get("apikey").map(String::as_str)) else {
         return door.refuse(StatusCode::UNAUTHORIZED, refusal::API_KEY_MISSING).await;
     };
+    // Before the key is looked at: whatever changes from here on is heard of.
+    let recalled = door.recall.listen();
+    door.verifier.prepare(key).await;
     if let Err(error) = door.verifier.verify(key, unix_now()) {
         return match error {
             TokenError::Expired { .. } => door.refuse(StatusCode::UNAUTHORIZED, refusal::TOKEN_EXPIRED).await,
             other => door.refuse(StatusCode::UNAUTHORIZED, &other.to_string()).await,
         };
     }
+    if let Some((status, text, setting)) = over_limit(&door.meters) {
+        door.metrics.refuse(setting);
+        return door.refuse(status, text).await;
+    }
     let Some(place) = Place::take(&door) else {
+        door.metrics.refuse("max_connections");
         return door.refuse(StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_USERS).await;
     };
     let upgraded = Upgraded {
         number: door.numbers.fetch_add(1, Ordering::Relaxed),
         key: key.to_owned(),
         headers: own_headers(&headers),
+        recalled,
     };
     let limit = door.config.max_frame_bytes;
     upgrade
@@ -143,6 +164,19 @@ async fn upgrade(
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(move |socket| connection::run(socket, door, codec, upgraded, place))
+}
+
+/// Why nobody is let in now: status, text, and the setting that says so. The order is that of the server we replace.
+fn over_limit(meters: &Meters) -> Option<(StatusCode, &'static str, &'static str)> {
+    if meters.limits().suspend {
+        Some((StatusCode::FORBIDDEN, refusal::SUSPENDED_FOR_UPGRADE, "suspend"))
+    } else if meters.is_full_of_users() {
+        Some((StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_USERS, "max_concurrent_users"))
+    } else if meters.has_too_many_joins(unix_now()) {
+        Some((StatusCode::TOO_MANY_REQUESTS, refusal::TOO_MANY_JOINS_FOR_UPGRADE, "max_joins_per_second"))
+    } else {
+        None
+    }
 }
 
 /// The headers an application may add, as policies read them from `request.headers` (reference, section 8): those

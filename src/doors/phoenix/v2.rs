@@ -55,9 +55,9 @@ impl Codec for V2 {
                 Ok(Push { join_ref: utf8(join_ref)?, reference: utf8(reference)?, topic: utf8(topic)?, event, payload })
             }
             KIND_USER_BROADCAST_PUSH => {
-                // The metadata are the client's wishes to the server; none is understood.
+                // The metadata are the client's wishes to the server.
                 let encoding = *rest.get(5).ok_or(CUT_SHORT)?;
-                let ([join_ref, reference, topic, event, _metadata], rest) = fields(rest, 1)?;
+                let ([join_ref, reference, topic, event, metadata], rest) = fields(rest, 1)?;
                 let content = Bytes::copy_from_slice(rest);
                 let content = if encoding == JSON { Content::Json(content) } else { Content::Binary(content) };
                 let event = std::str::from_utf8(event).map_err(|_| NOT_UTF8)?.to_owned();
@@ -68,7 +68,7 @@ impl Codec for V2 {
                     reference: Some(utf8(reference)?).filter(|text| text != "").unwrap_or_default(),
                     topic: utf8(topic)?,
                     event: Value::from("broadcast"),
-                    payload: Payload::Broadcast(broadcast),
+                    payload: if is_to_be_stored(metadata) { Payload::Stored } else { Payload::Broadcast }(broadcast),
                 })
             }
             _ => Err(BadFrame("unknown binary kind")),
@@ -133,6 +133,12 @@ fn fields<const COUNT: usize>(bytes: &[u8], between: usize) -> Result<([&[u8]; C
         (*field, rest) = rest.split_at_checked(usize::from(length)).ok_or(CUT_SHORT)?;
     }
     Ok((fields, rest))
+}
+
+/// Whether the metadata of a broadcast ask for it to be stored.
+fn is_to_be_stored(metadata: &[u8]) -> bool {
+    let wishes = serde_json::from_slice::<Value>(metadata).unwrap_or_default();
+    !matches!(wishes.get("persist"), None | Some(Value::Null | Value::Bool(false)))
 }
 
 fn utf8(field: &[u8]) -> Result<Value, BadFrame> {

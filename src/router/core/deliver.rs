@@ -14,6 +14,7 @@ use crate::{
         lane_job::{Candidate, LaneJob, LaneWork},
         matching::{Wanted, is_bare_key_delete, messages},
         notices::tell_failed,
+        rate,
         render::Rendering,
         sight::{Seen, Sight, Sights},
         subscription::{TableBinding, TableSubscription},
@@ -187,13 +188,16 @@ impl RouterCore {
             Some((&*wanted.binding, extent))
         });
         let told: Vec<_> = told.collect();
-        if told.is_empty() {
+        if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
             return Offered::Done;
         }
         let frames = messages(&mut offer.rendering, member, &told);
         let count = frames.len();
         match member.deliver_change(active.generation, position(fragment, change), frames) {
-            Delivery::Queued => self.metrics.deliveries.add(count),
+            Delivery::Queued => {
+                self.metrics.deliveries.add(count);
+                rate::count(&self.config.meters, told.len());
+            }
             Delivery::Lagging => return Offered::Lagging,
             Delivery::Dropped => {}
         }

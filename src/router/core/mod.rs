@@ -26,6 +26,7 @@ use crate::{
     change::{Change, Fragment, position::Position},
     claims::Claims,
     hub::Generation,
+    limits::Meters,
     lsn::Lsn,
     metrics::Metrics,
     policy::catalog::Catalog,
@@ -51,6 +52,8 @@ pub struct Config {
     pub backlog_bytes: usize,
     /// Bytes of one transaction that are kept in memory until all of it has come; what is beyond goes to a file.
     pub transaction_bytes: usize,
+    /// What is counted against limits: a row change is an event for each subscription it goes to.
+    pub meters: Arc<Meters>,
 }
 
 /// Roles and tables the log names at most between two catalogues.

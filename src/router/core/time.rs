@@ -15,6 +15,7 @@ use crate::{
         image::Images,
         judgement::{Basis, Judgement},
         matching::{Wanted, messages},
+        rate,
         render::Extent,
         sight::Seen,
     },
@@ -119,7 +120,7 @@ impl RouterCore {
                 matches!(extent, Extent::Entered | Extent::Left).then_some((&*wanted.binding, extent))
             });
             let told: Vec<_> = told.collect();
-            if told.is_empty() {
+            if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
                 continue;
             }
             let member = &active.subscription.member;
@@ -132,7 +133,10 @@ impl RouterCore {
             let count = frames.len();
             let next = Position { commit_lsn: Lsn(self.routed.0.saturating_add(1)), ordinal: 0 };
             match member.deliver_change(active.generation, next, frames) {
-                Delivery::Queued => self.metrics.deliveries.add(count),
+                Delivery::Queued => {
+                    self.metrics.deliveries.add(count);
+                    rate::count(&self.config.meters, told.len());
+                }
                 Delivery::Lagging => untold.push(key),
                 Delivery::Dropped => {}
             }

@@ -1,0 +1,75 @@
+//! What a reload changes: limits and keys at once, everything else with the next start.
+
+use super::{ConfigError, ServeConfig, Settings};
+
+/// Settings that count at once.
+const AT_ONCE: &[&str] = &[
+    "max_concurrent_users",
+    "max_events_per_second",
+    "max_joins_per_second",
+    "max_channels_per_client",
+    "max_presence_events_per_second",
+    "max_payload_size_in_kb",
+    "max_client_presence_events_per_window",
+    "client_presence_window_ms",
+    "private_only",
+    "presence_enabled",
+    "suspend",
+    "jwt_secret",
+    "jwt_audience",
+    "jwt_issuer",
+    "jwks",
+    "jwks_file",
+    "jwks_url",
+    "jwks_plain_http",
+    "jwks_refresh_seconds",
+    "issuers",
+    "jwt_claim_validators",
+    "jwt_required_claims",
+    "api_keys",
+    "api_jwt_secret_next",
+    "metrics_jwt_secret",
+];
+
+/// Of these, the ones whose change sends every connection away: who was let in by the old value may not be by the new.
+const RECALLING: &[&str] = &["private_only", "suspend", "jwt_secret", "jwt_audience", "jwt_issuer", "api_keys"];
+
+/// Settings read again.
+pub struct Reload {
+    /// What they are now.
+    pub config: ServeConfig,
+    /// The names of those that have changed and count at once.
+    pub changed: Vec<&'static str>,
+    /// The names of those that have changed and count after a restart.
+    pub postponed: Vec<&'static str>,
+    /// Whether every connection is to be sent away.
+    pub recalls: bool,
+}
+
+impl Settings {
+    /// Reads the file again, below `flags`: flags and environment as they were at the start. Those in force change by
+    /// what counts at once, and not at all after an error.
+    pub fn reload(&mut self, flags: &Settings) -> Result<Reload, ConfigError> {
+        let read = flags.clone().with_file()?;
+        let config = read.serve()?;
+        let (changed, postponed): (Vec<_>, Vec<_>) =
+            self.differences(&read).into_iter().partition(|name| AT_ONCE.contains(name));
+        self.adopt(&changed, &read);
+        let recalls = changed.iter().any(|name| RECALLING.contains(name));
+        Ok(Reload { config, changed, postponed, recalls })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_setting() {
+        let text = AT_ONCE.iter().chain(RECALLING).map(|name| format!("{name} = []\n"));
+        for line in text {
+            let error = toml::from_str::<Settings>(&line).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(!error.contains("unknown field"), "{line}{error}");
+        }
+    }
+}
