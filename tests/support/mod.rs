@@ -2,7 +2,6 @@
 
 pub mod json;
 pub mod postgres;
-#[expect(dead_code, reason = "the process id is for the tests of faults, which come later")]
 pub mod server;
 pub mod socket;
 pub mod token;
