@@ -8,10 +8,16 @@ mod commands;
 mod demo;
 mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod http;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
 mod migrate;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod rights;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod rooms;
 mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod support;

@@ -12,8 +12,6 @@ mod join;
 mod options;
 mod rights;
 mod speech;
-#[cfg(test)]
-mod tests;
 
 use crate::{
     auth::{TokenError, Verifier},
@@ -27,7 +25,7 @@ use crate::{
     protocol::{Codec, Event, Frame, Push, Reply, StoredBroadcast, refusal, refusal::Disconnect},
 };
 use join::Joining;
-use rights::Asked;
+use rights::{Asked, Parting};
 use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
@@ -243,6 +241,8 @@ pub struct Session {
     /// Whether it counts as a user.
     is_user: bool,
     held_bytes: usize,
+    /// Broadcasts of channels that were left before it was known whether they may be said.
+    parting: Vec<Parting>,
     /// Which keys the channels' tokens have been verified with.
     generation: u64,
     /// What came of the input that is being handled.
@@ -260,6 +260,7 @@ impl Session {
             next_question: 0,
             is_user: false,
             held_bytes: 0,
+            parting: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -363,6 +364,7 @@ impl Session {
             return;
         }
         let join_ref = channel.join_ref.clone();
+        self.part(topic);
         self.drop_channel(topic);
         self.reply(push, &join_ref, true, "{}");
         self.send_close(topic, &join_ref);

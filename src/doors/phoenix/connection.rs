@@ -185,7 +185,6 @@ impl Connection {
                 Done::Send(frame, then)
             })),
             Effect::Authorize(question) => {
-                self.door.metrics.rights_asked.add(1);
                 let rights = self.door.rights.clone();
                 self.pending.push(Box::pin(async move {
                     let outcome = rights.ask(&question.user, question.access).await;
