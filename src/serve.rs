@@ -207,6 +207,10 @@ impl Running {
         }
         // Afterwards: whoever was not sent away has his tokens verified anew.
         self.verifier.replace(&config.auth);
+        if recall {
+            // Once more, for whoever was let in by the old keys in between.
+            self.recall.everybody();
+        }
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then
