@@ -95,6 +95,8 @@ counters! {
     broadcasts_dropped,
     /// Broadcasts not put into an outbox because the member's encoding has no form for them.
     broadcasts_without_form,
+    /// Requests of the broadcast routes answered with 429.
+    requests_turned_away,
     /// Rights to private channels that the process decided.
     rights_in_process,
     /// Rights to private channels that the database was asked about.

@@ -5,13 +5,16 @@
 //! ```
 
 use crate::{
-    auth::Verifier,
+    auth::{Secret, Verifier},
     config::ServeConfig,
     doors::phoenix::{self, Door, Recall},
     http::{
+        broadcast,
         explain::{self, Explain},
         health::{self, Health},
+        metrics as scrape,
         rpc::{self, Rpc},
+        tenants,
     },
     hub::Rooms,
     limits::Meters,
@@ -63,8 +66,15 @@ pub struct Running {
     accepting: CancellationToken,
     stop_limit: Duration,
     meters: Arc<Meters>,
-    verifier: Verifier,
+    keys: Keys,
     recall: Recall,
+}
+
+/// Who is let in, by what was read last.
+struct Keys {
+    verifier: Verifier,
+    admin: watch::Sender<tenants::Config>,
+    scrapers: watch::Sender<Arc<[Secret]>>,
 }
 
 /// Starts everything; an error when the database or the address cannot be had.
@@ -146,6 +156,25 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         statement_timeout: config.lane.statement_timeout,
         metrics: metrics.clone(),
     })?;
+    let rooms = Rooms::default();
+    let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
+    let broadcast = broadcast::Parts {
+        config: broadcast::Config::default(),
+        verifier: verifier.clone(),
+        rooms: rooms.clone(),
+        meters: meters.clone(),
+        metrics: metrics.clone(),
+        rights: rights.clone(),
+    };
+    let tenants = tenants::Parts {
+        config: admin_reader,
+        meters: meters.clone(),
+        recall: recall.clone(),
+        connections: connections.clone(),
+        source: source_reader.clone(),
+        refresh: refresh.clone(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier: verifier.clone(),
@@ -155,7 +184,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
-        rooms: Rooms::default(),
+        rooms: rooms.clone(),
         meters: meters.clone(),
         rights,
         replay: Replay {},
@@ -171,15 +200,24 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics,
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
+        rooms,
+        meters: meters.clone(),
     };
-    let routes =
-        phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health)).merge(explain::routes(explain));
+    let scrape = scrape::Parts { secrets: scrapers_reader, health: health.clone() };
+    let routes = phoenix::routes(door)
+        .merge(broadcast::routes(broadcast))
+        .merge(rpc::routes(rpc))
+        .merge(health::routes(health))
+        .merge(scrape::routes(scrape))
+        .merge(tenants::routes(tenants))
+        .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
     doors.spawn("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, verifier, recall })
+    let keys = Keys { verifier, admin, scrapers };
+    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, keys, recall })
 }
 
 /// The refusal with what to do about it.
@@ -201,12 +239,17 @@ impl Running {
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
-        self.meters.set_limits(config.limits.clone());
+        // The admin API may have set what the settings say otherwise.
+        let (before, limits) = (self.meters.limits(), &config.limits);
+        let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
+        self.meters.set_limits(limits.clone());
+        self.keys.admin.send_replace(config.tenants.clone());
+        self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
             self.recall.everybody();
         }
         // Afterwards: whoever was not sent away has his tokens verified anew.
-        self.verifier.replace(&config.auth);
+        self.keys.verifier.replace(&config.auth);
         if recall {
             // Once more, for whoever was let in by the old keys in between.
             self.recall.everybody();

@@ -119,6 +119,15 @@ pub struct Settings {
     /// Role whose tokens may ask the server to explain what others see [default: service_role]
     #[arg(long, env = "WALCAST_ADMIN_ROLE", value_name = "ROLE")]
     pub admin_role: Option<String>,
+    /// Another secret of the admin API's tokens, beside that of all tokens, while secrets are changed
+    #[arg(long, env = "API_JWT_SECRET_NEXT", hide_env_values = true, value_name = "SECRET")]
+    pub api_jwt_secret_next: Option<String>,
+    /// Secret of the tokens that may read /metrics; without it nobody may
+    #[arg(long, env = "METRICS_JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub metrics_jwt_secret: Option<String>,
+    /// The tenant's id in the admin API [default: realtime-dev]
+    #[arg(long, env = "SELF_HOST_TENANT_NAME", value_name = "NAME")]
+    pub tenant: Option<String>,
     /// DELETEs of which only the key was logged: `keys` tells all subscribers the key, `strict` nobody [default: keys]
     #[arg(long, env = "WALCAST_DELETES", value_name = "RULE")]
     pub deletes: Option<String>,
@@ -255,7 +264,7 @@ macro_rules! settings {
 settings! {
     database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
-    admin_role
+    admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
     lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client

@@ -1,6 +1,7 @@
 //! What the operator chose: one table of settings, from flags, environment and file, in this order; and the parts' own
 //! configurations made of it. No part reads a setting it was not given.
 
+mod admin;
 mod limits;
 mod load;
 mod reload;
@@ -13,6 +14,7 @@ pub use reload::Reload;
 use crate::{
     auth,
     doors::phoenix,
+    http::tenants,
     limits::{Limits, Meters},
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
@@ -43,6 +45,10 @@ pub struct ServeConfig {
     pub follow: FollowConfig,
     /// Sockets.
     pub door: phoenix::Config,
+    /// The admin API.
+    pub tenants: tenants::Config,
+    /// What signs the tokens of whoever may read metrics.
+    pub metrics_secrets: Arc<[auth::Secret]>,
     /// What there may be of anything.
     pub limits: Limits,
     /// The largest head of a request.
@@ -100,6 +106,11 @@ impl Settings {
         self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
     }
 
+    /// The role whose tokens may do what operators do.
+    fn admin_role(&self) -> String {
+        self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned())
+    }
+
     /// The slot's name, checked: Postgres takes lower-case letters, digits and underscores.
     pub fn slot(&self) -> Result<String, ConfigError> {
         let name = self.slot.clone().unwrap_or_else(|| "walcast".to_owned());
@@ -140,15 +151,18 @@ impl Settings {
                 });
             }
         };
+        let slot = self.slot()?;
         let limits = self.limits()?;
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
             auth: self.auth()?,
-            admin_role: self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned()),
+            admin_role: self.admin_role(),
+            tenants: self.tenants(&slot),
+            metrics_secrets: self.metrics_secrets(),
             slot: slot::Config {
                 publication: self.publication(),
-                slot: self.slot()?,
+                slot: slot.clone(),
                 temporary: false,
                 application: "walcast".to_owned(),
                 lookups: true,

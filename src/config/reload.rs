@@ -27,6 +27,8 @@ const AT_ONCE: &[&str] = &[
     "jwt_claim_validators",
     "jwt_required_claims",
     "api_keys",
+    "api_jwt_secret_next",
+    "metrics_jwt_secret",
 ];
 
 /// Of these, the ones whose change sends every connection away: who was let in by the old value may not be by the new.
