@@ -267,7 +267,10 @@ impl Running {
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
-        self.meters.set_limits(config.limits.clone());
+        // The admin API may have set what the settings say otherwise.
+        let (before, limits) = (self.meters.limits(), &config.limits);
+        let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
+        self.meters.set_limits(limits.clone());
         self.keys.admin.send_replace(config.tenants.clone());
         self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
@@ -275,6 +278,10 @@ impl Running {
         }
         // Afterwards: whoever was not sent away has his tokens verified anew.
         self.keys.verifier.replace(&config.auth);
+        if recall {
+            // Once more, for whoever was let in by the old keys in between.
+            self.recall.everybody();
+        }
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then
