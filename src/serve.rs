@@ -151,6 +151,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let rooms = Rooms::default();
     let rights = ChannelRights {};
     let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    if config.metrics_secrets.is_empty() {
+        tracing::info!("nobody may read /metrics: METRICS_JWT_SECRET is not set");
+    }
     let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
     let broadcast = broadcast::Parts {
         config: broadcast::Config::default(),
