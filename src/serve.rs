@@ -22,7 +22,7 @@ use crate::{
     messages::Replay,
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
-    rights::ChannelRights,
+    rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -131,6 +131,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
     let meters = config.router.meters.clone();
     let recall = Recall::default();
     let rpc = Rpc {
@@ -149,7 +151,12 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         router: router_reader.clone(),
     };
     let rooms = Rooms::default();
-    let rights = ChannelRights {};
+    let rights = ChannelRights::new(rights::Parts {
+        target: config.target.clone(),
+        refresh: refresh.clone(),
+        statement_timeout: config.lane.statement_timeout,
+        metrics: metrics.clone(),
+    })?;
     let (admin, admin_reader) = watch::channel(config.tenants.clone());
     if config.metrics_secrets.is_empty() {
         tracing::info!("nobody may read /metrics: METRICS_JWT_SECRET is not set");
@@ -236,12 +243,17 @@ impl Running {
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
         self.meters.set_limits(config.limits.clone());
-        self.keys.verifier.replace(&config.auth);
-        self.keys.admin.send_replace(config.tenants.clone());
+        let new = &config.tenants;
+        self.keys.admin.send_modify(|admin| {
+            admin.secrets = new.secrets.clone();
+            admin.jwt_secret = new.jwt_secret.clone();
+        });
         self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
             self.recall.everybody();
         }
+        // Afterwards: whoever was not sent away has his tokens verified anew.
+        self.keys.verifier.replace(&config.auth);
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then

@@ -50,7 +50,8 @@ const RULES: &[Rule] = &[
     // Limits: events of a rate that was set are counted where they are handed out.
     edge("router", &["limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
-    edge("rights", &["policy", "pg", "claims", "change"]),
+    // Router: rights are judged by the catalogue it keeps current, and have to know when that is not.
+    edge("rights", &["policy", "pg", "router", "claims", "change"]),
     edge("messages", &["pg", "policy", "protocol"]),
     // Source: a client may ask to be told when the stream is up.
     edge(

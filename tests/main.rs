@@ -14,6 +14,10 @@ mod line;
 mod migrate;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod rights;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod rooms;
 mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod support;

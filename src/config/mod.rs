@@ -6,6 +6,7 @@ mod limits;
 mod load;
 mod reload;
 pub mod supabase;
+mod tokens;
 
 pub use load::{ConfigError, Settings, check_environment};
 pub use reload::Reload;
@@ -121,20 +122,6 @@ impl Settings {
         Ok(name)
     }
 
-    /// What tokens are checked against.
-    pub fn auth(&self) -> Result<auth::Config, ConfigError> {
-        let jwt_secret = self.jwt_secret.clone().filter(|secret| !secret.is_empty()).ok_or(ConfigError::Missing {
-            setting: "jwt_secret",
-            fix: "set JWT_SECRET to the secret your tokens are signed with",
-        })?;
-        Ok(auth::Config {
-            jwt_secret: jwt_secret.into(),
-            audience: self.jwt_audience.clone(),
-            issuer: self.jwt_issuer.clone(),
-            api_keys: api_keys(self.api_keys.as_deref())?,
-        })
-    }
-
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
     fn start(&self) -> Result<StartConfig, ConfigError> {
         let is_drop_in = self.replaced.names_database;
@@ -232,19 +219,6 @@ fn at_least_one<T: Default + PartialEq>(setting: &'static str, value: T) -> Resu
     }
 }
 
-/// `key=role,key=role`. Keys are secrets: they are not repeated in errors.
-fn api_keys(text: Option<&str>) -> Result<Vec<(String, String)>, ConfigError> {
-    let entries = text.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let pair = |(number, entry): (usize, &str)| match entry.split_once('=') {
-        Some((key, role)) if !key.is_empty() && !role.is_empty() => Ok((key.to_owned(), role.to_owned())),
-        _ => Err(ConfigError::Value {
-            setting: "api_keys",
-            why: format!("entry {} is not of the form key=role", number + 1),
-        }),
-    };
-    entries.enumerate().map(pair).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,10 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn names_and_keys_that_cannot_be_used_are_refused_without_repeating_a_key() {
+    fn names_that_cannot_be_used_are_refused() {
         assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
         assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
-        let error = refusal(&Settings { api_keys: Some("sb_a=anon,sb_sesame".to_owned()), ..settings() });
-        assert!(error.contains("entry 2") && !error.contains("sesame"), "{error}");
     }
 }

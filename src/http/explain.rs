@@ -131,7 +131,7 @@ async fn answer(state: &Explain, request: Request) -> Result<Report, Refusal> {
     if head.method != Method::POST {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "ask with POST"));
     }
-    admit(state, &head.headers)?;
+    admit(state, &head.headers).await?;
     let asked = read(body).await?;
     let claims = claims(state, &asked)?;
     let key = Key::of_json(&asked.row)
@@ -145,9 +145,10 @@ async fn answer(state: &Explain, request: Request) -> Result<Report, Refusal> {
 }
 
 /// Lets through whose verified token has the admin role.
-fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
+async fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = |message: String| Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
     let token = bearer(headers).ok_or_else(|| refused("send a token as Authorization: Bearer".to_owned()))?;
+    state.verifier.prepare(token).await;
     let claims = state.verifier.verify(token, now()).map_err(|error| refused(error.to_string()))?;
     if claims.role != state.admin_role {
         let message = format!("only tokens of role \"{}\" may ask (admin_role)", state.admin_role);

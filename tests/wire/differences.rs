@@ -19,7 +19,6 @@ const RULES: &[(&str, Rule)] = &[
     ("bad-binding-alone", bad_binding_alone),
     ("char-whole", char_whole),
     ("delete-judged", delete_judged),
-    ("presence-later", presence_later),
     ("tenant-ignored", tenant_ignored),
     ("update-old-record", update_old_record),
 ];
@@ -155,30 +154,6 @@ fn tenant_ignored(recording: &mut Recording) -> bool {
         }
     }
     applied
-}
-
-/// Presence is not there yet: its pushes are unknown events, which nobody answers.
-fn presence_later(recording: &mut Recording) -> bool {
-    let is_presence =
-        |text: &str| Json::parse(text).is_ok_and(|f| *f.at("event") == "presence" || *f.nth(3) == "presence");
-    let reference =
-        |text: &str| Json::parse(text).map(|f| if f.has("ref") { f.at("ref").clone() } else { f.nth(1).clone() });
-    let pushes: Vec<(String, Json)> = recording
-        .steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::SendText { conn, text } if is_presence(text) => Some((conn.clone(), reference(text).ok()?)),
-            _ => None,
-        })
-        .collect();
-    let before = recording.steps.len();
-    recording.steps.retain(|step| match step {
-        Step::Receive { conn, message } => {
-            !pushes.iter().any(|(by, reference)| by == conn && *reference == message.reference)
-        }
-        _ => true,
-    });
-    recording.steps.len() < before
 }
 
 /// `char(n)` is what Postgres holds, blanks included, not its first character.

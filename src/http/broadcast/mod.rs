@@ -147,8 +147,8 @@ async fn serve_single(
 
 async fn batch(rest: &Rest, request: Request) -> Result<(), Refusal> {
     let (head, body) = request.into_parts();
-    let claims = rest.admit(&head.headers)?;
     let _place = rest.place(&rest.requests, TOO_MANY_REQUESTS)?;
+    let claims = rest.admit(&head.headers).await?;
     let body = body::read(&head.headers, body, &rest.parts.config, &rest.bodies).await?;
     let messages = batch::messages(&body.bytes, rest.max_payload_bytes()).inspect_err(|why| rest.drop_large(why))?;
     rest.admit_batch(messages.len())?;
@@ -166,10 +166,10 @@ async fn batch(rest: &Rest, request: Request) -> Result<(), Refusal> {
 
 async fn single(rest: &Rest, (topic, event): (String, String), request: Request) -> Result<(), Refusal> {
     let (head, body) = request.into_parts();
-    let claims = rest.admit(&head.headers)?;
+    let _place = rest.place(&rest.requests, TOO_MANY_REQUESTS)?;
+    let claims = rest.admit(&head.headers).await?;
     let kind = single::kind(&head.headers)?;
     let is_private = single::wishes(head.uri.query())?.is_private;
-    let _place = rest.place(&rest.requests, TOO_MANY_REQUESTS)?;
     let body = body::read(&head.headers, body, &rest.parts.config, &rest.bodies).await?;
     let address = Address { topic, event, is_private };
     let message = single::message(address, kind, body.bytes.clone(), rest.max_payload_bytes())
@@ -188,8 +188,9 @@ async fn single(rest: &Rest, (topic, event): (String, String), request: Request)
 
 impl Rest {
     /// In whose name a request comes, unless it is not taken at all.
-    fn admit(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
+    async fn admit(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
         let token = bearer_or_key(headers).ok_or(Refusal::Unauthorized)?;
+        self.parts.verifier.prepare(token).await;
         let claims = self.parts.verifier.verify(token, now()).map_err(|_| Refusal::Unauthorized)?;
         if self.parts.meters.limits().suspend {
             self.parts.metrics.refuse("suspend");

@@ -113,7 +113,7 @@ async fn answer(rpc: &Rpc, name: &str, request: Request) -> Result<Response, Ref
     if head.method != Method::POST {
         return Err(Refusal::method(&head.method));
     }
-    let claims = bearer(rpc, &head.headers)?;
+    let claims = bearer(rpc, &head.headers).await?;
     accepts_json(&head.headers)?;
     profile(&head.headers)?;
     let minimal = wants_minimal(&head.headers);
@@ -147,11 +147,12 @@ impl Function {
 }
 
 /// The claims of the request's token: `Authorization: Bearer`, else the `apikey` header.
-fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
+async fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
     let token = bearer_or_key(headers).ok_or_else(Refusal::no_token)?;
     if token.is_empty() {
         return Err(Refusal::empty_token());
     }
+    rpc.verifier.prepare(token).await;
     let claims = rpc.verifier.verify(token, now()).map_err(|error| Refusal::token(&error))?;
     let catalog = rpc.catalog.borrow();
     // Before the catalogue is read the list is empty, and nobody is let in.
