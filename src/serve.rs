@@ -5,13 +5,16 @@
 //! ```
 
 use crate::{
-    auth::Verifier,
+    auth::{Secret, Verifier},
     config::ServeConfig,
     doors::phoenix::{self, Door, Recall},
     http::{
+        broadcast,
         explain::{self, Explain},
         health::{self, Health},
+        metrics as scrape,
         rpc::{self, Rpc},
+        tenants,
     },
     hub::Rooms,
     limits::Meters,
@@ -19,7 +22,7 @@ use crate::{
     messages::{MessagesState, Publisher, Replay, StreamKeeper, Upkeep},
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
-    rights::ChannelRights,
+    rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -67,8 +70,15 @@ pub struct Running {
     accepting: CancellationToken,
     stop_limit: Duration,
     meters: Arc<Meters>,
-    verifier: Verifier,
+    keys: Keys,
     recall: Recall,
+}
+
+/// Who is let in, by what was read last.
+struct Keys {
+    verifier: Verifier,
+    admin: watch::Sender<tenants::Config>,
+    scrapers: watch::Sender<Arc<[Secret]>>,
 }
 
 /// Starts everything; an error when the database or the address cannot be had.
@@ -146,6 +156,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
     let recall = Recall::default();
     let rpc = Rpc {
         pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,
@@ -162,6 +174,30 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rights = ChannelRights::new(rights::Parts {
+        target: config.target.clone(),
+        refresh: refresh.clone(),
+        statement_timeout: config.lane.statement_timeout,
+        metrics: metrics.clone(),
+    })?;
+    let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
+    let broadcast = broadcast::Parts {
+        config: broadcast::Config::default(),
+        verifier: verifier.clone(),
+        rooms: rooms.clone(),
+        meters: meters.clone(),
+        metrics: metrics.clone(),
+        rights: rights.clone(),
+    };
+    let tenants = tenants::Parts {
+        config: admin_reader,
+        meters: meters.clone(),
+        recall: recall.clone(),
+        connections: connections.clone(),
+        source: source_reader.clone(),
+        refresh: refresh.clone(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier: verifier.clone(),
@@ -171,9 +207,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
-        rooms,
+        rooms: rooms.clone(),
         meters: meters.clone(),
-        rights: ChannelRights {},
+        rights,
         replay: Replay::new(
             config.target.pool("walcast replay", REPLAY_CONNECTIONS, "")?,
             refresh.watch(),
@@ -192,15 +228,24 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics,
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
+        rooms,
+        meters: meters.clone(),
     };
-    let routes =
-        phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health)).merge(explain::routes(explain));
+    let scrape = scrape::Parts { secrets: scrapers_reader, health: health.clone() };
+    let routes = phoenix::routes(door)
+        .merge(broadcast::routes(broadcast))
+        .merge(rpc::routes(rpc))
+        .merge(health::routes(health))
+        .merge(scrape::routes(scrape))
+        .merge(tenants::routes(tenants))
+        .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
     doors.spawn("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, verifier, recall })
+    let keys = Keys { verifier, admin, scrapers };
+    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, keys, recall })
 }
 
 /// The refusal with what to do about it.
@@ -223,10 +268,13 @@ impl Running {
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
         self.meters.set_limits(config.limits.clone());
-        self.verifier.replace(&config.auth);
+        self.keys.admin.send_replace(config.tenants.clone());
+        self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
             self.recall.everybody();
         }
+        // Afterwards: whoever was not sent away has his tokens verified anew.
+        self.keys.verifier.replace(&config.auth);
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then

@@ -54,7 +54,8 @@ const RULES: &[Rule] = &[
     // the source's to say and to be told.
     edge("messages", &["change", "hub", "limits", "protocol", "policy", "pg", "source", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
-    edge("rights", &["policy", "pg", "claims", "change"]),
+    // Router: rights are judged by the catalogue it keeps current, and have to know when that is not.
+    edge("rights", &["policy", "pg", "router", "claims", "change"]),
     edge("messages", &["pg", "policy", "protocol"]),
     // Source: a client may ask to be told when the stream is up.
     edge(

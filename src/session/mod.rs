@@ -12,8 +12,6 @@ mod join;
 mod options;
 mod rights;
 mod speech;
-#[cfg(test)]
-mod tests;
 
 use crate::{
     auth::{TokenError, Verifier},
@@ -27,7 +25,7 @@ use crate::{
     protocol::{Codec, Event, Frame, Push, Reply, StoredBroadcast, refusal, refusal::Disconnect},
 };
 use join::Joining;
-use rights::Asked;
+use rights::{Asked, Parting};
 use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
@@ -87,7 +85,7 @@ pub enum Input {
         /// Whether it is up.
         is_up: bool,
     },
-    /// Time passed; channels whose token has expired are to be closed.
+    /// Time passed, or the keys of tokens have changed: channels whose token is not valid any more are to be closed.
     Clock,
 }
 
@@ -243,6 +241,10 @@ pub struct Session {
     /// Whether it counts as a user.
     is_user: bool,
     held_bytes: usize,
+    /// Broadcasts of channels that were left before it was known whether they may be said.
+    parting: Vec<Parting>,
+    /// Which keys the channels' tokens have been verified with.
+    generation: u64,
     /// What came of the input that is being handled.
     effects: Vec<Effect>,
 }
@@ -251,12 +253,14 @@ impl Session {
     /// A connection that was opened with a verified key.
     pub fn new(parts: Parts) -> Session {
         Session {
+            generation: parts.verifier.generation(),
             parts,
             channels: HashMap::new(),
             next_join: 0,
             next_question: 0,
             is_user: false,
             held_bytes: 0,
+            parting: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -269,7 +273,10 @@ impl Session {
             Input::Authorized { question, outcome } => self.authorized(question, outcome, now),
             Input::Replayed { join, outcome } => self.replayed(join, outcome, now),
             Input::Stream { join, is_up } => self.stream(join, is_up),
-            Input::Clock => self.close_expired(now),
+            Input::Clock => {
+                self.close_expired(now);
+                self.verify_again(now);
+            }
         }
         std::mem::take(&mut self.effects)
     }
@@ -357,6 +364,7 @@ impl Session {
             return;
         }
         let join_ref = channel.join_ref.clone();
+        self.part(topic);
         self.drop_channel(topic);
         self.reply(push, &join_ref, true, "{}");
         self.send_close(topic, &join_ref);

@@ -4,15 +4,15 @@
 //! While a question is open, later pushes of the channel wait, the next token among them: so every push is judged by
 //! the token it came under, and no answer is ever about another token than the channel's own.
 
-use super::{Channel, Effect, Question, Session, TOPIC_PREFIX};
+use super::{Channel, Counted, Effect, Question, Session, TOPIC_PREFIX};
 use crate::{
     auth::{OPAQUE_PREFIX, TokenError},
-    hub::Reads,
+    hub::{Reads, RoomName},
     policy::topic::{ChannelAccess, ChannelUser, Granted, RightsError},
-    protocol::{Push, refusal},
+    protocol::{Broadcast, Payload, Push, refusal},
 };
 use serde_json::Value;
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 /// What has to be known before a channel's next push counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,14 @@ pub(super) enum About {
     Refresh,
     /// Whether the push that waits may be said.
     Speech,
+}
+
+/// What was said in a channel that was left before it was known whether it may be said.
+pub(super) struct Parting {
+    question: u64,
+    room: RoomName,
+    broadcasts: Vec<Broadcast>,
+    cost: usize,
 }
 
 impl Channel {
@@ -75,8 +83,8 @@ impl Session {
             Some(Asked::Rights(number, about)) if number == question => Some((topic.clone(), channel, about)),
             _ => None,
         });
-        // Nobody asks any more: the channel was left, or joined anew.
-        let Some((topic, channel, about)) = open else { return };
+        // Nobody asks any more, when the channel was left or joined anew: but for what was said before.
+        let Some((topic, channel, about)) = open else { return self.say_parting(question, outcome, now) };
         channel.asked = None;
         match about {
             About::Join => self.admit_or_refuse(&topic, outcome),
@@ -130,6 +138,38 @@ impl Session {
         }
     }
 
+    /// A channel is left while it is being asked whether its last broadcasts may be said: they were said before, so they
+    /// still may. Nobody hears of an acknowledgement any more.
+    pub(super) fn part(&mut self, topic: &str) {
+        let Some(channel) = self.channels.get_mut(topic) else { return };
+        let Some(Asked::Rights(question, About::Speech)) = channel.asked else { return };
+        let mut parting = Parting { question, room: channel.room.clone(), broadcasts: Vec::new(), cost: 0 };
+        // What came under a later token, the answer is not about.
+        while let Some((push, cost)) = pop_unless_token(&mut channel.held) {
+            match push.payload {
+                Payload::Broadcast(broadcast) => {
+                    parting.broadcasts.push(broadcast);
+                    parting.cost += cost;
+                }
+                Payload::Json(_) | Payload::Stored(_) => self.held_bytes = self.held_bytes.saturating_sub(cost),
+            }
+        }
+        self.parting.push(parting);
+    }
+
+    fn say_parting(&mut self, question: u64, outcome: Result<Granted, RightsError>, now: i64) {
+        let Some(place) = self.parting.iter().position(|parting| parting.question == question) else { return };
+        let Parting { room, broadcasts, cost, .. } = self.parting.swap_remove(place);
+        self.held_bytes = self.held_bytes.saturating_sub(cost);
+        for broadcast in broadcasts {
+            if outcome.as_ref().is_ok_and(|granted| granted.broadcast) {
+                self.publish(&room, &broadcast, None, now);
+            } else {
+                self.count(Counted::Dropped, 1);
+            }
+        }
+    }
+
     /// A refreshed token (reference, section 3.11). Success is silent; what cannot be a new token is ignored.
     pub(super) fn access_token(&mut self, topic: &str, push: &Push, now: i64) {
         let Some(channel) = self.channels.get_mut(topic) else { return };
@@ -153,6 +193,28 @@ impl Session {
             Err(error) => self.close_channel(topic, &refresh_error_text(&error)),
         }
     }
+
+    /// When the keys have changed, every token is verified anew (reference, section 3.12): what was signed with a key
+    /// that is gone ends, and so does what an opaque key stood for and does not any more.
+    pub(super) fn verify_again(&mut self, now: i64) {
+        let generation = self.parts.verifier.generation();
+        if std::mem::replace(&mut self.generation, generation) == generation {
+            return;
+        }
+        let verify = |(topic, channel): (&String, &Channel)| match self.parts.verifier.verify(&channel.token, now) {
+            Ok(claims) if claims == channel.claims => None,
+            Ok(_) => Some((topic.clone(), TokenError::Claim { claim: "role".to_owned() })),
+            Err(error) => Some((topic.clone(), error)),
+        };
+        let refused: Vec<(String, TokenError)> = self.channels.iter().filter_map(verify).collect();
+        for (topic, error) in refused {
+            self.close_channel(&topic, &refresh_error_text(&error));
+        }
+    }
+}
+
+fn pop_unless_token(held: &mut VecDeque<(Push, usize)>) -> Option<(Push, usize)> {
+    if held.front()?.0.event == "access_token" { None } else { held.pop_front() }
 }
 
 fn sub_topic(topic: &str) -> &str {

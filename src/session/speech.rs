@@ -2,10 +2,10 @@
 
 use super::{Channel, Counted, Effect, PUSH_BYTES, Session, reason, rights::About};
 use crate::{
-    hub::Publication,
+    hub::{MemberId, Publication, RoomName},
     limits::ClientPresence,
     policy::topic::{ChannelAccess, Granted},
-    protocol::{Payload, Push, refusal},
+    protocol::{Broadcast, Payload, Push, refusal},
 };
 use serde_json::{Map, Value};
 
@@ -114,22 +114,34 @@ impl Session {
             Payload::Broadcast(broadcast) | Payload::Stored(broadcast) => broadcast,
             Payload::Json(_) => return,
         };
-        if broadcast.size() > self.payload_limit() {
-            if ack {
-                self.reply(&push, join_ref, false, refusal::BROADCAST_TOO_LARGE);
-            }
-            self.count(Counted::Dropped, 1);
-            return self.effects.push(Effect::Limited("max_payload_size_in_kb"));
-        }
         let except = (!channel.echo).then(|| channel.member.id());
-        let published = self.parts.rooms.publish(&channel.room, &Publication { broadcast, id: None, except });
+        let room = channel.room.clone();
+        let join_ref = join_ref.clone();
+        let is_said = self.publish(&room, broadcast, except, now);
         if ack {
-            self.reply(&push, join_ref, true, "{}");
+            self.reply(&push, &join_ref, is_said, if is_said { "{}" } else { refusal::BROADCAST_TOO_LARGE });
         }
+    }
+
+    /// False when it is too large.
+    pub(super) fn publish(
+        &mut self,
+        room: &RoomName,
+        broadcast: &Broadcast,
+        except: Option<MemberId>,
+        now: i64,
+    ) -> bool {
+        if broadcast.size() > self.payload_limit() {
+            self.count(Counted::Dropped, 1);
+            self.effects.push(Effect::Limited("max_payload_size_in_kb"));
+            return false;
+        }
+        let published = self.parts.rooms.publish(room, &Publication { broadcast, id: None, except });
         self.parts.meters.count_events(1 + published.delivered as u64, now);
         self.count(Counted::Broadcasts, 1);
         self.count(Counted::Deliveries, published.delivered);
         self.count(Counted::WithoutForm, published.without_form);
+        true
     }
 
     fn presence(&mut self, topic: &str, push: Push, now: i64) {

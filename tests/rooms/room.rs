@@ -1,0 +1,113 @@
+//! Rooms themselves: who leaves together, who hears too much before the join is complete, and who does not read.
+
+use super::client::{Message, View, present};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use walcast::{
+    doors::phoenix::{V1, V2},
+    hub::{
+        Entry, Greeting, Member, MemberId, MessageForm, Outbox, OutboxReceiver, Publication, Reads, RoomName, Rooms,
+        outbox,
+    },
+    protocol::{Broadcast, Frame, refusal::Disconnect},
+};
+
+pub fn name(topic: &str) -> RoomName {
+    RoomName { topic: topic.into(), is_private: false }
+}
+
+struct Guest {
+    member: Arc<Member>,
+    outbox: Outbox,
+    receiver: OutboxReceiver,
+}
+
+fn enter(rooms: &Rooms, number: u64, greeting: Option<Greeting>) -> Guest {
+    let name = name("realtime:r");
+    let (outbox, receiver) = outbox(4, 1 << 20);
+    let id = MemberId { connection: number, join: 0 };
+    let member = Member::new(id, name.topic.clone(), Value::from("1"), &V2, MessageForm::Modern, outbox.clone());
+    let key = format!("k{}", number % 3);
+    rooms.enter(&name, Entry { member: member.clone(), reads: Reads::ALL, key, greeting });
+    Guest { member, outbox, receiver }
+}
+
+fn greeted() -> Option<Greeting> {
+    Some(Greeting { with_presence: true, ..Greeting::default() })
+}
+
+fn publish(rooms: &Rooms, text: &str) -> usize {
+    let broadcast = Broadcast::Text(text.into());
+    rooms.publish(&name("realtime:r"), &Publication { broadcast: &broadcast, id: None, except: None }).delivered
+}
+
+#[test]
+fn all_who_leave_together_are_one_difference() {
+    let rooms = Rooms::default();
+    let guests: Vec<_> = (0..10).map(|number| enter(&rooms, number, greeted())).collect();
+    for guest in &guests {
+        assert!(rooms.track(&name("realtime:r"), guest.member.id(), Map::new()));
+    }
+    let mut last = enter(&rooms, 99, greeted());
+    let mut view = View::default();
+    view.hear(&Message::read(&last.receiver.receive_ready().unwrap()));
+    guests.iter().for_each(|guest| guest.outbox.close(Disconnect::Slow));
+    assert_eq!(publish(&rooms, "{}"), 1);
+    let frames: Vec<_> =
+        std::iter::from_fn(|| last.receiver.receive_ready()).map(|frame| Message::read(&frame)).collect();
+    assert_eq!(frames.iter().map(|frame| frame.event.as_str()).collect::<Vec<_>>(), ["broadcast", "presence_diff"]);
+    assert_eq!(present(&frames[1].payload["leaves"]).values().map(std::collections::BTreeMap::len).sum::<usize>(), 10);
+    view.hear(&frames[1]);
+    assert_eq!(view.present, Some(present(&json!({}))));
+    assert_eq!((rooms.counts().members, rooms.counts().present), (1, 0));
+}
+
+#[test]
+fn a_member_that_hears_too_much_before_its_join_is_complete_has_to_join_again() {
+    let rooms = Rooms::default();
+    let (mut held, _other) = (enter(&rooms, 1, None), enter(&rooms, 2, greeted()));
+    while rooms.counts().members == 2 && !_other.outbox.is_closed() {
+        publish(&rooms, "{}");
+    }
+    let frames: Vec<_> =
+        std::iter::from_fn(|| held.receiver.receive_ready()).map(|frame| Message::read(&frame)).collect();
+    assert_eq!(frames.iter().map(|frame| frame.event.as_str()).collect::<Vec<_>>(), ["phx_error"]);
+    rooms.complete(&name("realtime:r"), held.member.id(), greeted().unwrap());
+    assert_eq!(held.receiver.receive_ready(), None);
+}
+
+#[test]
+fn one_who_does_not_read_is_closed_and_delays_nobody() {
+    let rooms = Rooms::default();
+    let (slow, mut quick) = (enter(&rooms, 1, Some(Greeting::default())), enter(&rooms, 2, Some(Greeting::default())));
+    let big = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_000_000));
+    let mut heard = 0;
+    for _ in 0..30 {
+        publish(&rooms, &big);
+        heard += std::iter::from_fn(|| quick.receiver.receive_ready()).count();
+    }
+    assert_eq!(heard, 30);
+    assert!(slow.outbox.is_closed() && !quick.outbox.is_closed());
+    assert_eq!(rooms.counts().members, 1);
+}
+
+#[test]
+fn a_message_is_encoded_once_for_all_of_an_encoding() {
+    let rooms = Rooms::default();
+    let mut guests: Vec<_> = (0..3).map(|number| enter(&rooms, number, Some(Greeting::default()))).collect();
+    let (outbox, mut v1) = outbox(4, 1 << 20);
+    let room = name("realtime:r");
+    let id = MemberId { connection: 9, join: 0 };
+    let member = Member::new(id, room.topic.clone(), Value::Null, &V1, MessageForm::Modern, outbox);
+    rooms.enter(&room, Entry { member, reads: Reads::ALL, key: String::new(), greeting: Some(Greeting::default()) });
+    publish(&rooms, r#"{"event":"e"}"#);
+    let texts: Vec<_> = guests
+        .iter_mut()
+        .map(|guest| match guest.receiver.receive_ready() {
+            Some(Frame::Text(text)) => text,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(texts.iter().all(|text| text.as_str().as_ptr() == texts[0].as_str().as_ptr()), "one text, shared");
+    assert_eq!(Message::read(&v1.receive_ready().unwrap()).payload, json!({"event": "e"}));
+}
