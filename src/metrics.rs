@@ -83,6 +83,10 @@ counters! {
     gaps,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     mute_subscriptions,
+    /// Messages of the database that were said to a room, or would have been if it had members.
+    messages,
+    /// Times the partitions of realtime.messages could not be seen to.
+    message_upkeep_failures,
     /// Frames of clients that could not be understood.
     malformed_frames,
     /// Connections ended because the client did not keep up.
@@ -95,8 +99,18 @@ counters! {
     broadcasts_dropped,
     /// Broadcasts not put into an outbox because the member's encoding has no form for them.
     broadcasts_without_form,
-    /// Questions about rights to private channels.
+    /// Requests of the broadcast routes answered with 429.
+    requests_turned_away,
+    /// Rights to private channels that the process decided.
+    rights_in_process,
+    /// Rights to private channels that the database was asked about.
     rights_asked,
+    /// Rights to private channels refused because a policy failed or took too long, or nobody could be asked.
+    rights_failed,
+    /// Published token keys that were fetched.
+    key_fetches,
+    /// Published token keys that could not be fetched.
+    key_fetch_failures,
 }
 
 /// What one limit refused.

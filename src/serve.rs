@@ -5,21 +5,24 @@
 //! ```
 
 use crate::{
-    auth::Verifier,
+    auth::{Secret, Verifier},
     config::ServeConfig,
     doors::phoenix::{self, Door, Recall},
     http::{
+        broadcast,
         explain::{self, Explain},
         health::{self, Health},
+        metrics as scrape,
         rpc::{self, Rpc},
+        tenants,
     },
     hub::Rooms,
     limits::Meters,
     lsn::Lsn,
-    messages::Replay,
+    messages::{MessagesState, Publisher, Replay, StreamKeeper, Upkeep},
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
-    rights::ChannelRights,
+    rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::Walreceiver},
@@ -51,6 +54,10 @@ const LOOKUP_CONNECTIONS: usize = 2;
 const RPC_CONNECTIONS: usize = 4;
 /// Connections that explain; they keep the database's own settings.
 const EXPLAIN_CONNECTIONS: usize = 2;
+/// One sees to partitions, and may wait for locks; the other looks whether messages are published.
+const UPKEEP_CONNECTIONS: usize = 2;
+/// Connections that replay messages; they keep the database's own settings.
+const REPLAY_CONNECTIONS: usize = 2;
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -63,8 +70,15 @@ pub struct Running {
     accepting: CancellationToken,
     stop_limit: Duration,
     meters: Arc<Meters>,
-    verifier: Verifier,
+    keys: Keys,
     recall: Recall,
+}
+
+/// Who is let in, by what was read last.
+struct Keys {
+    verifier: Verifier,
+    admin: watch::Sender<tenants::Config>,
+    scrapers: watch::Sender<Arc<[Secret]>>,
 }
 
 /// Starts everything; an error when the database or the address cannot be had.
@@ -84,6 +98,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
+    let (messages_state, messages_reader) = watch::channel(MessagesState::default());
+    let rooms = Rooms::default();
+    let meters = config.router.meters.clone();
     let query_pool = target.pool("walcast", QUERY_CONNECTIONS, TEXT_FORMS)?;
 
     let (router, routing) = Router::new(Parts {
@@ -93,7 +110,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
-        wish,
+        wish: wish.clone(),
+        messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone()),
         fragments: received,
         state: router_state,
         handed_on,
@@ -114,6 +132,23 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stop: stream.stop_token().clone(),
     };
     stream.spawn("walreceiver", walreceiver.run());
+    let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
+    let upkeep = Upkeep {
+        config: config.messages.clone(),
+        pool: upkeep_pool.clone(),
+        state: messages_state,
+        metrics: metrics.clone(),
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("message upkeep", upkeep.run());
+    let keeper = StreamKeeper {
+        publication: config.slot.publication.clone(),
+        pool: upkeep_pool,
+        source: source_reader.clone(),
+        wish,
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("message stream", keeper.run());
 
     for (_, role) in &config.auth.api_keys {
         if !refresh.catalog().is_claimable(role) {
@@ -121,7 +156,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         }
     }
     let verifier = Verifier::new(&config.auth);
-    let meters = config.router.meters.clone();
+    verifier.fetch(&metrics).await;
+    doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
     let recall = Recall::default();
     let rpc = Rpc {
         pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,
@@ -138,6 +174,34 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rooms = Rooms::default();
+    let rights = ChannelRights::new(rights::Parts {
+        target: config.target.clone(),
+        refresh: refresh.clone(),
+        statement_timeout: config.lane.statement_timeout,
+        metrics: metrics.clone(),
+    })?;
+    let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    if config.metrics_secrets.is_empty() {
+        tracing::info!("nobody may read /metrics: METRICS_JWT_SECRET is not set");
+    }
+    let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
+    let broadcast = broadcast::Parts {
+        config: broadcast::Config::default(),
+        verifier: verifier.clone(),
+        rooms: rooms.clone(),
+        meters: meters.clone(),
+        metrics: metrics.clone(),
+        rights: rights.clone(),
+    };
+    let tenants = tenants::Parts {
+        config: admin_reader,
+        meters: meters.clone(),
+        recall: recall.clone(),
+        connections: connections.clone(),
+        source: source_reader.clone(),
+        refresh: refresh.clone(),
+    };
     let door = Door {
         config: Arc::new(config.door.clone()),
         verifier: verifier.clone(),
@@ -147,10 +211,14 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         connections: connections.clone(),
         tasks: doors.clone(),
-        rooms: Rooms::default(),
+        rooms: rooms.clone(),
         meters: meters.clone(),
-        rights: ChannelRights {},
-        replay: Replay {},
+        rights,
+        replay: Replay::new(
+            config.target.pool("walcast replay", REPLAY_CONNECTIONS, "")?,
+            refresh.watch(),
+            config.lane.statement_timeout,
+        ),
         source: source_reader.clone(),
         numbers: Arc::default(),
         recall: recall.clone(),
@@ -159,19 +227,29 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         refresh,
         source: source_reader,
         router: router_reader,
+        messages: messages_reader,
         connections,
         metrics,
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
+        rooms,
+        meters: meters.clone(),
     };
-    let routes =
-        phoenix::routes(door).merge(rpc::routes(rpc)).merge(health::routes(health)).merge(explain::routes(explain));
+    let scrape = scrape::Parts { secrets: scrapers_reader, health: health.clone() };
+    let routes = phoenix::routes(door)
+        .merge(broadcast::routes(broadcast))
+        .merge(rpc::routes(rpc))
+        .merge(health::routes(health))
+        .merge(scrape::routes(scrape))
+        .merge(tenants::routes(tenants))
+        .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
     doors.spawn("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, verifier, recall })
+    let keys = Keys { verifier, admin, scrapers };
+    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, keys, recall })
 }
 
 /// The refusal with what to do about it.
@@ -193,9 +271,23 @@ impl Running {
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
-        self.meters.set_limits(config.limits.clone());
-        self.verifier.replace(&config.auth);
+        // The admin API may have set what the settings say otherwise.
+        let (before, limits) = (self.meters.limits(), &config.limits);
+        let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
+        self.meters.set_limits(limits.clone());
+        let new = &config.tenants;
+        self.keys.admin.send_modify(|admin| {
+            admin.secrets = new.secrets.clone();
+            admin.jwt_secret = new.jwt_secret.clone();
+        });
+        self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
+            self.recall.everybody();
+        }
+        // Afterwards: whoever was not sent away has his tokens verified anew.
+        self.keys.verifier.replace(&config.auth);
+        if recall {
+            // Once more, for whoever was let in by the old keys in between.
             self.recall.everybody();
         }
     }

@@ -1,7 +1,10 @@
 //! Where settings come from: flags over environment over an optional TOML file. What nobody knows is refused by name,
 //! so that a mistyped setting is not a silent default.
 
-use super::supabase::{self, Replaced};
+use super::{
+    supabase::{self, Replaced},
+    tokens,
+};
 use crate::pg::ConnectError;
 use clap::Args;
 use serde::Deserialize;
@@ -86,9 +89,45 @@ pub struct Settings {
     /// Issuer every token must name [default: any]
     #[arg(long, env = "WALCAST_JWT_ISSUER", value_name = "ISSUER")]
     pub jwt_issuer: Option<String>,
+    /// Keys tokens are verified with, as a JSON Web Key Set (also API_JWT_JWKS)
+    #[arg(long, env = "WALCAST_JWKS", hide_env_values = true, value_name = "JSON")]
+    #[serde(default, deserialize_with = "tokens::text_or_json")]
+    pub jwks: Option<String>,
+    /// File with such keys
+    #[arg(long, env = "WALCAST_JWKS_FILE", value_name = "FILE")]
+    pub jwks_file: Option<PathBuf>,
+    /// Where such keys are published; https, or http to this machine
+    #[arg(long, env = "WALCAST_JWKS_URL", hide_env_values = true, value_name = "URL")]
+    pub jwks_url: Option<String>,
+    /// Whether published keys may be fetched over plain http from other machines [default: false]
+    #[arg(long, env = "WALCAST_JWKS_PLAIN_HTTP", value_name = "BOOL")]
+    pub jwks_plain_http: Option<bool>,
+    /// Time after which published keys are fetched again [default: 300]
+    #[arg(long, env = "WALCAST_JWKS_REFRESH_SECONDS", value_name = "SECONDS")]
+    pub jwks_refresh_seconds: Option<u64>,
+    /// Issuers with keys of their own, a JSON array: issuer; jwks, jwks_file, jwks_url or secret; audience, roles
+    #[arg(long, env = "WALCAST_ISSUERS", hide_env_values = true, value_name = "JSON")]
+    #[serde(default, deserialize_with = "tokens::text_or_json")]
+    pub issuers: Option<String>,
+    /// Claims every token must have with this value, a JSON object (also JWT_CLAIM_VALIDATORS)
+    #[arg(long, env = "WALCAST_JWT_CLAIM_VALIDATORS", value_name = "JSON")]
+    #[serde(default, deserialize_with = "tokens::text_or_json")]
+    pub jwt_claim_validators: Option<String>,
+    /// Claims every token must have, beside role and exp: sub,session_id
+    #[arg(long, env = "WALCAST_JWT_REQUIRED_CLAIMS", value_name = "LIST")]
+    pub jwt_required_claims: Option<String>,
     /// Role whose tokens may ask the server to explain what others see [default: service_role]
     #[arg(long, env = "WALCAST_ADMIN_ROLE", value_name = "ROLE")]
     pub admin_role: Option<String>,
+    /// Another secret of the admin API's tokens, beside that of all tokens, while secrets are changed
+    #[arg(long, env = "API_JWT_SECRET_NEXT", hide_env_values = true, value_name = "SECRET")]
+    pub api_jwt_secret_next: Option<String>,
+    /// Secret of the tokens that may read /metrics; without it nobody may
+    #[arg(long, env = "METRICS_JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub metrics_jwt_secret: Option<String>,
+    /// The tenant's id in the admin API [default: realtime-dev]
+    #[arg(long, env = "SELF_HOST_TENANT_NAME", value_name = "NAME")]
+    pub tenant: Option<String>,
     /// DELETEs of which only the key was logged: `keys` tells all subscribers the key, `strict` nobody [default: keys]
     #[arg(long, env = "WALCAST_DELETES", value_name = "RULE")]
     pub deletes: Option<String>,
@@ -107,6 +146,9 @@ pub struct Settings {
     /// Time reading such a table may hold the stream [default: 30000]
     #[arg(long, env = "WALCAST_LOOKUP_LOAD_LIMIT_MS", value_name = "MS")]
     pub lookup_load_limit_ms: Option<u64>,
+    /// Hours that messages of the database are kept for replay [default: 72]
+    #[arg(long, env = "WALCAST_MESSAGES_RETENTION_HOURS", value_name = "HOURS")]
+    pub messages_retention_hours: Option<u32>,
     /// Silence after which a client is closed [default: 60000]
     #[arg(long, env = "WALCAST_IDLE_TIMEOUT_MS", value_name = "MS")]
     pub idle_timeout_ms: Option<u64>,
@@ -224,9 +266,10 @@ macro_rules! settings {
 
 settings! {
     database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
-    admin_role
+    jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
+    admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
-    lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
+    lookup_bytes lookup_load_limit_ms messages_retention_hours idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client
     outbox_frames outbox_bytes log_format log_level
     max_concurrent_users max_events_per_second max_joins_per_second max_presence_events_per_second

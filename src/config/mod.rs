@@ -1,10 +1,12 @@
 //! What the operator chose: one table of settings, from flags, environment and file, in this order; and the parts' own
 //! configurations made of it. No part reads a setting it was not given.
 
+mod admin;
 mod limits;
 mod load;
 mod reload;
 pub mod supabase;
+mod tokens;
 
 pub use load::{ConfigError, Settings, check_environment};
 pub use reload::Reload;
@@ -12,7 +14,9 @@ pub use reload::Reload;
 use crate::{
     auth,
     doors::phoenix,
+    http::tenants,
     limits::{Limits, Meters},
+    messages,
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
@@ -40,8 +44,14 @@ pub struct ServeConfig {
     pub lane: LaneConfig,
     /// Lookup tables.
     pub follow: FollowConfig,
+    /// Messages of the database.
+    pub messages: messages::Config,
     /// Sockets.
     pub door: phoenix::Config,
+    /// The admin API.
+    pub tenants: tenants::Config,
+    /// What signs the tokens of whoever may read metrics.
+    pub metrics_secrets: Arc<[auth::Secret]>,
     /// What there may be of anything.
     pub limits: Limits,
     /// The largest head of a request.
@@ -99,6 +109,11 @@ impl Settings {
         self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
     }
 
+    /// The role whose tokens may do what operators do.
+    fn admin_role(&self) -> String {
+        self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned())
+    }
+
     /// The slot's name, checked: Postgres takes lower-case letters, digits and underscores.
     pub fn slot(&self) -> Result<String, ConfigError> {
         let name = self.slot.clone().unwrap_or_else(|| "walcast".to_owned());
@@ -108,20 +123,6 @@ impl Settings {
             return Err(ConfigError::Value { setting: "slot", why });
         }
         Ok(name)
-    }
-
-    /// What tokens are checked against.
-    pub fn auth(&self) -> Result<auth::Config, ConfigError> {
-        let jwt_secret = self.jwt_secret.clone().filter(|secret| !secret.is_empty()).ok_or(ConfigError::Missing {
-            setting: "jwt_secret",
-            fix: "set JWT_SECRET to the secret your tokens are signed with",
-        })?;
-        Ok(auth::Config {
-            jwt_secret: jwt_secret.into(),
-            audience: self.jwt_audience.clone(),
-            issuer: self.jwt_issuer.clone(),
-            api_keys: api_keys(self.api_keys.as_deref())?,
-        })
     }
 
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
@@ -153,18 +154,22 @@ impl Settings {
                 });
             }
         };
+        let slot = self.slot()?;
         let limits = self.limits()?;
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
             auth: self.auth()?,
-            admin_role: self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned()),
+            admin_role: self.admin_role(),
+            tenants: self.tenants(&slot),
+            metrics_secrets: self.metrics_secrets(),
             slot: slot::Config {
                 publication: self.publication(),
-                slot: self.slot()?,
+                slot: slot.clone(),
                 temporary: false,
                 application: "walcast".to_owned(),
                 lookups: true,
+                messages: true,
             },
             router: router::Config {
                 strict_deletes,
@@ -184,6 +189,14 @@ impl Settings {
                     "lookup_load_limit_ms",
                     self.lookup_load_limit_ms.unwrap_or(30_000),
                 )?),
+            },
+            messages: messages::Config {
+                retention: Duration::from_secs(
+                    3600 * u64::from(at_least_one(
+                        "messages_retention_hours",
+                        self.messages_retention_hours.unwrap_or(72),
+                    )?),
+                ),
             },
             door: phoenix::Config {
                 connect_error_delay: milliseconds(self.connect_error_delay_ms, 2000),
@@ -216,19 +229,6 @@ fn at_least_one<T: Default + PartialEq>(setting: &'static str, value: T) -> Resu
     } else {
         Ok(value)
     }
-}
-
-/// `key=role,key=role`. Keys are secrets: they are not repeated in errors.
-fn api_keys(text: Option<&str>) -> Result<Vec<(String, String)>, ConfigError> {
-    let entries = text.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let pair = |(number, entry): (usize, &str)| match entry.split_once('=') {
-        Some((key, role)) if !key.is_empty() && !role.is_empty() => Ok((key.to_owned(), role.to_owned())),
-        _ => Err(ConfigError::Value {
-            setting: "api_keys",
-            why: format!("entry {} is not of the form key=role", number + 1),
-        }),
-    };
-    entries.enumerate().map(pair).collect()
 }
 
 #[cfg(test)]
@@ -270,10 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn names_and_keys_that_cannot_be_used_are_refused_without_repeating_a_key() {
+    fn names_that_cannot_be_used_are_refused() {
         assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
         assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
-        let error = refusal(&Settings { api_keys: Some("sb_a=anon,sb_sesame".to_owned()), ..settings() });
-        assert!(error.contains("entry 2") && !error.contains("sesame"), "{error}");
     }
 }

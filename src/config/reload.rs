@@ -18,7 +18,17 @@ const AT_ONCE: &[&str] = &[
     "jwt_secret",
     "jwt_audience",
     "jwt_issuer",
+    "jwks",
+    "jwks_file",
+    "jwks_url",
+    "jwks_plain_http",
+    "jwks_refresh_seconds",
+    "issuers",
+    "jwt_claim_validators",
+    "jwt_required_claims",
     "api_keys",
+    "api_jwt_secret_next",
+    "metrics_jwt_secret",
 ];
 
 /// Of these, the ones whose change sends every connection away: who was let in by the old value may not be by the new.

@@ -8,6 +8,7 @@ use crate::pg::Target;
 
 /// Variables that are read here, into settings.
 pub const READ: &[&str] = &[
+    "API_JWT_JWKS",
     "API_JWT_SECRET",
     "CLIENT_PRESENCE_MAX_CALLS",
     "CLIENT_PRESENCE_WINDOW_MS",
@@ -18,6 +19,7 @@ pub const READ: &[&str] = &[
     "DB_SSL",
     "DB_SSL_CA_CERT",
     "DB_USER",
+    "JWT_CLAIM_VALIDATORS",
     "LOG_LEVEL",
     "MAX_CONNECTIONS",
     "MAX_HEADER_LENGTH",
@@ -31,8 +33,7 @@ pub const READ: &[&str] = &[
 ];
 
 /// Variables whose meaning is elsewhere: tokens, metrics and the tenant's name.
-pub const READ_ELSEWHERE: &[&str] =
-    &["API_JWT_JWKS", "API_JWT_SECRET_NEXT", "JWT_CLAIM_VALIDATORS", "METRICS_JWT_SECRET", "SELF_HOST_TENANT_NAME"];
+pub const READ_ELSEWHERE: &[&str] = &["API_JWT_SECRET_NEXT", "METRICS_JWT_SECRET", "SELF_HOST_TENANT_NAME"];
 
 /// Variables without a meaning here, and why.
 pub const IGNORED: &[(&str, &str)] = &[
@@ -80,6 +81,8 @@ pub(super) fn read(
     let settings = Settings {
         database_url: database(&variable)?,
         jwt_secret: variable("API_JWT_SECRET"),
+        jwks: variable("API_JWT_JWKS"),
+        jwt_claim_validators: variable("JWT_CLAIM_VALIDATORS"),
         slot: variable("SLOT_NAME_SUFFIX").map(|suffix| slot(&suffix)).transpose()?,
         log_level: variable("LOG_LEVEL").map(|level| log_level(&level)),
         max_connections: number(&variable, "MAX_CONNECTIONS")?,

@@ -4,6 +4,7 @@
 //! Owns who may ask, the request's form and limits, and what the server knows that a database does not: its catalogue,
 //! and whether the tables its policies look into are ready.
 
+use super::bearer::{bearer, now};
 use crate::{
     auth::Verifier,
     claims::Claims,
@@ -23,10 +24,7 @@ use axum::{
 use deadpool_postgres::{Object, Pool};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// The longest body that is read.
@@ -133,7 +131,7 @@ async fn answer(state: &Explain, request: Request) -> Result<Report, Refusal> {
     if head.method != Method::POST {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "ask with POST"));
     }
-    admit(state, &head.headers)?;
+    admit(state, &head.headers).await?;
     let asked = read(body).await?;
     let claims = claims(state, &asked)?;
     let key = Key::of_json(&asked.row)
@@ -147,14 +145,10 @@ async fn answer(state: &Explain, request: Request) -> Result<Report, Refusal> {
 }
 
 /// Lets through whose verified token has the admin role.
-fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
+async fn admit(state: &Explain, headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = |message: String| Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| {
-        let (scheme, token) = value.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let token = token.ok_or_else(|| refused("send a token as Authorization: Bearer".to_owned()))?;
+    let token = bearer(headers).ok_or_else(|| refused("send a token as Authorization: Bearer".to_owned()))?;
+    state.verifier.prepare(token).await;
     let claims = state.verifier.verify(token, now()).map_err(|error| refused(error.to_string()))?;
     if claims.role != state.admin_role {
         let message = format!("only tokens of role \"{}\" may ask (admin_role)", state.admin_role);
@@ -235,9 +229,4 @@ fn lookup(state: &LookupState) -> LookupTable {
         state: state.phase.name(),
         why: state.why.clone(),
     }
-}
-
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    i64::try_from(now).unwrap_or(i64::MAX)
 }

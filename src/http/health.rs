@@ -1,7 +1,11 @@
-//! `/healthcheck`, `/api/ping` and `/health`: is the server up, and how is it doing. HEAD is answered like GET.
+//! `/healthcheck`, `/api/ping` and `/health`: is the server up, and how is it doing; `/` and `/status` for whoever looks
+//! with a browser. HEAD is answered like GET.
 
 use crate::{
+    hub::Rooms,
+    limits::Meters,
     lsn::Lsn,
+    messages::MessagesState,
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
     source::{
@@ -28,6 +32,8 @@ use tokio::sync::watch;
 
 /// How long the database may take to say where its log ends.
 const QUERY_LIMIT: Duration = Duration::from_secs(2);
+/// For whoever looks with a browser.
+const GREETING: &str = "Walcast is up. How it is doing: /health\n";
 /// Seconds between the epochs of Unix and of Postgres.
 const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
 
@@ -38,6 +44,8 @@ pub struct Health {
     pub source: watch::Receiver<SourceState>,
     /// The router.
     pub router: watch::Receiver<RouterState>,
+    /// The upkeep of the table of messages.
+    pub messages: watch::Receiver<MessagesState>,
     /// Sockets that are open.
     pub connections: Arc<AtomicUsize>,
     /// What is counted.
@@ -48,6 +56,24 @@ pub struct Health {
     pub refresh: Refresh,
     /// Where the end of the log and the publication are asked for.
     pub pool: deadpool_postgres::Pool,
+    /// Rooms, and who is in them.
+    pub rooms: Rooms,
+    /// What is limited.
+    pub meters: Arc<Meters>,
+}
+
+impl Health {
+    /// Where the log ends, and whether the publication exists; nothing while the database does not answer.
+    pub(super) async fn ask(&self) -> Option<(Lsn, bool)> {
+        let ask = async {
+            let client = self.pool.get().await.ok()?;
+            let sql = "select pg_catalog.pg_current_wal_lsn()::text, \
+                       exists (select from pg_catalog.pg_publication where pubname = $1)";
+            let row = client.query_one(sql, &[&self.stream.publication]).await.ok()?;
+            Some((row.get::<_, String>(0).parse().ok()?, row.get(1)))
+        };
+        tokio::time::timeout(QUERY_LIMIT, ask).await.ok().flatten()
+    }
 }
 
 /// The routes.
@@ -56,6 +82,8 @@ pub fn routes(health: Health) -> Router {
         .route("/healthcheck", get(|| async { "ok" }))
         .route("/api/ping", get(|| async { Json(json!({ "message": "Success" })) }))
         .route("/health", get(report))
+        .route("/", get(|| async { GREETING }))
+        .route("/status", get(|| async { GREETING }))
         .with_state(health)
 }
 
@@ -63,7 +91,7 @@ pub fn routes(health: Health) -> Router {
 async fn report(State(health): State<Health>) -> Response {
     let mut source = health.source.borrow().clone();
     let router = health.router.borrow().clone();
-    let database = ask(&health).await;
+    let database = health.ask().await;
     let end = database.map(|(end, _)| end);
     // From 18 on the stream outlives its publication, and carries nothing.
     let is_published = database.is_none_or(|(_, is_published)| is_published);
@@ -82,6 +110,9 @@ async fn report(State(health): State<Health>) -> Response {
     let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };
     let counters: Map<String, Value> =
         health.metrics.snapshot().into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+    let refused: Map<String, Value> =
+        health.metrics.refused().into_iter().map(|(limit, count)| (limit.to_owned(), Value::from(count))).collect();
+    let rooms = health.rooms.counts();
     let lookups: Map<String, Value> = router.lookups.iter().map(lookup).collect();
     let body = json!({
         "status": if is_ok { "ok" } else { "degraded" },
@@ -97,29 +128,33 @@ async fn report(State(health): State<Health>) -> Response {
         "catalogue_age_ms": health.refresh.age().as_millis(),
         "connections": health.connections.load(Ordering::Relaxed),
         "subscriptions": router.subscriptions,
+        "rooms": rooms.rooms,
+        "members": rooms.members,
+        "presences": rooms.present,
         "lookups": lookups,
+        "messages": messages(&source, &health.messages.borrow()),
         "counters": counters,
+        "refused": refused,
     });
     let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// Broadcasts from the database. They may be off on purpose, so they do not count for the status.
+fn messages(source: &SourceState, state: &MessagesState) -> Value {
+    let stream = source.stream.as_ref();
+    json!({
+        "streamed": source.streams_messages(),
+        "reason": stream.and_then(|stream| stream.messages_problem.clone()),
+        "partitions": if state.problem.is_some() { "failed" } else if state.is_kept { "kept" } else { "unknown" },
+        "problem": state.problem,
+    })
 }
 
 /// A table that policies look into.
 fn lookup(table: &LookupState) -> (String, Value) {
     let LookupState { table, phase, rows, bytes, why } = table;
     (table.clone(), json!({ "state": phase.name(), "rows": rows, "bytes": bytes, "reason": why }))
-}
-
-/// Where the log ends, and whether the publication exists.
-async fn ask(health: &Health) -> Option<(Lsn, bool)> {
-    let ask = async {
-        let client = health.pool.get().await.ok()?;
-        let sql = "select pg_catalog.pg_current_wal_lsn()::text, \
-                   exists (select from pg_catalog.pg_publication where pubname = $1)";
-        let row = client.query_one(sql, &[&health.stream.publication]).await.ok()?;
-        Some((row.get::<_, String>(0).parse().ok()?, row.get(1)))
-    };
-    tokio::time::timeout(QUERY_LIMIT, ask).await.ok().flatten()
 }
 
 fn milliseconds_since(commit_time: i64) -> Option<u64> {

@@ -1,5 +1,10 @@
-//! Plain HTTP beside the socket doors: health, what `supabase.rpc()` asks for, and explanations for operators.
+//! Plain HTTP beside the socket doors: broadcasts, health, metrics, the admin API, what `supabase.rpc()` asks for, and
+//! explanations for operators.
 
+mod bearer;
+pub mod broadcast;
 pub mod explain;
 pub mod health;
+pub mod metrics;
 pub mod rpc;
+pub mod tenants;

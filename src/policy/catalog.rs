@@ -1,10 +1,10 @@
 //! What the database's catalogue says, as one immutable value: tables, columns, keys, grants, policies, roles, types.
 //! `pg::catalog` reads it; the router and the subscriptions look things up in it.
 
-use super::{facts::Facts, lookup::Need, program::Program};
+use super::{channels::ChannelPolicies, facts::Facts, lookup::Need, program::Program};
 use crate::change::{relation::ReplicaIdentity, value::TypeRegistry};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -117,6 +117,21 @@ pub struct RowPolicy {
     pub why: Vec<String>,
 }
 
+/// Joins policies as Postgres does (PostgreSQL documentation, CREATE POLICY, "Application of Multiple Policies"), both
+/// kinds in the order of their names; none when nothing grants. Postgres computes permissive ones in the contrary
+/// order: what fails behind one that is true does not count.
+pub fn joined(permissive: &[&str], restrictive: &[&str]) -> Option<String> {
+    if permissive.is_empty() {
+        return None;
+    }
+    let granted: Vec<&str> = permissive.iter().rev().copied().collect();
+    let mut expression = format!("(({}))", granted.join(") or ("));
+    for clause in restrictive {
+        expression.push_str(&format!(" and ({clause})"));
+    }
+    Some(expression)
+}
+
 /// A published table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -166,6 +181,10 @@ pub struct Catalog {
     pub facts: Arc<Facts>,
     /// What compiled policies look up, by table.
     pub lookups: BTreeMap<u32, Need>,
+    /// Who may use private channels; none without a table `realtime.messages`.
+    pub channels: Option<Arc<ChannelPolicies>>,
+    /// `realtime.messages` and its partitions: what is inserted there is broadcast.
+    pub message_tables: BTreeSet<u32>,
 }
 
 impl Catalog {

@@ -8,6 +8,7 @@ use super::{
     expr::{ColumnRef, Expr, Lookup, Output, Source},
     functions::{Context, Function},
     lookup::{LookupRow, Lookups},
+    topic::ChannelUser,
     value::{Stop, Value},
 };
 use std::{cell::Cell, sync::Arc};
@@ -32,6 +33,8 @@ pub(super) struct Env<'a> {
     pub(super) claims: Option<(&'a Arc<str>, &'a Arc<str>)>,
     pub(super) lookups: &'a Lookups,
     pub(super) context: Context,
+    /// Who asks for a private channel, while parameters of its policies are computed.
+    pub(super) channel: Option<&'a ChannelUser>,
     /// The rows of lookups by scope, from 1.
     scopes: Vec<Option<LookupRow<'a>>>,
     left: Cell<usize>,
@@ -47,7 +50,16 @@ impl<'a> Env<'a> {
         now: i64,
     ) -> Env<'a> {
         let context = Context { now };
-        Env { row, arguments, claims: None, lookups, context, scopes: Vec::new(), left: Cell::new(ROWS_A_JUDGEMENT) }
+        Env {
+            row,
+            arguments,
+            claims: None,
+            channel: None,
+            lookups,
+            context,
+            scopes: Vec::new(),
+            left: Cell::new(ROWS_A_JUDGEMENT),
+        }
     }
 
     /// The rows of a source that its keys find; none when there is no answer yet.
@@ -98,6 +110,9 @@ impl<'a> Env<'a> {
             Expr::Const(value) => Ok(value.clone()),
             Expr::Column(column) => self.column(*column),
             Expr::Claims => self.claims.map(|(text, _)| Value::Text(text.clone())).ok_or(Stop::Unsupported),
+            Expr::Setting(setting) => {
+                self.channel.map(|user| Value::Text(user.setting(*setting))).ok_or(Stop::Unsupported)
+            }
             Expr::Role => self.claims.map(|(_, role)| Value::Text(role.clone())).ok_or(Stop::Unsupported),
             Expr::Now => Ok(Value::Moment(self.context.now)),
             Expr::Parameter(number) => self.arguments.get(*number).cloned().unwrap_or(Err(Stop::Unsupported)),

@@ -4,7 +4,7 @@
 //! Columns are named by *scope*: scope 0 is the row that is judged, and every source of a lookup adds the next one
 //! while the lookup's expressions are computed, outer sources first.
 
-use super::{catalog::ColumnIndex, functions::Function, value::Value};
+use super::{catalog::ColumnIndex, functions::Function, topic::Setting, value::Value};
 
 /// A column of a row in scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +24,8 @@ pub enum Expr {
     Column(ColumnRef),
     /// The text of the setting `request.jwt.claims`.
     Claims,
+    /// The text of another setting. Only in policies of private channels: for rows nothing sets them.
+    Setting(Setting),
     /// The claimed role's name: `current_user` outside of SECURITY DEFINER functions.
     Role,
     /// `now()`, to the microsecond of the judgement.
@@ -122,7 +124,13 @@ impl Expr {
     /// The parts directly below this one; of a lookup, every expression in it.
     pub fn parts(&self) -> Vec<&Expr> {
         match self {
-            Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => Vec::new(),
+            Expr::Const(_)
+            | Expr::Column(_)
+            | Expr::Claims
+            | Expr::Setting(_)
+            | Expr::Role
+            | Expr::Now
+            | Expr::Parameter(_) => Vec::new(),
             Expr::And(parts) | Expr::Or(parts) | Expr::Call(_, parts) | Expr::Coalesce(parts) | Expr::Array(parts) => {
                 parts.iter().collect()
             }

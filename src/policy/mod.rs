@@ -7,6 +7,7 @@
 pub mod analyse;
 pub mod binding;
 pub mod catalog;
+pub mod channels;
 pub mod class;
 mod eval;
 pub mod explain;

@@ -27,6 +27,7 @@ impl<'a> Printer<'a> {
             Expr::Const(value) => constant(value),
             Expr::Column(column) => self.column(*column),
             Expr::Claims => "the claims".to_owned(),
+            Expr::Setting(setting) => format!("current_setting('{}')", setting.name()),
             Expr::Role => "current_user".to_owned(),
             Expr::Now => "now()".to_owned(),
             Expr::Parameter(number) => match self.parameters.get(*number) {

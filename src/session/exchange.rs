@@ -43,7 +43,7 @@ pub enum Input {
         /// Whether it is up.
         is_up: bool,
     },
-    /// Time passed; channels whose token has expired are to be closed.
+    /// Time passed, or the keys of tokens have changed: channels whose token is not valid any more are to be closed.
     Clock,
 }
 

@@ -121,6 +121,8 @@ pub struct Session {
     held_bytes: usize,
     /// Broadcasts of channels that were left before it was known whether they may be said.
     parting: Vec<Parting>,
+    /// Which keys the channels' tokens have been verified with.
+    generation: u64,
     /// What came of the input that is being handled.
     effects: Vec<Effect>,
 }
@@ -129,6 +131,7 @@ impl Session {
     /// A connection that was opened with a verified key.
     pub fn new(parts: Parts) -> Session {
         Session {
+            generation: parts.verifier.generation(),
             parts,
             channels: HashMap::new(),
             next_join: 0,
@@ -148,7 +151,10 @@ impl Session {
             Input::Authorized { question, outcome } => self.authorized(question, outcome, now),
             Input::Replayed { join, outcome } => self.replayed(join, outcome, now),
             Input::Stream { join, is_up } => self.stream(join, is_up),
-            Input::Clock => self.close_expired(now),
+            Input::Clock => {
+                self.close_expired(now);
+                self.verify_again(now);
+            }
         }
         std::mem::take(&mut self.effects)
     }

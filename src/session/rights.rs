@@ -193,6 +193,24 @@ impl Session {
             Err(error) => self.close_channel(topic, &refresh_error_text(&error)),
         }
     }
+
+    /// When the keys have changed, every token is verified anew (reference, section 3.12): what was signed with a key
+    /// that is gone ends, and so does what an opaque key stood for and does not any more.
+    pub(super) fn verify_again(&mut self, now: i64) {
+        let generation = self.parts.verifier.generation();
+        if std::mem::replace(&mut self.generation, generation) == generation {
+            return;
+        }
+        let verify = |(topic, channel): (&String, &Channel)| match self.parts.verifier.verify(&channel.token, now) {
+            Ok(claims) if claims == channel.claims => None,
+            Ok(_) => Some((topic.clone(), TokenError::Claim { claim: "role".to_owned() })),
+            Err(error) => Some((topic.clone(), error)),
+        };
+        let refused: Vec<(String, TokenError)> = self.channels.iter().filter_map(verify).collect();
+        for (topic, error) in refused {
+            self.close_channel(&topic, &refresh_error_text(&error));
+        }
+    }
 }
 
 fn pop_unless_token(held: &mut VecDeque<(Push, usize)>) -> Option<(Push, usize)> {

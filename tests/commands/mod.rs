@@ -2,8 +2,12 @@
 
 mod check;
 mod explain;
+mod life;
+mod limits;
 mod policies;
+mod serving;
 mod settings;
+mod supabase;
 mod tap;
 mod token;
 mod unsuitable;

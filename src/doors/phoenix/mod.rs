@@ -136,6 +136,7 @@ async fn upgrade(
     };
     // Before the key is looked at: whatever changes from here on is heard of.
     let recalled = door.recall.listen();
+    door.verifier.prepare(key).await;
     if let Err(error) = door.verifier.verify(key, unix_now()) {
         return match error {
             TokenError::Expired { .. } => door.refuse(StatusCode::UNAUTHORIZED, refusal::TOKEN_EXPIRED).await,

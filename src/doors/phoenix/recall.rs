@@ -30,6 +30,11 @@ impl Recall {
 }
 
 impl Recalled {
+    /// Whether it has been recalled and not heard so yet.
+    pub(super) fn is_due(&self) -> bool {
+        self.0.has_changed().unwrap_or(false)
+    }
+
     /// Waits for the recall. Safe to cancel.
     pub(super) async fn heard(&mut self) {
         if self.0.changed().await.is_err() {

@@ -7,6 +7,7 @@
 mod call;
 mod refusal;
 
+use super::bearer::{bearer_or_key, now};
 use crate::{auth::Verifier, claims::Claims, policy::catalog::Catalog};
 use axum::{
     Router,
@@ -20,11 +21,7 @@ use call::Call;
 use deadpool_postgres::Pool;
 use refusal::Refusal;
 use serde::de::IgnoredAny;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
@@ -116,7 +113,7 @@ async fn answer(rpc: &Rpc, name: &str, request: Request) -> Result<Response, Ref
     if head.method != Method::POST {
         return Err(Refusal::method(&head.method));
     }
-    let claims = bearer(rpc, &head.headers)?;
+    let claims = bearer(rpc, &head.headers).await?;
     accepts_json(&head.headers)?;
     profile(&head.headers)?;
     let minimal = wants_minimal(&head.headers);
@@ -150,19 +147,13 @@ impl Function {
 }
 
 /// The claims of the request's token: `Authorization: Bearer`, else the `apikey` header.
-fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
-    let text = |value: &HeaderValue| value.to_str().ok().map(str::trim).map(str::to_owned);
-    let authorization = headers.get(header::AUTHORIZATION).and_then(text).and_then(|value| {
-        let (scheme, token) = value.split_once(' ').unwrap_or((&value, ""));
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    let token = authorization.or_else(|| headers.get("apikey").and_then(text)).ok_or_else(Refusal::no_token)?;
+async fn bearer(rpc: &Rpc, headers: &HeaderMap) -> Result<Claims, Refusal> {
+    let token = bearer_or_key(headers).ok_or_else(Refusal::no_token)?;
     if token.is_empty() {
         return Err(Refusal::empty_token());
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let claims = rpc.verifier.verify(&token, now).map_err(|error| Refusal::token(&error))?;
+    rpc.verifier.prepare(token).await;
+    let claims = rpc.verifier.verify(token, now()).map_err(|error| Refusal::token(&error))?;
     let catalog = rpc.catalog.borrow();
     // Before the catalogue is read the list is empty, and nobody is let in.
     if catalog.roles.is_empty() {

@@ -1,18 +1,19 @@
 //! Which names policies mention, and the functions and policies behind those names in turn: what must be known to
 //! understand them. Not what the names mean.
 
-use super::{CatalogError, Scope};
+use super::{CatalogError, Scope, channels};
 use std::collections::BTreeSet;
 use tokio_postgres::Transaction;
 
 const POLICIES: &str = include_str!("../../../sql/facts_policies.sql");
+const CHANNEL_POLICIES: &str = include_str!("../../../sql/facts_channel_policies.sql");
 const BODIES: &str = include_str!("../../../sql/facts_bodies.sql");
 
 /// How often new names are followed, and how many. What is beyond is not known, and so left to the database.
 const ROUNDS: usize = 8;
 const NAMES: usize = 2_000;
 
-/// What the policies of the published tables mention, directly or through others.
+/// What the policies of the published tables and those of private channels mention, directly or through others.
 #[derive(Default)]
 pub(super) struct Mentions {
     /// The last parts of names of tables and functions.
@@ -27,7 +28,10 @@ pub(super) struct Mentions {
 pub(super) async fn closure(transaction: &Transaction<'_>, scope: Scope<'_>) -> Result<Mentions, CatalogError> {
     let mut mentions = Mentions::default();
     let texts = transaction.query(POLICIES, &[&scope.publication, &Vec::<&str>::new()]).await?;
-    let mut new = mentions.read(texts.iter().map(|row| row.get(0)), scope.mentioned);
+    let of_channels = transaction.query(CHANNEL_POLICIES, &[]).await?;
+    let mut new = mentions.read(texts.iter().chain(&of_channels).map(|row| row.get(0)), scope.mentioned);
+    mentions.names.insert(channels::NAME.to_owned());
+    new.insert(channels::NAME.to_owned());
     for _ in 0..ROUNDS {
         if new.is_empty() {
             break;

@@ -5,9 +5,11 @@
 //! names. When to read again is told by `version`. `mentions` finds out which names count, `tables`, `functions`,
 //! `database` and `types` read rows, `rules` makes decisions of them with what `policy` knows.
 
+mod channels;
 mod database;
 mod functions;
 mod mentions;
+mod messages;
 mod rules;
 mod tables;
 mod types;
@@ -17,6 +19,7 @@ use crate::{
     policy::{
         analyse,
         catalog::Catalog,
+        channels::{ChannelPolicies, ChannelTable},
         facts::{Facts, FunctionFacts},
         follow::Names,
     },
@@ -34,6 +37,7 @@ use types::Roles;
 const VERSION: &str = include_str!("../../../sql/catalog_version.sql");
 
 pub use super::lookup::PUBLICATION as LOOKUP_PUBLICATION;
+pub use channels::channel_table;
 
 /// Why the catalogue could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -122,9 +126,11 @@ struct Read {
     /// The roles rights are known of.
     known_roles: BTreeSet<Arc<str>>,
     tables: Vec<TableRow>,
+    channels: Option<ChannelTable>,
     functions: Vec<FunctionFacts>,
     usage: HashMap<Arc<str>, HashSet<String>>,
     database: DatabaseRow,
+    message_tables: BTreeSet<u32>,
 }
 
 /// What was found out by other ways.
@@ -142,13 +148,15 @@ impl Read {
         let role_names: Vec<&str> = known_roles.iter().map(|role| &**role).collect();
         let names: Vec<&str> = mentions.names.iter().map(String::as_str).collect();
         let tables = tables::rows(transaction, scope.publication, &role_names, &names).await?;
+        let channels = channel_table(transaction, &role_names).await?;
         let functions = functions::functions(transaction, &names, &role_names).await?;
         let schemas = tables.iter().map(|table| table.schema.as_str());
         let schemas = schemas.chain(functions.iter().map(|function| function.schema.as_str())).collect();
         let usage = database::usage(transaction, &role_names, schemas).await?;
         let database = database::database(transaction, &names).await?;
         let types = Arc::new(types::types(transaction).await?);
-        Ok(Read { roles, types, known_roles, tables, functions, usage, database })
+        let message_tables = messages::tables(transaction).await?;
+        Ok(Read { roles, types, known_roles, tables, channels, functions, usage, database, message_tables })
     }
 
     fn into_catalog(self, publication: &str, version: String, session: Session) -> Catalog {
@@ -172,6 +180,7 @@ impl Read {
         let names =
             Names { main: publication, own: LOOKUP_PUBLICATION, login: &self.database.login, roles: &claimable };
         let published = self.tables.into_iter().filter(TableRow::is_published).collect();
+        let channels = self.channels.map(|table| Arc::new(ChannelPolicies::new(&facts, table, &claimable)));
         let rules::Ruled { tables, lookups } = rules::rule(&facts, published, names);
         Catalog {
             version,
@@ -181,6 +190,8 @@ impl Read {
             types: self.types,
             facts: Arc::new(facts),
             lookups,
+            channels,
+            message_tables: self.message_tables,
         }
     }
 }

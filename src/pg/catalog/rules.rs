@@ -4,7 +4,7 @@
 use super::tables::TableRow;
 use crate::policy::{
     analyse::{self, Clause, Ruling},
-    catalog::{ColumnIndex, CompiledPolicy, RowPolicy, RowRule, Table},
+    catalog::{ColumnIndex, CompiledPolicy, RowPolicy, RowRule, Table, joined},
     expr::Expr,
     facts::{Facts, TableFacts},
     follow::{self, Names},
@@ -97,7 +97,6 @@ impl Ruler<'_> {
         RowRule::Compiled(Arc::new(CompiledPolicy { program, fallback: asked }))
     }
 
-    /// Joins policies as Postgres does (PostgreSQL documentation, CREATE POLICY, "Application of Multiple Policies").
     /// A policy without a USING expression, such as `for all with check (...)`, adds nothing.
     fn asked(&self, policies: &[usize]) -> RowRule {
         let (mut permissive, mut restrictive) = (Vec::new(), Vec::new());
@@ -110,19 +109,12 @@ impl Ruler<'_> {
                 (reads, _) => *reads = None,
             }
         }
-        if permissive.is_empty() {
-            return RowRule::None;
-        }
         // Others beside a `true` may still fail before anything is computed: a recursion does.
-        if restrictive.is_empty() && permissive.iter().all(|using| *using == "true") {
+        let is_true = |using: &&str| *using == "true";
+        if !permissive.is_empty() && restrictive.is_empty() && permissive.iter().all(is_true) {
             return RowRule::All;
         }
-        // Postgres computes them in this order: what fails behind one that is true does not count.
-        permissive.reverse();
-        let mut expression = format!("(({}))", permissive.join(") or ("));
-        for clause in restrictive {
-            expression.push_str(&format!(" and ({clause})"));
-        }
+        let Some(expression) = joined(&permissive, &restrictive) else { return RowRule::None };
         let reads = reads.map(|columns| columns.into_iter().collect());
         RowRule::Database(Arc::new(RowPolicy { expression, reads, why: Vec::new() }))
     }

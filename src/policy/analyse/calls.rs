@@ -12,6 +12,7 @@ use crate::policy::{
     expr::Expr,
     facts::FunctionFacts,
     functions::{self, Context},
+    topic::Setting,
     value::{Scalar, Type, Value},
 };
 use sqlparser::ast::{self, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments};
@@ -257,7 +258,7 @@ impl Reader<'_> {
         if is_computed { Ok(()) } else { refuse(format!("function {name} is known here for few words only")) }
     }
 
-    /// `current_setting(...)`: of what our sessions set there are the claims alone.
+    /// `current_setting(...)`: of what our sessions set there are the claims alone, and for private channels a few more.
     fn setting(&self, arguments: &[Meaning]) -> Read<Typed> {
         if self.facts().restricted_builtins.contains("current_setting") {
             return refuse("not everybody may execute function current_setting");
@@ -277,6 +278,9 @@ impl Reader<'_> {
         let Some(name) = name else { return refuse("the name of a setting is computed") };
         if name == CLAIMS {
             return Ok(Typed::new(Expr::Claims, Type::TEXT));
+        }
+        if let Some(setting) = Setting::named(&name).filter(|_| self.shared.is_channel) {
+            return Ok(Typed::new(Expr::Setting(setting), Type::TEXT));
         }
         let is_custom = name.rsplit_once('.').is_some_and(|(prefix, _)| {
             CUSTOM_PREFIXES.iter().any(|known| prefix == *known || prefix.starts_with(&format!("{known}.")))

@@ -204,7 +204,8 @@ fn risky(function: &FunctionFacts, arguments: &[Typed]) -> Read<Vec<Expr>> {
 
 /// Postgres calls a function that is declared IMMUTABLE while it plans, also where its answer is not reached.
 fn check_immutable(function: &FunctionFacts, body: &Expr) -> Read<()> {
-    let changes = |part: &Expr| matches!(part, Expr::Claims | Expr::Role | Expr::Now | Expr::Lookup(_));
+    let changes =
+        |part: &Expr| matches!(part, Expr::Claims | Expr::Setting(_) | Expr::Role | Expr::Now | Expr::Lookup(_));
     if function.is_immutable && body.any(&changes) { refuse_immutable(function) } else { Ok(()) }
 }
 

@@ -81,7 +81,12 @@ pub enum Ruling {
 
 /// What the policies of a table say for a role. A role whose rights are not known is the database's.
 pub fn ruling(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
-    on_own_stack(|| ruled(facts, table, role)).unwrap_or_else(|| Ruling::Database(Vec::new()))
+    on_own_stack(|| ruled(facts, table, role, false)).unwrap_or_else(|| Ruling::Database(Vec::new()))
+}
+
+/// What the policies of `realtime.messages` say of private channels for a role: topic and headers are known to them.
+pub fn channel_ruling(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
+    on_own_stack(|| ruled(facts, table, role, true)).unwrap_or_else(|| Ruling::Database(Vec::new()))
 }
 
 /// Parsing takes some tens of KiB for every parenthesis, and bodies of functions are parsed inside of what calls them:
@@ -95,7 +100,7 @@ fn on_own_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-fn ruled(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
+fn ruled(facts: &Facts, table: &TableFacts, role: &Arc<str>, is_channel: bool) -> Ruling {
     let Some(TableRights { sees_all, policies, select: _ }) = table.rights.get(role) else {
         return Ruling::Database(Vec::new());
     };
@@ -107,7 +112,8 @@ fn ruled(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
     for &index in policies {
         let Some(policy) = table.policies.get(index) else { return Ruling::Database(Vec::new()) };
         let Some(text) = &policy.using else { continue };
-        clauses.push(clause(facts, &own, role, policy, text));
+        let expr = own_expression(facts, &own, role, text, is_channel);
+        clauses.push(clause(policy, text, expr));
     }
     let name = |clause: &Result<Clause, Unprovable>| match clause {
         Ok(clause) => clause.policy.clone(),
@@ -124,23 +130,17 @@ fn ruled(facts: &Facts, table: &TableFacts, role: &Arc<str>) -> Ruling {
     }
 }
 
-fn clause(
-    facts: &Facts,
-    table: &Arc<TableFacts>,
-    role: &Arc<str>,
-    policy: &Policy,
-    text: &str,
-) -> Result<Clause, Unprovable> {
+fn clause(policy: &Policy, text: &str, expr: Read<Expr>) -> Result<Clause, Unprovable> {
     let Policy { name, permissive, using: _ } = policy;
-    match own_expression(facts, table, role, text) {
+    match expr {
         Ok(expr) => Ok(Clause { policy: name.clone(), permissive: *permissive, text: text.to_owned(), expr }),
         Err(Refusal(why)) => Err(Unprovable { policy: name.clone(), why }),
     }
 }
 
 /// What a policy's text says of the row in scope 0.
-fn own_expression(facts: &Facts, table: &Arc<TableFacts>, role: &Arc<str>, text: &str) -> Read<Expr> {
-    let shared = Shared { facts, work: Cell::new(0) };
+fn own_expression(facts: &Facts, table: &Arc<TableFacts>, role: &Arc<str>, text: &str, is_channel: bool) -> Read<Expr> {
+    let shared = Shared { facts, is_channel, work: Cell::new(0) };
     let node = parse::expression(text)?;
     let mut reader = Reader {
         shared: &shared,

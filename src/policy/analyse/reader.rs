@@ -31,6 +31,8 @@ const TEXT_WORK: usize = 50;
 pub(super) struct Shared<'f> {
     /// The catalogue.
     pub(super) facts: &'f Facts,
+    /// Whether the policies are those of private channels, for which more settings are set.
+    pub(super) is_channel: bool,
     /// How many parts were copied so far.
     pub(super) work: Cell<usize>,
 }

@@ -6,7 +6,13 @@ use crate::policy::expr::{ColumnRef, Expr, Lookup, Output};
 /// The expressions directly inside of one, to change them.
 fn children_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
     match expr {
-        Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => {}
+        Expr::Const(_)
+        | Expr::Column(_)
+        | Expr::Claims
+        | Expr::Setting(_)
+        | Expr::Role
+        | Expr::Now
+        | Expr::Parameter(_) => {}
         Expr::And(all) | Expr::Or(all) | Expr::Call(_, all) | Expr::Coalesce(all) | Expr::Array(all) => {
             all.iter_mut().for_each(visit);
         }

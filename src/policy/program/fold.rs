@@ -9,7 +9,13 @@ use crate::policy::{
 /// The expression without the parts that constants decide.
 pub(super) fn fold(expr: Expr) -> Expr {
     match expr {
-        Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => expr,
+        Expr::Const(_)
+        | Expr::Column(_)
+        | Expr::Claims
+        | Expr::Setting(_)
+        | Expr::Role
+        | Expr::Now
+        | Expr::Parameter(_) => expr,
         Expr::And(parts) => junction(all(parts), false),
         Expr::Or(parts) => junction(all(parts), true),
         Expr::Not(part) => match fold(*part) {

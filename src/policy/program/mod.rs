@@ -20,6 +20,7 @@ use super::{
     facts::{Facts, TableFacts},
     functions,
     lookup::{Lookups, Need},
+    topic::ChannelUser,
     value::{self, Stop, Type, Value},
 };
 use crate::{
@@ -147,10 +148,20 @@ impl Program {
     /// The values a subscriber has for the parameters. None when one of them is an error that Postgres might or might
     /// not raise, depending on the order in which it computes: then the database decides.
     pub fn bind(&self, claims: &Claims) -> Option<Arguments> {
+        self.bound(claims, None)
+    }
+
+    /// The same for policies of private channels, where topic and headers are known beside the claims.
+    pub fn bind_channel(&self, user: &ChannelUser) -> Option<Arguments> {
+        self.bound(&user.claims, Some(user))
+    }
+
+    fn bound(&self, claims: &Claims, channel: Option<&ChannelUser>) -> Option<Arguments> {
         let nothing = Lookups::default();
         let compute = |part: &Expr| {
             let mut env = Env::new(None, &[], &nothing, 0);
             env.claims = Some((&claims.json, &claims.role));
+            env.channel = channel;
             env.eval(part)
         };
         let arguments = Arguments(self.parameters.iter().map(compute).collect());
@@ -178,10 +189,9 @@ impl Program {
     fn may_be_folded(&self) -> bool {
         self.predicate.any(&|part| match part {
             Expr::Const(Value::Bool(_) | Value::Null) => true,
-            Expr::Parameter(number) => self
-                .parameters
-                .get(*number)
-                .is_none_or(|parameter| !parameter.any(&|part| matches!(part, Expr::Claims | Expr::Role))),
+            Expr::Parameter(number) => self.parameters.get(*number).is_none_or(|parameter| {
+                !parameter.any(&|part| matches!(part, Expr::Claims | Expr::Setting(_) | Expr::Role))
+            }),
             _ => false,
         })
     }

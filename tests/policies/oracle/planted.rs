@@ -235,7 +235,13 @@ fn visit(expr: &mut Expr, plant: fn(&mut Expr) -> bool) -> bool {
 
 fn parts(expr: &mut Expr) -> Vec<&mut Expr> {
     match expr {
-        Expr::Const(_) | Expr::Column(_) | Expr::Claims | Expr::Role | Expr::Now | Expr::Parameter(_) => Vec::new(),
+        Expr::Const(_)
+        | Expr::Column(_)
+        | Expr::Claims
+        | Expr::Setting(_)
+        | Expr::Role
+        | Expr::Now
+        | Expr::Parameter(_) => Vec::new(),
         Expr::And(parts) | Expr::Or(parts) | Expr::Call(_, parts) | Expr::Coalesce(parts) | Expr::Array(parts) => {
             parts.iter_mut().collect()
         }
