@@ -6,6 +6,7 @@
 
 mod facts;
 mod lookups;
+mod messages;
 mod policies;
 mod preflight;
 mod report;
@@ -200,6 +201,8 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         let catalog = facts::catalog(&mut client, publication).await?;
         let own = facts::lookup_publication(&client, publication).await?;
         findings.extend(lookups::findings(&server, &catalog, publication, own.as_ref()));
+        let messages = facts::messages(&client, publication).await?;
+        findings.extend(messages::findings(&server, messages.as_ref()));
     }
     Ok(findings)
 }
