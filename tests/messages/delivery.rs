@@ -232,6 +232,10 @@ async fn private_members_hear_private_messages_and_get_what_they_missed() {
         for event in ["m1", "m2", "m3"] {
             send(event, true).await;
         }
+        // They are no news to who joins now: the stream has passed them.
+        let mut passed = Ear::open(&server, "2.0.0", "r").await;
+        send("passed", false).await;
+        passed.until("passed").await;
         for vsn in ["1.0.0", "2.0.0"] {
             let replay = json!({"since": 1, "limit": 2});
             let config = json!({"config": {"private": true, "broadcast": {"replay": replay}}});
