@@ -7,7 +7,7 @@ use crate::{
         postgres::{Database, Postgres},
         server::Server,
         socket::{Channel, Heard, PATIENCE, Socket},
-        token::anon,
+        token::{alice, anon},
     },
 };
 use serde_json::{Value, json};
@@ -120,8 +120,17 @@ impl Ear {
         ear
     }
 
+    /// A user's member, joined with this payload.
+    pub async fn of_user(server: &Server, vsn: &str, room: &str, payload: &Value) -> Ear {
+        Ear::join_as(&alice(), server, (vsn, room), payload).await
+    }
+
     async fn join(server: &Server, vsn: &str, room: &str, payload: &Value) -> Ear {
-        let mut socket = Socket::open(&server.websocket_url(vsn, &anon())).await;
+        Ear::join_as(&anon(), server, (vsn, room), payload).await
+    }
+
+    async fn join_as(token: &str, server: &Server, (vsn, room): (&str, &str), payload: &Value) -> Ear {
+        let mut socket = Socket::open(&server.websocket_url(vsn, token)).await;
         let (channel, _) = socket.join(&format!("realtime:{room}"), payload).await;
         Ear { socket, channel }
     }
