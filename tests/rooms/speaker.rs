@@ -48,11 +48,7 @@ impl World {
         let (outbox, receiver) = outbox(1000, 10_000_000);
         let api_keys = KEYS.map(|key| (key.to_owned(), "authenticated".to_owned())).to_vec();
         let session = Session::new(Parts {
-            config: Arc::new(Config {
-                max_bindings: 10,
-                max_patterns: 10,
-                join_error_delay: Duration::from_secs(5),
-            }),
+            config: Arc::new(Config { max_bindings: 10, max_patterns: 10, join_error_delay: Duration::from_secs(5) }),
             verifier: Verifier::new(&auth::Config { api_keys, ..auth::Config::default() }),
             codec,
             outbox,

@@ -55,6 +55,7 @@ const GROUPS: &[&[Check]] = &[
     serializer::CHECKS,
     token::CHECKS,
     token::AUDIENCE,
+    token::KEY_SET,
     upgrade::CHECKS,
     upgrade::IDLE,
     value::CHECKS,
@@ -160,6 +161,11 @@ groups! {
     refusals_with_the_usual_delays_pass_checks_46_and_47: join::USUAL_DELAYS,
         [("WALCAST_JOIN_ERROR_DELAY_MS", "5000"), ("WALCAST_CONNECT_ERROR_DELAY_MS", "2000")], "";
     legacy_topics_pass_checks_100_to_102: legacy::CHECKS, [], "";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_sets_pass_check_65() {
+    run(token::KEY_SET, &[("API_JWT_JWKS", &token::key_set())], "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
