@@ -55,6 +55,12 @@ select pg_catalog.md5(pg_catalog.concat_ws('|',
   (select pg_catalog.string_agg(i.inhrelid::text || ':' || i.inhparent::text, ',' order by i.inhrelid, i.inhparent)
      from pg_catalog.pg_inherits i
      where i.inhrelid in (select oid from concerned) or i.inhparent in (select oid from concerned)),
+  -- Rows of these are broadcast, whatever is published otherwise.
+  (select pg_catalog.string_agg(t.oid::text, ',' order by t.oid)
+     from pg_catalog.pg_class c
+     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     cross join lateral (select c.oid union select relid from pg_catalog.pg_partition_tree(c.oid)) as t(oid)
+     where n.nspname = 'realtime' and c.relname = 'messages' and c.relkind in ('r', 'p')),
   (select pg_catalog.string_agg(f.oid::text || ':' || f.xmin::text, ',' order by f.oid) from functions f),
   (select pg_catalog.string_agg(n.oid::text || ':' || n.xmin::text, ',' order by n.oid) from pg_catalog.pg_namespace n
      where n.oid in (select relnamespace from concerned union select pronamespace from functions)),

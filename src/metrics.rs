@@ -83,6 +83,10 @@ counters! {
     gaps,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     mute_subscriptions,
+    /// Messages of the database that were said to a room, or would have been if it had members.
+    messages,
+    /// Times the partitions of realtime.messages could not be seen to.
+    message_upkeep_failures,
     /// Frames of clients that could not be understood.
     malformed_frames,
     /// Connections ended because the client did not keep up.

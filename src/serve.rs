@@ -19,7 +19,7 @@ use crate::{
     hub::Rooms,
     limits::Meters,
     lsn::Lsn,
-    messages::Replay,
+    messages::{MessagesState, Publisher, Replay, StreamKeeper, Upkeep},
     metrics::Metrics,
     pg::connect::{TEXT_FORMS, TEXT_INPUT},
     rights::{self, ChannelRights},
@@ -54,6 +54,10 @@ const LOOKUP_CONNECTIONS: usize = 2;
 const RPC_CONNECTIONS: usize = 4;
 /// Connections that explain; they keep the database's own settings.
 const EXPLAIN_CONNECTIONS: usize = 2;
+/// One sees to partitions, and may wait for locks; the other looks whether messages are published.
+const UPKEEP_CONNECTIONS: usize = 2;
+/// Connections that replay messages; they keep the database's own settings.
+const REPLAY_CONNECTIONS: usize = 2;
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -94,6 +98,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
+    let (messages_state, messages_reader) = watch::channel(MessagesState::default());
+    let rooms = Rooms::default();
+    let meters = config.router.meters.clone();
     let query_pool = target.pool("walcast", QUERY_CONNECTIONS, TEXT_FORMS)?;
 
     let (router, routing) = Router::new(Parts {
@@ -103,7 +110,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
-        wish,
+        wish: wish.clone(),
+        messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone()),
         fragments: received,
         state: router_state,
         handed_on,
@@ -124,6 +132,23 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stop: stream.stop_token().clone(),
     };
     stream.spawn("walreceiver", walreceiver.run());
+    let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
+    let upkeep = Upkeep {
+        config: config.messages.clone(),
+        pool: upkeep_pool.clone(),
+        state: messages_state,
+        metrics: metrics.clone(),
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("message upkeep", upkeep.run());
+    let keeper = StreamKeeper {
+        publication: config.slot.publication.clone(),
+        pool: upkeep_pool,
+        source: source_reader.clone(),
+        wish,
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("message stream", keeper.run());
 
     for (_, role) in &config.auth.api_keys {
         if !refresh.catalog().is_claimable(role) {
@@ -133,7 +158,6 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let verifier = Verifier::new(&config.auth);
     verifier.fetch(&metrics).await;
     doors.spawn("token keys", verifier.clone().follow(metrics.clone(), doors.stop_token().clone()));
-    let meters = config.router.meters.clone();
     let recall = Recall::default();
     let rpc = Rpc {
         pool: config.target.pool("walcast rpc", RPC_CONNECTIONS, "")?,
@@ -150,14 +174,17 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rooms = Rooms::default();
     let rights = ChannelRights::new(rights::Parts {
         target: config.target.clone(),
         refresh: refresh.clone(),
         statement_timeout: config.lane.statement_timeout,
         metrics: metrics.clone(),
     })?;
-    let rooms = Rooms::default();
     let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    if config.metrics_secrets.is_empty() {
+        tracing::info!("nobody may read /metrics: METRICS_JWT_SECRET is not set");
+    }
     let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
     let broadcast = broadcast::Parts {
         config: broadcast::Config::default(),
@@ -187,7 +214,11 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         rooms: rooms.clone(),
         meters: meters.clone(),
         rights,
-        replay: Replay {},
+        replay: Replay::new(
+            config.target.pool("walcast replay", REPLAY_CONNECTIONS, "")?,
+            refresh.watch(),
+            config.lane.statement_timeout,
+        ),
         source: source_reader.clone(),
         numbers: Arc::default(),
         recall: recall.clone(),
@@ -196,6 +227,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         refresh,
         source: source_reader,
         router: router_reader,
+        messages: messages_reader,
         connections,
         metrics,
         stream: Arc::new(config.slot.clone()),
@@ -239,14 +271,25 @@ impl Running {
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
-        self.meters.set_limits(config.limits.clone());
-        self.keys.admin.send_replace(config.tenants.clone());
+        // The admin API may have set what the settings say otherwise.
+        let (before, limits) = (self.meters.limits(), &config.limits);
+        let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
+        self.meters.set_limits(limits.clone());
+        let new = &config.tenants;
+        self.keys.admin.send_modify(|admin| {
+            admin.secrets = new.secrets.clone();
+            admin.jwt_secret = new.jwt_secret.clone();
+        });
         self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
             self.recall.everybody();
         }
         // Afterwards: whoever was not sent away has his tokens verified anew.
         self.keys.verifier.replace(&config.auth);
+        if recall {
+            // Once more, for whoever was let in by the old keys in between.
+            self.recall.everybody();
+        }
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then

@@ -48,7 +48,11 @@ const RULES: &[Rule] = &[
     edge("pg", &["pgoutput", "change", "policy", "claims", "lsn"]),
     edge("hub", &["protocol", "change"]),
     // Limits: events of a rate that was set are counted where they are handed out.
-    edge("router", &["limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
+    // Messages: said in their place among row changes.
+    edge("router", &["messages", "limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),
+    // Messages of the database: rows of the stream become broadcasts in rooms, within limits; whether they are streamed is
+    // the source's to say and to be told.
+    edge("messages", &["change", "hub", "limits", "protocol", "policy", "pg", "source", "lsn"]),
     edge("source", &["pg", "pgoutput", "change", "lsn"]),
     // Router: rights are judged by the catalogue it keeps current, and have to know when that is not.
     edge("rights", &["policy", "pg", "router", "claims", "change"]),
@@ -69,7 +73,7 @@ const RULES: &[Rule] = &[
         "http",
         &[
             "doors", "router", "rights", "limits", "change", "hub", "auth", "protocol", "policy", "claims", "pg",
-            "source", "lsn", "explain",
+            "source", "lsn", "explain", "messages",
         ],
     ),
     edge("devdb", &["pg"]),

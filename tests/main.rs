@@ -3,6 +3,8 @@
 
 mod architecture;
 mod changes;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod churn;
 mod clients;
 mod commands;
 mod demo;
@@ -11,6 +13,8 @@ mod devdb;
 mod http;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod messages;
 mod migrate;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;

@@ -146,6 +146,9 @@ pub struct Settings {
     /// Time reading such a table may hold the stream [default: 30000]
     #[arg(long, env = "WALCAST_LOOKUP_LOAD_LIMIT_MS", value_name = "MS")]
     pub lookup_load_limit_ms: Option<u64>,
+    /// Hours that messages of the database are kept for replay [default: 72]
+    #[arg(long, env = "WALCAST_MESSAGES_RETENTION_HOURS", value_name = "HOURS")]
+    pub messages_retention_hours: Option<u32>,
     /// Silence after which a client is closed [default: 60000]
     #[arg(long, env = "WALCAST_IDLE_TIMEOUT_MS", value_name = "MS")]
     pub idle_timeout_ms: Option<u64>,
@@ -266,7 +269,7 @@ settings! {
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
-    lookup_bytes lookup_load_limit_ms idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
+    lookup_bytes lookup_load_limit_ms messages_retention_hours idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client
     outbox_frames outbox_bytes log_format log_level
     max_concurrent_users max_events_per_second max_joins_per_second max_presence_events_per_second

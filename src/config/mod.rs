@@ -16,6 +16,7 @@ use crate::{
     doors::phoenix,
     http::tenants,
     limits::{Limits, Meters},
+    messages,
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
@@ -43,6 +44,8 @@ pub struct ServeConfig {
     pub lane: LaneConfig,
     /// Lookup tables.
     pub follow: FollowConfig,
+    /// Messages of the database.
+    pub messages: messages::Config,
     /// Sockets.
     pub door: phoenix::Config,
     /// The admin API.
@@ -166,6 +169,7 @@ impl Settings {
                 temporary: false,
                 application: "walcast".to_owned(),
                 lookups: true,
+                messages: true,
             },
             router: router::Config {
                 strict_deletes,
@@ -185,6 +189,14 @@ impl Settings {
                     "lookup_load_limit_ms",
                     self.lookup_load_limit_ms.unwrap_or(30_000),
                 )?),
+            },
+            messages: messages::Config {
+                retention: Duration::from_secs(
+                    3600 * u64::from(at_least_one(
+                        "messages_retention_hours",
+                        self.messages_retention_hours.unwrap_or(72),
+                    )?),
+                ),
             },
             door: phoenix::Config {
                 connect_error_delay: milliseconds(self.connect_error_delay_ms, 2000),

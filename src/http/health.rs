@@ -5,6 +5,7 @@ use crate::{
     hub::Rooms,
     limits::Meters,
     lsn::Lsn,
+    messages::MessagesState,
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
     source::{
@@ -43,6 +44,8 @@ pub struct Health {
     pub source: watch::Receiver<SourceState>,
     /// The router.
     pub router: watch::Receiver<RouterState>,
+    /// The upkeep of the table of messages.
+    pub messages: watch::Receiver<MessagesState>,
     /// Sockets that are open.
     pub connections: Arc<AtomicUsize>,
     /// What is counted.
@@ -129,11 +132,23 @@ async fn report(State(health): State<Health>) -> Response {
         "members": rooms.members,
         "presences": rooms.present,
         "lookups": lookups,
+        "messages": messages(&source, &health.messages.borrow()),
         "counters": counters,
         "refused": refused,
     });
     let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// Broadcasts from the database. They may be off on purpose, so they do not count for the status.
+fn messages(source: &SourceState, state: &MessagesState) -> Value {
+    let stream = source.stream.as_ref();
+    json!({
+        "streamed": source.streams_messages(),
+        "reason": stream.and_then(|stream| stream.messages_problem.clone()),
+        "partitions": if state.problem.is_some() { "failed" } else if state.is_kept { "kept" } else { "unknown" },
+        "problem": state.problem,
+    })
 }
 
 /// A table that policies look into.

@@ -211,12 +211,17 @@ impl Room {
         }
     }
 
-    pub(super) fn publish(&mut self, publication: &Publication<'_>) -> Published {
+    /// Says something to those of its members that `is_addressed` is true of.
+    pub(super) fn publish(
+        &mut self,
+        publication: &Publication<'_>,
+        mut is_addressed: impl FnMut(&Arc<Member>) -> bool,
+    ) -> Published {
         let mut frames = Encodings::default();
         let mut published = Published::default();
         let mut gone = Vec::new();
         for (&id, seat) in &mut self.seats {
-            if !seat.reads.broadcast || publication.except == Some(id) {
+            if !seat.reads.broadcast || publication.except == Some(id) || !is_addressed(&seat.member) {
                 continue;
             }
             let topic = seat.member.topic().clone();

@@ -6,7 +6,7 @@
 //! below waits: outboxes take or close.
 
 use super::{
-    member::MemberId,
+    member::{Member, MemberId, OnItsWay},
     room::{Entry, Greeting, Publication, Published, Reads, Room},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -128,7 +128,29 @@ impl Rooms {
 
     /// Says something to a room; everybody in it has it, or is gone, when this returns.
     pub fn publish(&self, name: &RoomName, publication: &Publication<'_>) -> Published {
-        self.with(name, |room| room.publish(publication)).unwrap_or_default()
+        self.with(name, |room| room.publish(publication, |_| true)).unwrap_or_default()
+    }
+
+    /// The same for what has its place behind row changes: members that some of these are still on their way to do not
+    /// get it yet, and are returned; for them somebody has to publish it behind those (`publish_to`). Members that lag
+    /// get it at once: it is in no log that they could be served from later, and their row changes come when they can.
+    pub fn publish_behind_changes(&self, name: &RoomName, publication: &Publication<'_>) -> (Published, Vec<OnItsWay>) {
+        let mut waiting = Vec::new();
+        let is_ready = |member: &Arc<Member>| {
+            let waits = member.has_on_their_way() && member.lag().is_none();
+            if waits {
+                waiting.push(OnItsWay::new(member));
+            }
+            !waits
+        };
+        let published = self.with(name, |room| room.publish(publication, is_ready)).unwrap_or_default();
+        (published, waiting)
+    }
+
+    /// Says something to these of its members, as far as they still are.
+    pub fn publish_to(&self, name: &RoomName, publication: &Publication<'_>, members: &[OnItsWay]) -> Published {
+        let is_addressed = |member: &Arc<Member>| members.iter().any(|one| Arc::ptr_eq(one.member(), member));
+        self.with(name, |room| room.publish(publication, is_addressed)).unwrap_or_default()
     }
 
     /// How many there are. Looks at every room: for reports.

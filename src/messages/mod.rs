@@ -1,26 +1,18 @@
-//! Broadcasts from the database: the rows of `realtime.messages` (protocol reference, sections 6.4 to 6.6).
+//! Broadcasts from the database: rows of `realtime.messages`, which come through the same slot as row changes.
+//!
+//! `rows` reads a row, `publisher` says it in its room when the router comes to it, `upkeep` makes and drops the table's
+//! partitions, `stream` sees to it that the slot carries the table, `replay` asks for what a client missed. Who may hear
+//! is decided where a channel is joined; here a row's topic and privacy choose the room, and nothing else.
 
-use crate::{policy::topic::ChannelUser, protocol::StoredBroadcast};
+mod publisher;
+mod replay;
+mod rows;
+mod state;
+mod stream;
+mod upkeep;
 
-/// What is to be replayed cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("messages cannot be replayed")]
-pub struct ReplayError;
-
-/// Whom doors ask for what was broadcast before. Cheap to clone.
-#[derive(Clone)]
-pub struct Replay {}
-
-impl Replay {
-    /// The newest `limit` private broadcasts of a topic from after `since_ms`, in milliseconds since the epoch, the oldest
-    /// one first.
-    pub async fn stored(
-        &self,
-        user: &ChannelUser,
-        since_ms: i64,
-        limit: u32,
-    ) -> Result<Vec<StoredBroadcast>, ReplayError> {
-        let _ = (user, since_ms, limit);
-        std::future::ready(Err(ReplayError)).await
-    }
-}
+pub use publisher::{Postponed, Publisher};
+pub use replay::{Replay, ReplayError};
+pub use state::MessagesState;
+pub use stream::StreamKeeper;
+pub use upkeep::{Config, Upkeep};

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod connect;
 mod handshake;
 pub mod lookup;
+pub mod messages;
 pub mod migrate;
 pub mod moments;
 pub mod replication;

@@ -4,7 +4,7 @@
 use super::{channels::ChannelPolicies, facts::Facts, lookup::Need, program::Program};
 use crate::change::{relation::ReplicaIdentity, value::TypeRegistry};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -183,6 +183,8 @@ pub struct Catalog {
     pub lookups: BTreeMap<u32, Need>,
     /// Who may use private channels; none without a table `realtime.messages`.
     pub channels: Option<Arc<ChannelPolicies>>,
+    /// `realtime.messages` and its partitions: what is inserted there is broadcast.
+    pub message_tables: BTreeSet<u32>,
 }
 
 impl Catalog {

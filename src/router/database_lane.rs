@@ -21,6 +21,7 @@ use super::{
 use crate::{
     change::{Change, Operation},
     hub::Delivery,
+    messages::Publisher,
     metrics::Metrics,
     policy::catalog::RowRule,
 };
@@ -44,11 +45,21 @@ pub struct Config {
     pub statement_timeout: Duration,
 }
 
+/// What the lane needs.
+pub(super) struct LaneParts {
+    pub(super) pool: Pool,
+    pub(super) config: Config,
+    pub(super) router: RouterConfig,
+    pub(super) messages: Publisher,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 /// The router's end.
 #[derive(Clone)]
 pub(super) struct Lane {
     jobs: mpsc::Sender<(LaneJob, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
+    messages: Publisher,
 }
 
 /// The task's end.
@@ -56,15 +67,17 @@ pub(super) struct LaneTask {
     jobs: mpsc::Receiver<(LaneJob, OwnedSemaphorePermit)>,
     asker: Asker,
     router: RouterConfig,
+    messages: Publisher,
     metrics: Arc<Metrics>,
 }
 
-pub(super) fn lane(pool: Pool, config: &Config, router: RouterConfig, metrics: Arc<Metrics>) -> (Lane, LaneTask) {
+pub(super) fn lane(parts: LaneParts) -> (Lane, LaneTask) {
+    let LaneParts { pool, config, router, messages, metrics } = parts;
     let (sender, receiver) = mpsc::channel(QUEUE_JOBS);
     let room = Arc::new(Semaphore::new(QUEUE_KIBIBYTES));
-    let asker = Asker::new(pool, config.clone());
-    let task = LaneTask { jobs: receiver, asker, router, metrics };
-    (Lane { jobs: sender, room }, task)
+    let asker = Asker::new(pool, config);
+    let task = LaneTask { jobs: receiver, asker, router, messages: messages.clone(), metrics };
+    (Lane { jobs: sender, room, messages }, task)
 }
 
 impl Lane {
@@ -74,26 +87,30 @@ impl Lane {
         match self.room.clone().try_acquire_many_owned(wanted) {
             Ok(permit) => {
                 if let Err(refused) = self.jobs.try_send((job, permit)) {
-                    refuse(&refused.into_inner().0);
+                    self.refuse(&refused.into_inner().0);
                 }
             }
-            Err(_) => refuse(&job),
+            Err(_) => self.refuse(&job),
+        }
+    }
+
+    /// No room: whoever the job is for is served from the backlog later. Messages are in no log they could be served
+    /// from, so they come now, before changes that they stood behind.
+    fn refuse(&self, job: &LaneJob) {
+        for work in &job.work {
+            let position = position(&job.fragment, &job.fragment.changes[work.change]);
+            for candidate in &work.candidates {
+                candidate.member.member().lag_from(candidate.generation, position);
+            }
+        }
+        for message in &job.messages {
+            self.messages.publish_postponed(&message.postponed);
         }
     }
 
     /// Whether half of it is free.
     pub(super) fn has_room(&self) -> bool {
         self.jobs.capacity() >= QUEUE_JOBS / 2 && self.room.available_permits() >= QUEUE_KIBIBYTES / 2
-    }
-}
-
-/// No room: whoever the job is for is served from the backlog later.
-fn refuse(job: &LaneJob) {
-    for work in &job.work {
-        let position = position(&job.fragment, &job.fragment.changes[work.change]);
-        for candidate in &work.candidates {
-            candidate.member.member().lag_from(candidate.generation, position);
-        }
     }
 }
 
@@ -149,8 +166,12 @@ impl LaneTask {
     }
 
     fn deliver(&self, job: &LaneJob, cases: &[Case], verdicts: &Verdicts) {
+        let mut said = job.messages.iter().peekable();
         for cases in cases.chunk_by(|a, b| a.work == b.work) {
             let work = &job.work[cases[0].work];
+            while let Some(message) = said.next_if(|message| message.change < work.change) {
+                self.messages.publish_postponed(&message.postponed);
+            }
             let change = &job.fragment.changes[work.change];
             let mut rendering = Rendering::new(
                 change,
@@ -178,6 +199,7 @@ impl LaneTask {
                 }
             }
         }
+        said.for_each(|message| self.messages.publish_postponed(&message.postponed));
     }
 }
 

@@ -12,8 +12,9 @@ use crate::{
         value::{TypeInfo, TypeKind, TypeRegistry},
     },
     claims::Claims,
-    hub::{Member, MemberId, MessageForm, OutboxReceiver, outbox},
+    hub::{Member, MemberId, MessageForm, OutboxReceiver, Rooms, outbox},
     lsn::Lsn,
+    messages::Publisher,
     policy::{
         analyse::Clause,
         binding::{Binding, BindingRequest},
@@ -28,7 +29,10 @@ use crate::{
     protocol::{BadFrame, Broadcast, Codec, Event, Frame, Push, Reply},
 };
 use serde_json::{Value as Json, json};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// No table is looked into.
 pub(super) const NONE: Ready<'_> = &|_| false;
@@ -230,7 +234,18 @@ pub(super) fn config() -> Config {
 
 /// A core of one table under this rule.
 pub(super) fn core(rows: RowRule) -> RouterCore {
-    RouterCore::new(config(), Arc::default(), catalog(rows))
+    core_in(rows, &Rooms::default(), BTreeSet::new())
+}
+
+/// The same, with rooms that what is inserted into these tables is said in.
+pub(super) fn core_in(rows: RowRule, rooms: &Rooms, message_tables: BTreeSet<u32>) -> RouterCore {
+    let catalog = Catalog { message_tables, ..Catalog::clone(&catalog(rows)) };
+    RouterCore::new(config(), Arc::default(), publisher(rooms), Arc::new(catalog))
+}
+
+/// Says messages in rooms, without limits.
+pub(super) fn publisher(rooms: &Rooms) -> Publisher {
+    Publisher::new(rooms.clone(), Arc::default(), Arc::default())
 }
 
 /// A client that keeps what it is told.

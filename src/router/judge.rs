@@ -10,6 +10,8 @@ use super::{
 use crate::{
     change::Fragment,
     claims::Claims,
+    hub::Rooms,
+    messages::Publisher,
     metrics::Metrics,
     policy::{catalog::Catalog, lookup::Lookups},
 };
@@ -34,7 +36,9 @@ impl Judge {
     /// One without subscriptions.
     pub fn new(config: Config, catalog: Arc<Catalog>) -> Judge {
         let metrics = Arc::<Metrics>::default();
-        Judge { core: RouterCore::new(config, metrics.clone(), catalog), metrics }
+        // Nobody is in a room.
+        let messages = Publisher::new(Rooms::default(), config.meters.clone(), metrics.clone());
+        Judge { core: RouterCore::new(config, metrics.clone(), messages, catalog), metrics }
     }
 
     /// What has been counted so far.

@@ -1,10 +1,12 @@
-//! What the router hands to the database lane: changes and who may get them, if Postgres says yes. Plain values.
+//! What the router hands to the database lane: changes and who may get them, if Postgres says yes, and messages that have
+//! their place among these. Plain values.
 
 use super::{backlog::size, matching::Wanted, sight::Sights, subscription::TableSubscription};
 use crate::{
     change::Fragment,
     claims::Claims,
     hub::{Generation, OnItsWay},
+    messages::Postponed,
     policy::catalog::{Catalog, Table},
 };
 use std::sync::Arc;
@@ -17,6 +19,16 @@ pub(super) struct LaneJob {
     pub(super) catalog: Arc<Catalog>,
     /// What to do, in the order of the changes.
     pub(super) work: Vec<LaneWork>,
+    /// Messages that some members get only behind changes, in the same order.
+    pub(super) messages: Vec<LaneMessage>,
+}
+
+/// A message of the database, in its place among the changes.
+pub(super) struct LaneMessage {
+    /// The place in the fragment of the change it is.
+    pub(super) change: usize,
+    /// The message and who waits for it.
+    pub(super) postponed: Postponed,
 }
 
 /// One change and those who asked for it.
@@ -47,6 +59,8 @@ pub(super) struct Candidate {
 impl LaneJob {
     /// About how many bytes the job keeps alive.
     pub(super) fn bytes(&self) -> usize {
-        size(&self.fragment) + 256 * self.work.iter().map(|work| work.candidates.len()).sum::<usize>()
+        let candidates = self.work.iter().map(|work| work.candidates.len()).sum::<usize>();
+        let waiting = self.messages.iter().map(|message| message.postponed.members()).sum::<usize>();
+        size(&self.fragment) + 256 * candidates + 16 * waiting + 256 * self.messages.len()
     }
 }

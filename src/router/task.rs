@@ -3,7 +3,7 @@
 use super::{
     Command, FollowConfig, LaneConfig, RouterState,
     core::{Config, RouterCore},
-    database_lane::lane,
+    database_lane::{LaneParts, lane},
     follow::{self, Follow},
     intake::Intake,
     refill::Refiller,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     change::{Change, Fragment, relation::Relation},
     lsn::Lsn,
+    messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
     source::{SourceState, Wish, slot_task::postgres_clock},
@@ -61,6 +62,8 @@ pub struct Parts {
     pub refresh: Refresh,
     /// How the source is doing.
     pub source: watch::Receiver<SourceState>,
+    /// Where messages of the database are said.
+    pub messages: Publisher,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the lane's task runs.
@@ -68,9 +71,16 @@ pub struct Parts {
 }
 
 pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>) {
-    let (lane, lane_task) = lane(parts.pool.clone(), &parts.lane, parts.config.clone(), parts.metrics.clone());
+    let (lane, lane_task) = lane(LaneParts {
+        pool: parts.pool.clone(),
+        config: parts.lane.clone(),
+        router: parts.config.clone(),
+        messages: parts.messages.clone(),
+        metrics: parts.metrics.clone(),
+    });
     parts.tasks.spawn("database lane", lane_task.run());
-    let core = RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.refresh.catalog());
+    let core =
+        RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.messages.clone(), parts.refresh.catalog());
     let lagging = core.lagging();
     let mut follow = Follow::new(follow::Parts {
         config: parts.follow.clone(),

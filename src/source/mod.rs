@@ -40,6 +40,17 @@ pub struct StreamState {
     pub lookups_since: Option<Lsn>,
     /// Why it has not.
     pub lookups_problem: Option<String>,
+    /// Since when the stream, through all reconnects, has had the messages of the database; none while it has not.
+    pub messages_since: Option<Lsn>,
+    /// Why it has not.
+    pub messages_problem: Option<String>,
+}
+
+impl SourceState {
+    /// Whether messages of the database come now.
+    pub fn streams_messages(&self) -> bool {
+        self.streaming && self.stream.as_ref().is_some_and(|stream| stream.messages_since.is_some())
+    }
 }
 
 /// What whoever reads the stream wishes of it: that it begins anew at this position, or behind it, once everything
@@ -50,4 +61,14 @@ pub struct Wish {
     pub from: Lsn,
     /// Whether there was a publication of lookup tables before it.
     pub lookups: bool,
+    /// The same for the publication of messages: the position behind which whatever commits was begun when there was
+    /// that publication, and nothing in the way of streaming it.
+    pub messages: Option<Lsn>,
+}
+
+impl Wish {
+    /// Where the next stream may begin at the earliest.
+    pub fn reach(&self) -> Lsn {
+        self.from.max(self.messages.unwrap_or(Lsn::ZERO))
+    }
 }

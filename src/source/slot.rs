@@ -9,6 +9,7 @@ use crate::{
         Target,
         connect::describe,
         lookup::PUBLICATION,
+        messages,
         replication::{ReplicationError, ReplicationStream, Session},
     },
 };
@@ -30,6 +31,8 @@ pub struct Config {
     pub application: String,
     /// Whether the publication of lookup tables is streamed too, when there is one.
     pub lookups: bool,
+    /// Whether the publication of `realtime.messages` is streamed too, when there is one.
+    pub messages: bool,
 }
 
 /// What is known of the stream before this one.
@@ -43,6 +46,8 @@ pub struct Before {
     pub wish: Wish,
     /// The wish with which the publication of lookup tables broke the stream.
     pub refused: Option<Wish>,
+    /// The wish with which the publication of messages did.
+    pub refused_messages: Option<Wish>,
 }
 
 /// Why the stream does not run.
@@ -88,7 +93,17 @@ impl SourceError {
         let SourceError::Replication(ReplicationError::Server(error)) = self else { return false };
         match error.code.as_str() {
             "42704" => error.message.contains(PUBLICATION),
-            "0A000" => error.message.contains("column lists"),
+            "0A000" => error.message.contains("column lists") && !self.may_be_of_messages(),
+            _ => false,
+        }
+    }
+
+    /// The same of the publication of messages.
+    pub(super) fn may_be_of_messages(&self) -> bool {
+        let SourceError::Replication(ReplicationError::Server(error)) = self else { return false };
+        match error.code.as_str() {
+            "42704" => error.message.contains(messages::PUBLICATION),
+            "0A000" => error.message.contains("column lists") && error.message.contains("realtime.messages"),
             _ => false,
         }
     }
@@ -116,7 +131,10 @@ impl SourceError {
                 }
                 "55000" => Some(drop_slot),
                 // It exists, or `prepare` had said so: the slot was made before it and decodes an older catalogue.
-                "42704" if error.message.contains("publication") && !error.message.contains(PUBLICATION) => {
+                "42704"
+                    if error.message.contains("publication")
+                        && ![PUBLICATION, messages::PUBLICATION].iter().any(|own| error.message.contains(own)) =>
+                {
                     Some(format!("the slot is older than the publication; {drop_slot}"))
                 }
                 "42501" => Some("give the role the right: alter role <role> replication;".to_owned()),
@@ -156,6 +174,8 @@ pub struct Started {
     pub catalog_xmin: Option<u32>,
     /// The publication of lookup tables, by its oid, or why it is not in the stream.
     pub lookups: Result<u32, String>,
+    /// The publication of messages, likewise.
+    pub messages: Result<u32, String>,
 }
 
 /// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is, or
@@ -179,6 +199,7 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let existing = if config.temporary { None } else { existing_slot(&mut session, config).await? };
     // Looked for before a slot is made: what is found then is older than the slot.
     let mut lookups = lookup_publication(&mut session, config, existing.as_ref()).await?;
+    let mut messages = messages_publication(&mut session, config, existing.as_ref()).await?;
     let confirmed = match &existing {
         Some(slot) => slot.confirmed,
         None => {
@@ -194,24 +215,42 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     };
     let continues = !slot_is_new && system == before.system;
     let from = if continues { confirmed.max(before.received) } else { confirmed };
-    if let Ok(found) = &lookups
-        && !slot_is_new
-    {
-        lookups = may_stream(found, continues, from, before).map(|()| found.clone());
+    if !slot_is_new {
+        let is_wished = continues && before.wish.lookups && from >= before.wish.from;
+        let refused = before.refused.is_some_and(|refused| before.wish.from <= refused.from);
+        lookups = lookups.and_then(|found| found.if_streamable(is_wished, refused));
+        let is_wished = continues && before.wish.messages.is_some_and(|wished| from >= wished);
+        let refused = before.refused_messages.is_some_and(|refused| before.wish.messages <= refused.messages);
+        messages = messages.and_then(|found| found.if_streamable(is_wished, refused));
     }
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
+    publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
     let stream = session.start(&config.slot, &publications, from).await?;
-    let lookups = lookups.map(|found| found.oid);
-    Ok(Started { stream, system, slot_is_new, confirmed, sender_timeout, from, catalog_xmin, lookups })
+    let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
+    Ok(Started { stream, system, slot_is_new, confirmed, sender_timeout, from, catalog_xmin, lookups, messages })
 }
 
-/// The publication of lookup tables.
-#[derive(Clone)]
-struct LookupPublication {
+/// A publication beside the one clients subscribe to.
+struct OwnPublication {
     oid: u32,
     /// Whether it is older than all the slot may still have to decode.
     is_older: bool,
+}
+
+impl OwnPublication {
+    /// It, if a slot that was there already can stream it. Up to 17 the stream ends with an error at a change from
+    /// before the publication was made, from 18 on it silently goes without: so it is streamed only from behind that.
+    fn if_streamable(self, is_wished: bool, is_refused: bool) -> Result<OwnPublication, String> {
+        if is_refused {
+            Err("the stream broke off with it, because of a transaction that is older or of lists of columns"
+                .to_owned())
+        } else if self.is_older || is_wished {
+            Ok(self)
+        } else {
+            Err("the stream began before it was made".to_owned())
+        }
+    }
 }
 
 /// Finds it; else the reason why it cannot be streamed.
@@ -219,7 +258,7 @@ async fn lookup_publication(
     session: &mut Session,
     config: &Config,
     slot: Option<&ExistingSlot>,
-) -> Result<Result<LookupPublication, String>, SourceError> {
+) -> Result<Result<OwnPublication, String>, SourceError> {
     if !config.lookups {
         return Ok(Err("it is not wanted".to_owned()));
     }
@@ -241,21 +280,29 @@ async fn lookup_publication(
         )));
     }
     let oid = cell(0).and_then(|oid| oid.parse().ok()).unwrap_or_default();
-    Ok(Ok(LookupPublication { oid, is_older: cell(1).as_deref() == Some("t") }))
+    Ok(Ok(OwnPublication { oid, is_older: cell(1).as_deref() == Some("t") }))
 }
 
-/// Whether a slot that was there already can stream it. Up to 17 the stream ends with an error at a change from before
-/// the publication was made, from 18 on it silently goes without: so it is streamed only from behind that.
-fn may_stream(found: &LookupPublication, continues: bool, from: Lsn, before: &Before) -> Result<(), String> {
-    let Before { wish, refused, .. } = before;
-    let is_wished = continues && wish.lookups && from >= wish.from;
-    if refused.is_some_and(|refused| wish.from <= refused.from) {
-        Err("the stream broke off with it, because of a transaction that is older or of lists of columns".to_owned())
-    } else if found.is_older || is_wished {
-        Ok(())
-    } else {
-        Err("the stream began before it was made".to_owned())
+/// Finds the publication of messages; else the reason why it cannot be streamed.
+async fn messages_publication(
+    session: &mut Session,
+    config: &Config,
+    slot: Option<&ExistingSlot>,
+) -> Result<Result<OwnPublication, String>, SourceError> {
+    if !config.messages {
+        return Ok(Err("it is not wanted".to_owned()));
     }
+    let catalog_xmin = slot.and_then(|slot| slot.catalog_xmin);
+    let rows = session.query(&messages::publication_statement(&config.publication, catalog_xmin)).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Err(format!("there is no publication \"{}\"", messages::PUBLICATION)));
+    };
+    let cell = |index: usize| row.get(index).cloned().flatten();
+    if let Some(obstacle) = cell(2) {
+        return Ok(Err(obstacle));
+    }
+    let oid = cell(0).and_then(|oid| oid.parse().ok()).unwrap_or_default();
+    Ok(Ok(OwnPublication { oid, is_older: cell(1).as_deref() == Some("t") }))
 }
 
 struct ExistingSlot {

@@ -91,6 +91,9 @@ struct Progress {
     lookups: Option<(u32, Lsn)>,
     /// The wish with which it broke the stream.
     refused: Option<Wish>,
+    /// The same of the publication of messages.
+    messages: Option<(u32, Lsn)>,
+    refused_messages: Option<Wish>,
 }
 
 /// How a connection came to its end without a failure.
@@ -126,6 +129,11 @@ impl Walreceiver {
                 // What clients subscribe to goes on without it.
                 tracing::warn!(problem = %describe(&error), "the publication of lookup tables breaks the stream");
                 progress.refused = Some(*self.wish.borrow());
+                continue;
+            }
+            if progress.messages.is_some() && error.may_be_of_messages() {
+                tracing::warn!(problem = %describe(&error), "the publication of messages breaks the stream");
+                progress.refused_messages = Some(*self.wish.borrow());
                 continue;
             }
             let problem = error.with_hint(&self.config);
@@ -168,6 +176,7 @@ impl Walreceiver {
             received: progress.flushed.max(progress.queued),
             wish: *self.wish.borrow(),
             refused: progress.refused,
+            refused_messages: progress.refused_messages,
         };
         let started = match first {
             Some(started) => started,
@@ -177,8 +186,10 @@ impl Walreceiver {
             },
         };
         // The rest of a transaction is found by how many of its changes came, which other publications change.
-        let lookups = started.lookups.as_ref().ok();
-        let is_torn = progress.is_amid && progress.lookups.as_ref().map(|(oid, _)| oid) != lookups;
+        let publications = (started.lookups.as_ref().ok(), started.messages.as_ref().ok());
+        let (lookups, messages) = (progress.lookups.as_ref(), progress.messages.as_ref());
+        let before_it = (lookups.map(|(oid, _)| oid), messages.map(|(oid, _)| oid));
+        let is_torn = progress.is_amid && before_it != publications;
         let begins = started.slot_is_new || progress.system != started.system || is_torn;
         if begins {
             // Another server or timeline counts anew: positions of the old one say nothing about it.
@@ -186,7 +197,8 @@ impl Walreceiver {
                 return Ok(Ended::Stopped);
             }
             let (system, of_before) = (started.system.clone(), *self.handed_on.borrow());
-            *progress = Progress { system, of_before, refused: progress.refused, ..Progress::default() };
+            let Progress { refused, refused_messages, .. } = *progress;
+            *progress = Progress { system, of_before, refused, refused_messages, ..Progress::default() };
         }
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
@@ -214,13 +226,14 @@ impl Walreceiver {
 
     /// Says what stream begins.
     fn announce(&self, started: &Started, progress: &mut Progress, begins: bool) {
-        progress.lookups = started.lookups.as_ref().ok().map(|&oid| match progress.lookups {
-            Some((same, since)) if same == oid => (oid, since),
-            _ => (oid, started.from),
-        });
-        let has_lookups = progress.lookups.is_some();
+        let since = |found: &Result<u32, String>, before: Option<(u32, Lsn)>| {
+            found.as_ref().ok().map(|&oid| before.filter(|(same, _)| *same == oid).unwrap_or((oid, started.from)))
+        };
+        progress.lookups = since(&started.lookups, progress.lookups);
+        progress.messages = since(&started.messages, progress.messages);
+        let (has_lookups, has_messages) = (progress.lookups.is_some(), progress.messages.is_some());
         let (slot, publication) = (&self.config.slot, &self.config.publication);
-        tracing::info!(slot, publication, from = %started.from, has_lookups, "replication started");
+        tracing::info!(slot, publication, from = %started.from, has_lookups, has_messages, "replication started");
         let number = self.state.borrow().stream.as_ref().map_or(1, |stream| stream.number + 1);
         let stream = StreamState {
             number,
@@ -228,6 +241,8 @@ impl Walreceiver {
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
             lookups_problem: started.lookups.as_ref().err().cloned(),
+            messages_since: progress.messages.map(|(_, since)| since),
+            messages_problem: started.messages.as_ref().err().cloned(),
         };
         self.state.send_modify(|state| {
             state.streaming = true;
@@ -268,7 +283,7 @@ impl Connection<'_> {
                 _ = renewal.tick(), if is_wished => {
                     // The answer says how far the server is, when nothing has happened for a while.
                     self.send_status(true).await?;
-                    if self.assembler.is_idle() && self.flushed >= wish.borrow().from {
+                    if self.assembler.is_idle() && self.flushed >= wish.borrow().reach() {
                         return Ok(Ended::Renewed);
                     }
                 }

@@ -130,6 +130,7 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         temporary: true,
         application: "walcast tap".to_owned(),
         lookups: false,
+        messages: false,
     };
     let started = slot::start(&target, &config, &slot::Before::default())
         .await

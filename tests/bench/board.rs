@@ -16,15 +16,15 @@ const BUCKETS: usize = 40 * 32;
 pub(crate) struct Histogram(Vec<AtomicU64>);
 
 impl Histogram {
-    fn new() -> Histogram {
+    pub(crate) fn new() -> Histogram {
         Histogram((0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.iter().for_each(|bucket| bucket.store(0, Relaxed));
     }
 
-    fn add(&self, microseconds: u64) {
+    pub(crate) fn add(&self, microseconds: u64) {
         let value = microseconds.max(1);
         let power = u64::from(value.ilog2());
         let index = if power < 5 { value } else { (power - 4) * FINE + (value >> (power - 5)) - FINE };

@@ -4,11 +4,17 @@ use std::fs;
 
 /// CPU time of a process, user and system; the kernel counts it in hundredths of a second.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let (user, system) = user_and_system_seconds(pid);
+    user + system
+}
+
+/// The same, apart.
+pub(crate) fn user_and_system_seconds(pid: u32) -> (f64, f64) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The second field, a name in parentheses, may hold spaces.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
+    (ticks(11) / 100.0, ticks(12) / 100.0)
 }
 
 /// CPU time of the calling thread, as of the last tick of the scheduler: a few milliseconds ago at most.

@@ -30,6 +30,12 @@ def changed(name: str, index: int):
     return lambda payload: say({"channel": name, "binding": index, "payload": payload})
 
 
+def listen_to_presence(channel, name: str) -> None:
+    channel.on_presence_sync(lambda: say({"channel": name, "present": channel.presence_state()}))
+    channel.on_presence_join(lambda key, current, new: say({"channel": name, "came": key}))
+    channel.on_presence_leave(lambda key, current, left: say({"channel": name, "went": key}))
+
+
 async def main() -> None:
     logger = logging.getLogger("realtime")
     logger.setLevel(logging.INFO)
@@ -44,13 +50,26 @@ async def main() -> None:
         name = command.get("channel")
         match command["do"]:
             case "subscribe":
-                channel = client.channel(name)
-                for index, binding in enumerate(command["bindings"]):
+                config = command.get("config")
+                channel = client.channel(name, {"config": config} if config else None)
+                for index, binding in enumerate(command.get("bindings", [])):
                     event = binding.pop("event")
                     channel.on_postgres_changes(event, changed(name, index), **binding)
+                channel.on_broadcast("*", lambda message, name=name: say({"channel": name, "broadcast": message}))
+                if command.get("presence"):
+                    listen_to_presence(channel, name)
                 channel.on_system(lambda payload, name=name: say({"channel": name, "system": payload}))
                 channels[name] = channel
                 await channel.subscribe(subscribed(name))
+            case "send":
+                await channels[name].send_broadcast(command["event"], command["payload"])
+            case "httpSend":
+                await channels[name].http_send(command["event"], command["payload"])
+                say({"channel": name, "httpSent": "ok"})
+            case "track":
+                await channels[name].track(command["payload"])
+            case "untrack":
+                await channels[name].untrack()
             case "setAuth":
                 await client.set_auth(command["token"])
                 say({"done": "setAuth"})

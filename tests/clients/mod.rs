@@ -1,7 +1,9 @@
 //! The real client libraries, unmodified, against a real server and a real Postgres: supabase-js and PyPI `realtime`
-//! behind small drivers (`driver.mjs`, `driver.py`) that obey lines on stdin, and a raw Python client (`legacy.py`).
+//! behind small drivers (`driver.mjs`, `browser.mjs`, `driver.py`) that obey lines on stdin, and a raw Python client
+//! (`legacy.py`).
 //! `tests/setup` installs Node and the packages.
 
+mod channels;
 mod javascript;
 mod python;
 mod script;

@@ -1,5 +1,6 @@
 //! What the tests share: databases, servers, sockets, tokens, JSON, waiting.
 
+pub mod frames;
 pub mod json;
 pub mod postgres;
 pub mod server;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role};
 
+use super::frames::UserBroadcast;
 use super::json::Json;
 
 /// How long an answer may take before a test gives up on it. Generous: two busy cores, and a timeout is a failure anyway.
@@ -51,8 +52,10 @@ pub struct Message {
     pub topic: Json,
     pub event: Json,
     pub payload: Json,
-    /// The frame as it came.
+    /// The frame as it came; of a binary one, what is in it.
     pub text: String,
+    /// The parts of a binary broadcast. `payload` is then what its text form would have.
+    pub binary: Option<UserBroadcast>,
 }
 
 impl Message {
@@ -65,14 +68,29 @@ impl Message {
                 assert_eq!(json.keys(), ["event", "payload", "ref", "topic"], "keys of a V1 frame (check 17): {text}");
                 let at = |key| json.at(key).clone();
                 let (reference, topic, event, payload) = (at("ref"), at("topic"), at("event"), at("payload"));
-                Self { join_ref: Json::Null, reference, topic, event, payload, text }
+                Self { join_ref: Json::Null, reference, topic, event, payload, text, binary: None }
             }
             Vsn::V2 => {
                 assert_eq!(json.elements().len(), 5, "a V2 frame has five elements: {text}");
                 let at = |index| json.nth(index).clone();
-                Self { join_ref: at(0), reference: at(1), topic: at(2), event: at(3), payload: at(4), text }
+                let (join_ref, reference, topic, event, payload) = (at(0), at(1), at(2), at(3), at(4));
+                Self { join_ref, reference, topic, event, payload, text, binary: None }
             }
         }
+    }
+
+    /// Reads a binary frame; none when no client could.
+    pub fn read_binary(frame: &[u8]) -> Option<Self> {
+        let binary = UserBroadcast::read(frame)?;
+        Some(Self {
+            join_ref: Json::Null,
+            reference: Json::Null,
+            topic: Json::String(binary.topic.clone()),
+            event: Json::String("broadcast".to_owned()),
+            payload: binary.as_text_form(),
+            text: format!("{binary:?} = {:?}", String::from_utf8_lossy(&binary.payload)),
+            binary: Some(binary),
+        })
     }
 
     /// Whether it is this event on this topic.
@@ -85,6 +103,7 @@ impl Message {
 #[derive(Debug)]
 pub enum Heard {
     Message(Box<Message>),
+    /// A binary frame that no client of this version reads (check 29).
     Binary(Vec<u8>),
     /// The close code, or 1006 when the connection just ended.
     Closed(u16),
@@ -234,7 +253,7 @@ impl Socket {
             checked = self.unread.len();
             match self.read(deadline).await {
                 Heard::Message(message) => self.unread.push_back(*message),
-                Heard::Binary(bytes) => panic!("{what} did not come, but a binary frame: {bytes:?}"),
+                Heard::Binary(bytes) => panic!("{what} did not come, but a binary frame no client reads: {bytes:?}"),
                 Heard::Closed(code) => panic!("{what} did not come, the server closed with {code}; {}", self.heard()),
                 Heard::Silence => panic!("{what} did not come within {limit:?}; {}", self.heard()),
             }
@@ -267,20 +286,29 @@ impl Socket {
 
     /// Listens until the server has been silent this long, and keeps what it says.
     pub async fn listen(&mut self, silence: Duration) {
-        while let Heard::Message(message) = self.read(Instant::now() + silence).await {
-            self.keep(*message);
+        loop {
+            match self.read(Instant::now() + silence).await {
+                Heard::Message(message) => self.keep(*message),
+                Heard::Binary(bytes) => panic!("a binary frame no client reads: {bytes:?}"),
+                Heard::Closed(_) | Heard::Silence => return,
+            }
         }
     }
 
     /// Everything not asked for that comes before the server has been silent this long.
     pub async fn drain_until_quiet(&mut self, silence: Duration) -> Vec<Message> {
-        loop {
-            match self.read(Instant::now() + silence).await {
-                Heard::Message(message) => self.unread.push_back(*message),
-                Heard::Binary(bytes) => panic!("a binary frame that nobody asked for: {bytes:?}"),
-                Heard::Closed(_) | Heard::Silence => return self.drain(),
-            }
-        }
+        self.listen(silence).await;
+        self.drain()
+    }
+
+    /// What has been heard and not asked for yet, in order.
+    pub fn unread(&self) -> impl Iterator<Item = &Message> {
+        self.unread.iter()
+    }
+
+    /// Takes the message at this place of those not asked for yet.
+    pub fn take_at(&mut self, place: usize) -> Option<Message> {
+        self.unread.remove(place)
     }
 
     /// Waits for the close and returns its code; messages before it stay to be drained.
@@ -289,7 +317,7 @@ impl Socket {
         loop {
             match self.read(deadline).await {
                 Heard::Message(message) => self.unread.push_back(*message),
-                Heard::Binary(_) => {}
+                Heard::Binary(bytes) => panic!("a binary frame no client reads: {bytes:?}"),
                 Heard::Closed(code) => return code,
                 Heard::Silence => panic!("the server did not close within {PATIENCE:?}"),
             }
@@ -312,7 +340,10 @@ impl Socket {
             let Ok(next) = timeout_at(deadline, self.stream.next()).await else { return Heard::Silence };
             let code = match next {
                 Some(Ok(WsMessage::Text(text))) => return Heard::Message(Box::new(Message::parse(&text, self.vsn))),
-                Some(Ok(WsMessage::Binary(bytes))) => return Heard::Binary(bytes.to_vec()),
+                Some(Ok(WsMessage::Binary(bytes))) => {
+                    let message = if self.vsn == Vsn::V2 { Message::read_binary(&bytes) } else { None };
+                    return message.map_or_else(|| Heard::Binary(bytes.to_vec()), |m| Heard::Message(Box::new(m)));
+                }
                 Some(Ok(WsMessage::Close(frame))) => frame.map_or(1005, |frame| u16::from(frame.code)),
                 Some(Ok(_)) => continue,
                 Some(Err(_)) | None => 1006,

@@ -3,7 +3,10 @@
 //! Black box: nothing here uses a module of the server.
 
 mod checks;
+mod compare;
+mod cut;
 mod differences;
 pub mod fixture;
+mod http;
 mod recording;
 mod replay;

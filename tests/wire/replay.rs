@@ -1,16 +1,18 @@
 //! Plays the recorded conversations against Walcast and compares what it says, frame by frame.
 //!
-//! Order is strict within a connection and topic, free across them. What the server makes itself is mapped, not
-//! ignored: binding ids stand in one-to-one relation for a whole conversation, times must have the recorded form,
-//! row ids are exact because the sequences start where they stood. Every other difference fails unless
-//! `differences.md` names it for this recording.
+//! Order is strict within a connection and topic, free across them, and free between the pairs of events that the
+//! replaced server sends in no order of its own (`is_free_of`). What the server makes itself is mapped, not ignored
+//! (`compare.rs`); row ids are exact because the sequences start where they stood. Every other difference fails
+//! unless `differences.md` names it for this recording.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::recording::{Recording, Step, with_tokens};
+use super::compare::Names;
+use super::http::{self, Request};
+use super::recording::{Exchange, Recording, Step, with_tokens};
 use super::{differences, fixture};
 use crate::support::json::Json;
 use crate::support::postgres::Postgres;
@@ -33,11 +35,15 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
     for (table, id) in recording.first_ids() {
         database.execute(&format!(r#"alter table public."{table}" alter column id restart with {id}"#)).await;
     }
-    let settings: &[(&str, &str)] = if name == "idle-timeout" { &[("WALCAST_IDLE_TIMEOUT_MS", "1500")] } else { &[] };
-    let server = Server::start(&database, settings).await;
+    let server = Server::start(&database, &settings(name)).await;
 
-    let mut player =
-        Player { address: server.address().to_owned(), sockets: HashMap::new(), ids: Ids::default(), sql_ran: false };
+    let mut player = Player {
+        address: server.address().to_owned(),
+        sockets: HashMap::new(),
+        names: Names::default(),
+        sql_ran: false,
+        patience: PATIENCE,
+    };
     let mut steps = recording.steps.iter().peekable();
     while let Some(step) = steps.next() {
         if let Step::Sql(sql) = step {
@@ -53,6 +59,7 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
         }
         if let Err(problem) = player.play(step).await {
             problems.push(problem);
+            player.patience = QUIET;
         }
     }
     for (conn, mut socket) in player.sockets.drain() {
@@ -62,11 +69,29 @@ async fn replay(name: &str, vsn: Vsn) -> Result<(), String> {
     if problems.is_empty() { Ok(()) } else { Err(format!("{name} {vsn:?}:\n  {}", problems.join("\n  "))) }
 }
 
+/// The limits in force when this was recorded. A short silence stands for a long one.
+fn settings(name: &str) -> Vec<(&'static str, &'static str)> {
+    let mut settings = vec![
+        ("TENANT_MAX_CONCURRENT_USERS", "200"),
+        ("TENANT_MAX_CHANNELS_PER_CLIENT", "100"),
+        ("TENANT_MAX_EVENTS_PER_SECOND", "100"),
+        ("TENANT_MAX_JOINS_PER_SECOND", "100"),
+        ("CLIENT_PRESENCE_MAX_CALLS", "5"),
+        ("CLIENT_PRESENCE_WINDOW_MS", "30000"),
+    ];
+    if name == "idle-timeout" {
+        settings.push(("WALCAST_IDLE_TIMEOUT_MS", "1500"));
+    }
+    settings
+}
+
 struct Player {
     address: String,
     sockets: HashMap<String, Socket>,
-    ids: Ids,
+    names: Names,
     sql_ran: bool,
+    /// How long a message may take. After the first difference the rest is only told, so it is short then.
+    patience: Duration,
 }
 
 impl Player {
@@ -93,13 +118,21 @@ impl Player {
             Step::SendText { conn, text } => self.socket(conn)?.send_text(text).await,
             Step::SendBinary { conn, bytes } => self.socket(conn)?.send_binary(bytes).await,
             Step::Receive { conn, message } => {
-                let heard = hear(self.socket(conn)?, &message.topic).await;
+                let patience = self.patience;
+                let heard = hear(self.socket(conn)?, message, patience).await;
                 let ours = heard.map_err(|why| format!("{conn}: recorded {}\n      got {why}", message.text))?;
-                self.ids.compare(message, &ours).map_err(|difference| {
+                self.names.compare(message, &ours).map_err(|difference| {
                     format!("{conn}: {difference}\n      recorded {}\n      got      {}", message.text, ours.text)
                 })?;
             }
+            Step::ReceiveUnreadable { conn, frame } => {
+                return Err(format!(
+                    "{conn}: recorded a frame that no client reads, and no rule says what we do: {frame}"
+                ));
+            }
             Step::Sql(_) => unreachable!("the caller runs statements"),
+            Step::Http(exchange) => self.exchange(exchange).await?,
+            Step::Lose { conn } => drop(self.sockets.remove(conn).ok_or_else(|| format!("{conn}: never opened"))?),
             Step::Close { conn } => {
                 let quiet = if self.sql_ran { QUIET } else { QUIET_WITHOUT_SQL };
                 let mut socket = self.sockets.remove(conn).ok_or_else(|| format!("{conn}: never opened"))?;
@@ -117,6 +150,25 @@ impl Player {
             }
         }
         Ok(())
+    }
+
+    async fn exchange(&self, recorded: &Exchange) -> Result<(), String> {
+        let headers = recorded.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let body = recorded.body.as_bytes();
+        let request = Request { method: &recorded.method, target: &recorded.path, headers, body };
+        let ours = http::ask(&self.address, &request).await;
+        let same_body = match (Json::parse(&recorded.answer), Json::parse(&ours.body)) {
+            (Ok(recorded), Ok(ours)) => recorded == ours,
+            _ => recorded.answer == ours.body,
+        };
+        let content_type = recorded.content_type.as_deref();
+        if ours.status == recorded.status && same_body && ours.header("content-type") == content_type {
+            return Ok(());
+        }
+        let Exchange { method, path, body, status, answer, .. } = recorded;
+        Err(format!(
+            "{method} {path} {body}\n      recorded {status} {content_type:?} {answer}\n      got      {ours:?}"
+        ))
     }
 
     fn socket(&mut self, conn: &str) -> Result<&mut Socket, String> {
@@ -137,154 +189,39 @@ async fn connect(address: &str, conn: &str, url: &str) -> Result<Socket, crate::
     Socket::connect(&url, headers).await
 }
 
-/// The next message on this topic, or what came in its place.
-async fn hear(socket: &mut Socket, topic: &Json) -> Result<Message, String> {
-    let deadline = Instant::now() + PATIENCE;
+/// The next message on the topic of the recorded one, or what came in its place. Messages that may come in any order
+/// with it are left for those who expect them.
+async fn hear(socket: &mut Socket, recorded: &Message, patience: Duration) -> Result<Message, String> {
+    let deadline = Instant::now() + patience;
     loop {
-        if let Some(message) = socket.take(|message| message.topic == *topic) {
+        let place = socket.unread().position(|message| {
+            message.topic == recorded.topic && (message.event == recorded.event || !is_free_of(message, recorded))
+        });
+        if let Some(message) = place.and_then(|place| socket.take_at(place)) {
             return Ok(message);
         }
         match socket.read(deadline).await {
             Heard::Message(message) => socket.keep(*message),
-            Heard::Binary(bytes) => return Err(format!("a binary frame {bytes:?}")),
+            Heard::Binary(bytes) => return Err(format!("a binary frame no client reads: {bytes:?}")),
             Heard::Closed(code) => return Err(format!("close {code}")),
             Heard::Silence => return Err("nothing on this topic".to_owned()),
         }
     }
 }
 
+/// Whether the order of these two is nobody's promise (protocol reference, sections 3.5 and 7.2): the system message
+/// here is the one about row changes, which waits for the database.
+fn is_free_of(one: &Message, other: &Message) -> bool {
+    let are = |left: &str, right: &str| {
+        (one.event == left && other.event == right) || (one.event == right && other.event == left)
+    };
+    let is_about_rows = |message: &Message| *message.payload.at("extension") == "postgres_changes";
+    let system = is_about_rows(one) || is_about_rows(other);
+    are("presence_diff", "phx_reply") || (system && (are("presence_state", "system") || are("broadcast", "system")))
+}
+
 fn superfluous(conn: &str, left: Vec<Message>) -> Vec<String> {
     left.into_iter().map(|message| format!("{conn}: not in the recording: {}", message.text)).collect()
-}
-
-/// Binding ids of the recording and of Walcast, one-to-one.
-#[derive(Default)]
-struct Ids {
-    ours: HashMap<i64, i64>,
-    recorded: HashMap<i64, i64>,
-}
-
-impl Ids {
-    fn compare(&mut self, recorded: &Message, ours: &Message) -> Result<(), String> {
-        for (what, left, right) in [
-            ("topic", &recorded.topic, &ours.topic),
-            ("event", &recorded.event, &ours.event),
-            ("join_ref", &recorded.join_ref, &ours.join_ref),
-            ("ref", &recorded.reference, &ours.reference),
-        ] {
-            if left != right {
-                return Err(format!("{what} differs"));
-            }
-        }
-        self.walk("payload", &recorded.payload, &ours.payload)
-    }
-
-    fn walk(&mut self, path: &str, recorded: &Json, ours: &Json) -> Result<(), String> {
-        let key = path.rsplit('.').next().unwrap_or(path);
-        match (recorded, ours) {
-            (Json::Object(_), Json::Object(_)) => {
-                if recorded.keys() != ours.keys() {
-                    return Err(format!("{path} has other keys"));
-                }
-                for key in recorded.keys() {
-                    self.walk(&format!("{path}.{key}"), recorded.at(key), ours.at(key))?;
-                }
-            }
-            (Json::Array(left), Json::Array(right)) if path == "payload.ids" => self.same_ids(left, right)?,
-            (Json::Array(left), Json::Array(right)) => {
-                if left.len() != right.len() {
-                    return Err(format!("{path} has another length"));
-                }
-                for (index, (left, right)) in left.iter().zip(right).enumerate() {
-                    self.walk(&format!("{path}[{index}]"), left, right)?;
-                }
-            }
-            (Json::Number(_), Json::Number(_)) if path.contains("postgres_changes[") && key == "id" => {
-                let (Some(left), Some(right)) = (recorded.as_i64(), ours.as_i64()) else {
-                    return Err(format!("{path} is not an integer"));
-                };
-                if !(1..=i64::from(i32::MAX)).contains(&right) {
-                    return Err(format!("{path} is not a positive integer of 32 bits"));
-                }
-                if *self.ours.entry(left).or_insert(right) != right
-                    || *self.recorded.entry(right).or_insert(left) != left
-                {
-                    return Err(format!("{path} is not stable: the same binding has one id, another binding another"));
-                }
-            }
-            (Json::String(left), Json::String(right)) if key == "commit_timestamp" || key == "at" => {
-                if shape(left, key == "at") != shape(right, key == "at") {
-                    return Err(format!("{path} has another form"));
-                }
-            }
-            (Json::String(left), Json::String(right)) if left.contains(" seconds ago") => {
-                if without_digits(left) != without_digits(right) {
-                    return Err(format!("{path} differs"));
-                }
-            }
-            _ if recorded == ours => {}
-            _ => return Err(format!("{path} differs")),
-        }
-        Ok(())
-    }
-
-    fn same_ids(&self, recorded: &[Json], ours: &[Json]) -> Result<(), String> {
-        let mapped = recorded.iter().map(|id| id.as_i64().and_then(|id| self.ours.get(&id).copied()));
-        let mut mapped: Vec<Option<i64>> = mapped.collect();
-        let mut ours: Vec<Option<i64>> = ours.iter().map(Json::as_i64).collect();
-        mapped.sort_unstable();
-        ours.sort_unstable();
-        if mapped == ours { Ok(()) } else { Err(format!("payload.ids differ: expected {mapped:?}, got {ours:?}")) }
-    }
-}
-
-/// A time with every digit made alike. A database's own fraction may be shorter by its trailing zeros, or absent.
-fn shape(time: &str, any_fraction: bool) -> String {
-    let digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "9");
-    match time.split_once('.') {
-        Some((seconds, rest)) if any_fraction => {
-            digits(seconds) + &digits(rest.trim_start_matches(|c: char| c.is_ascii_digit()))
-        }
-        _ => digits(time),
-    }
-}
-
-fn without_digits(text: &str) -> String {
-    text.chars().filter(|c| !c.is_ascii_digit()).collect()
-}
-
-#[test]
-fn a_comparison_finds_each_kind_of_difference() {
-    let reply = |ids: &str| {
-        format!(r#"["1","1","realtime:t","phx_reply",{{"response":{{"postgres_changes":[{ids}]}},"status":"ok"}}]"#)
-    };
-    let event = |ids: &str, time: &str, at: &str, value: &str| {
-        let record = format!(r#"{{"at":"{at}","v":{value}}}"#);
-        format!(
-            r#"[null,null,"realtime:t","postgres_changes",{{"ids":{ids},"data":{{"commit_timestamp":{time},"record":{record}}}}}]"#
-        )
-    };
-    let mut ids = Ids::default();
-    let mut differ = |recorded: &str, ours: &str| {
-        ids.compare(&Message::parse(recorded, Vsn::V2), &Message::parse(ours, Vsn::V2)).is_err()
-    };
-    assert!(!differ(&reply(r#"{"id":11},{"id":12}"#), &reply(r#"{"id":1},{"id":2}"#)));
-    assert!(differ(&reply(r#"{"id":11}"#), &reply(r#"{"id":3}"#)), "an id that changed");
-    assert!(differ(&reply(r#"{"id":13}"#), &reply(r#"{"id":2}"#)), "an id that was another's");
-    assert!(differ(&reply(r#"{"id":14}"#), &reply(r#"{"id":0}"#)), "zero is no id");
-    assert!(differ(&reply(r#"{"id":14}"#), &reply(r#"{"id":5,"filter":null}"#)), "a key too many");
-
-    let (time, at) = (r#""2026-11-20T18:41:57.836Z""#, "2026-11-20T18:36:10.134947+00:00");
-    let recorded = event("[11,12]", time, at, "1.50");
-    assert!(!differ(&recorded, &event("[2,1]", r#""2027-01-02T03:04:05.006Z""#, "2027-01-02T03:04:05.1+00:00", "1.5")));
-    assert!(differ(&recorded, &event("[2]", time, at, "1.5")), "an id that is missing");
-    assert!(differ(&recorded, &event("[2,1]", "null", at, "1.5")), "no time");
-    assert!(differ(&recorded, &event("[2,1]", r#""2027-01-02T03:04:05Z""#, at, "1.5")), "a time without milliseconds");
-    assert!(differ(&recorded, &event("[2,1]", time, "2027-01-02 03:04:05.1+00", "1.5")), "a time in Postgres form");
-    assert!(differ(&recorded, &event("[2,1]", time, at, "1.51")), "another number");
-    assert!(differ(&recorded, &event("[2,1]", time, at, "\"1.5\"")), "a number as text");
-    let with_ref = recorded.replacen("null", "\"1\"", 1);
-    assert!(differ(&recorded, &with_ref), "a join_ref");
 }
 
 macro_rules! conversations {
@@ -311,6 +248,10 @@ macro_rules! conversations {
 
 conversations! {
     access_token: "access-token",
+    broadcast: "broadcast",
+    broadcast_binary: "broadcast-binary",
+    broadcast_http: "broadcast-http",
+    broadcast_limits: "broadcast-limits",
     changes_filters: "changes-filters",
     changes_no_rls: "changes-no-rls",
     changes_rls: "changes-rls",
@@ -325,5 +266,9 @@ conversations! {
     join_token_errors: "join-token-errors",
     malformed_frames: "malformed-frames",
     old_api: "old-api",
+    presence: "presence",
+    presence_disabled: "presence-disabled",
+    private_channels: "private-channels",
+    real_client: "real-client",
     topic_errors: "topic-errors",
 }

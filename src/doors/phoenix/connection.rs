@@ -322,9 +322,9 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
     Done::Subscribed { join, outcome }
 }
 
-/// Waits until the stream of the database runs; false when there will be none.
+/// Waits until messages of the database are streamed; false when they will not be.
 async fn stream_is_up(mut source: watch::Receiver<SourceState>) -> bool {
-    source.wait_for(|state| state.streaming).await.is_ok()
+    source.wait_for(SourceState::streams_messages).await.is_ok()
 }
 
 async fn expired(expiry: Option<i64>) {

@@ -9,6 +9,7 @@ mod channels;
 mod database;
 mod functions;
 mod mentions;
+mod messages;
 mod rules;
 mod tables;
 mod types;
@@ -129,6 +130,7 @@ struct Read {
     functions: Vec<FunctionFacts>,
     usage: HashMap<Arc<str>, HashSet<String>>,
     database: DatabaseRow,
+    message_tables: BTreeSet<u32>,
 }
 
 /// What was found out by other ways.
@@ -153,7 +155,8 @@ impl Read {
         let usage = database::usage(transaction, &role_names, schemas).await?;
         let database = database::database(transaction, &names).await?;
         let types = Arc::new(types::types(transaction).await?);
-        Ok(Read { roles, types, known_roles, tables, channels, functions, usage, database })
+        let message_tables = messages::tables(transaction).await?;
+        Ok(Read { roles, types, known_roles, tables, channels, functions, usage, database, message_tables })
     }
 
     fn into_catalog(self, publication: &str, version: String, session: Session) -> Catalog {
@@ -188,6 +191,7 @@ impl Read {
             facts: Arc::new(facts),
             lookups,
             channels,
+            message_tables: self.message_tables,
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Prepares a database: roles, `auth` functions, publication, our schema, and on request the demo. Owns which steps
-//! there are and that they run once; which connection, and where the report goes, is the caller's.
+//! Prepares a database: roles, `auth` functions, publications, our schema, broadcasts from the database, and on request
+//! the demo. Owns which steps there are and that they run once; which connection, and where the report goes, is the
+//! caller's.
 //!
 //! Every step is looked for before it is run and after, so a run can be repeated, and what somebody else made (the
 //! roles, functions and publication of Supabase's own stack) is left as it is. A step runs in a transaction of its
 //! own; a right that is missing leaves the step, and those that build on it, to an administrator.
 
 mod lookups;
+mod messages;
 mod report;
 mod steps;
 
@@ -102,7 +104,7 @@ async fn run(client: &mut Client, demo: bool) -> Result<Report, MigrateError> {
     let database = one(client, "select current_database()::text").await?;
     let mut report = Report { database, steps: Vec::new() };
     let mut there = HashSet::new();
-    for step in CORE.iter().chain(if demo { DEMO } else { &[] }) {
+    for step in CORE.iter().chain(messages::MESSAGES).chain(if demo { DEMO } else { &[] }) {
         let outcome = if is_there(client, step).await? {
             Outcome::AlreadyThere
         } else if let Some(missing) = step.after.iter().find(|name| !there.contains(*name)) {

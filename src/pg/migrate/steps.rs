@@ -27,13 +27,13 @@ impl Step {
     }
 }
 
-const ROLES: &[&str] = &["role anon", "role authenticated", "role service_role"];
+pub(super) const ROLES: &[&str] = &["role anon", "role authenticated", "role service_role"];
 const FUNCTIONS: &[&str] =
     &["function auth.jwt()", "function auth.uid()", "function auth.role()", "function auth.email()"];
 
 const CREATE_ROLE: &str = "CREATEROLE";
 const CREATE_IN_AUTH: &str = "CREATE on schema auth";
-const CREATE_ON_DATABASE: &str = "CREATE on the database";
+pub(super) const CREATE_ON_DATABASE: &str = "CREATE on the database";
 const OWNER_OF_DEMO: &str = "ownership of the demo's tables";
 
 /// What serving needs, whatever the user's tables are.
@@ -154,6 +154,7 @@ pub(super) const LEAST_PRIVILEGE: &[Step] = &[
         needs: "ownership of the published tables",
         after: &["role walcast", "publication supabase_realtime"],
     },
+    super::messages::OFFERED,
 ];
 
 /// The example tables, their policies and rows.

@@ -97,7 +97,7 @@ impl RouterCore {
                 }
                 if left == 0 {
                     stopped = Some(position);
-                    jobs.extend(self.job(fragment, work));
+                    jobs.extend(self.job(fragment, work, Vec::new()));
                     break 'fragments;
                 }
                 left -= 1;
@@ -124,7 +124,7 @@ impl RouterCore {
                     }
                 }
             }
-            jobs.extend(self.job(fragment, work));
+            jobs.extend(self.job(fragment, work, Vec::new()));
         }
         self.active[key].behind = stopped;
         stopped.is_some()

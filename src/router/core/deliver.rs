@@ -11,7 +11,7 @@ use crate::{
     router::{
         image::{Image, Images, column_map},
         judgement::{Basis, Judgement, Side},
-        lane_job::{Candidate, LaneJob, LaneWork},
+        lane_job::{Candidate, LaneJob, LaneMessage, LaneWork},
         matching::{Wanted, is_bare_key_delete, messages},
         notices::tell_failed,
         rate,
@@ -76,10 +76,12 @@ impl ColumnMaps {
 
 impl RouterCore {
     /// Delivers a fragment to those whose rights the process knows; the rest is work for the database lane. Live
-    /// changes are judged as of their commit.
+    /// changes are judged as of their commit. New messages of the database are said in their rooms in their place among
+    /// the changes; only here, so that what is served again from the backlog is not said again.
     pub(in crate::router) fn route(&mut self, fragment: &Arc<Fragment>, basis: Basis<'_>) -> Option<LaneJob> {
         let mut maps = std::mem::take(&mut self.maps);
         let mut work = Vec::new();
+        let mut postponed = Vec::new();
         let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
         self.backlog.push(fragment.clone());
@@ -87,6 +89,11 @@ impl RouterCore {
         self.routed = fragment.commit_lsn;
         for (at, change) in fragment.changes.iter().enumerate() {
             self.deadlines.note(change, fragment.xid, basis.now);
+            if self.catalog.message_tables.contains(&change.relation.oid)
+                && let Some(message) = self.messages.publish(change)
+            {
+                postponed.push(LaneMessage { change: at, postponed: message });
+            }
             if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;
             }
@@ -102,12 +109,18 @@ impl RouterCore {
         for (key, position) in lagging {
             self.fall_behind(key, position);
         }
-        self.job(fragment, work)
+        self.job(fragment, work, postponed)
     }
 
-    pub(super) fn job(&self, fragment: &Arc<Fragment>, work: Vec<LaneWork>) -> Option<LaneJob> {
+    pub(super) fn job(
+        &self,
+        fragment: &Arc<Fragment>,
+        work: Vec<LaneWork>,
+        messages: Vec<LaneMessage>,
+    ) -> Option<LaneJob> {
         let (fragment, catalog) = (fragment.clone(), self.catalog.clone());
-        (!work.is_empty()).then_some(LaneJob { fragment, catalog, work })
+        let has_work = !work.is_empty() || !messages.is_empty();
+        has_work.then_some(LaneJob { fragment, catalog, work, messages })
     }
 
     fn route_change(

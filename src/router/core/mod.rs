@@ -28,6 +28,7 @@ use crate::{
     hub::Generation,
     limits::Meters,
     lsn::Lsn,
+    messages::Publisher,
     metrics::Metrics,
     policy::catalog::Catalog,
     protocol::refusal,
@@ -72,6 +73,7 @@ struct Active {
 pub(in crate::router) struct RouterCore {
     config: Config,
     metrics: Arc<Metrics>,
+    messages: Publisher,
     catalog: Arc<Catalog>,
     active: Slab<Active>,
     next_number: u64,
@@ -98,11 +100,12 @@ pub(in crate::router) struct RouterCore {
 }
 
 impl RouterCore {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>, catalog: Arc<Catalog>) -> RouterCore {
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>, messages: Publisher, catalog: Arc<Catalog>) -> RouterCore {
         RouterCore {
             backlog: Backlog::new(config.backlog_bytes),
             config,
             metrics,
+            messages,
             catalog,
             active: Slab::new(),
             next_number: 0,

@@ -354,7 +354,7 @@ impl Follow {
                     tracing::info!(table = entry.name(), %from, "lookup table waits for the stream to begin anew");
                     entry.wait(Phase::Stream(from));
                     self.wish.send_modify(|wish| {
-                        *wish = Wish { from: wish.from.max(from), lookups: wish.lookups || is_own };
+                        *wish = Wish { from: wish.from.max(from), lookups: wish.lookups || is_own, ..*wish };
                     });
                 }
                 Outcome::Failed(error) => entry.fail(describe(&*error), is_long(&error)),

@@ -62,6 +62,7 @@ impl Line {
                 temporary: false,
                 application: "walcast".to_owned(),
                 lookups: true,
+                messages: true,
             },
             fragments: fragments_in,
             handed_on: handed_on_reader,

@@ -58,6 +58,7 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
             temporary: false,
             application: "walcast".to_owned(),
             lookups: true,
+            messages: true,
         },
         fragments: sender,
         handed_on: handed_on_reader,
@@ -78,7 +79,7 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
         .await
         .unwrap();
     stream.until("2").await;
-    wish.send_replace(Wish { from: first, lookups: true });
+    wish.send_replace(Wish { from: first, lookups: true, messages: None });
     let has_lookups = |state: &SourceState| state.stream.as_ref().is_some_and(|stream| stream.lookups_since.is_some());
     timeout(LIMIT, source.wait_for(has_lookups)).await.unwrap().unwrap();
     client.batch_execute("insert into marks values (3)").await.unwrap();

@@ -3,11 +3,22 @@
 //! number. Numbers up to 146 are those of the protocol reference (section 14), from 200 on ours (`differences.md`).
 
 mod binding;
+mod broadcast;
 mod change;
+mod conversations;
 mod join;
 mod legacy;
+mod life;
+mod limits;
+mod odd;
+mod presence;
+mod private;
+mod rest;
 mod rights;
+mod room;
 mod serializer;
+mod stored;
+mod table;
 mod token;
 mod upgrade;
 mod value;
@@ -20,6 +31,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::fixture;
+use super::http::{self, Request, Response};
 use crate::support::json::Json;
 use crate::support::postgres::{Database, Postgres, default_major};
 use crate::support::server::Server;
@@ -41,18 +53,49 @@ struct Check {
     run: fn(Door) -> BoxFuture<'static, ()>,
 }
 
+impl Check {
+    const fn new(number: u16, says: &'static str, encodings: In, run: fn(Door) -> BoxFuture<'static, ()>) -> Self {
+        Self { number, says, encodings, run }
+    }
+
+    const fn both(number: u16, says: &'static str, run: fn(Door) -> BoxFuture<'static, ()>) -> Self {
+        Self::new(number, says, In::Both, run)
+    }
+
+    /// In the second encoding alone: what it says is of that one, or the check opens sockets of both by itself.
+    const fn v2(number: u16, says: &'static str, run: fn(Door) -> BoxFuture<'static, ()>) -> Self {
+        Self::new(number, says, In::V2, run)
+    }
+}
+
 /// Every group, so that `differences.md` can be held against them.
 const GROUPS: &[&[Check]] = &[
     binding::CHECKS,
     binding::WAITING,
+    broadcast::CHECKS,
+    broadcast::LARGE,
     change::CHECKS,
     change::NARROWED,
     change::STRICT,
+    conversations::CHECKS,
     join::CHECKS,
     join::USUAL_DELAYS,
     legacy::CHECKS,
+    life::CHECKS,
+    life::DRAIN,
+    limits::CHANNELS,
+    limits::EVENTS,
+    limits::JOINS,
+    limits::USERS,
+    odd::CHECKS,
+    presence::CHECKS,
+    presence::LIMITED,
+    private::CHECKS,
+    private::ONLY,
+    rest::CHECKS,
     rights::CHECKS,
     serializer::CHECKS,
+    stored::CHECKS,
     token::CHECKS,
     token::AUDIENCE,
     token::KEY_SET,
@@ -90,6 +133,21 @@ impl Door {
 
     async fn bob(&self) -> Socket {
         self.socket(&fixture::token("bob")).await
+    }
+
+    /// The same server in this encoding.
+    fn of(&self, vsn: Vsn) -> Self {
+        Self { vsn, ..self.clone() }
+    }
+
+    /// The same server in the other encoding.
+    fn other(&self) -> Self {
+        self.of(if self.vsn == Vsn::V1 { Vsn::V2 } else { Vsn::V1 })
+    }
+
+    /// One plain request.
+    async fn ask(&self, request: &Request<'_>) -> Response {
+        http::ask(self.server.address(), request).await
     }
 
     /// `ws://host:port` and this path.
@@ -161,6 +219,23 @@ groups! {
     refusals_with_the_usual_delays_pass_checks_46_and_47: join::USUAL_DELAYS,
         [("WALCAST_JOIN_ERROR_DELAY_MS", "5000"), ("WALCAST_CONNECT_ERROR_DELAY_MS", "2000")], "";
     legacy_topics_pass_checks_100_to_102: legacy::CHECKS, [], "";
+    broadcasts_pass_checks_18_to_44_103_and_104: broadcast::CHECKS, [], "";
+    large_broadcasts_pass_check_106: broadcast::LARGE, [], "";
+    rest_calls_pass_checks_107_to_112_and_139: rest::CHECKS, [], private::SCHEMA;
+    the_database_passes_checks_113_to_118: stored::CHECKS, [], &[private::SCHEMA, stored::SCHEMA].concat();
+    presence_passes_checks_119_to_128: presence::CHECKS, [], "";
+    limited_presence_passes_check_127: presence::LIMITED,
+        [("CLIENT_PRESENCE_MAX_CALLS", "5"), ("CLIENT_PRESENCE_WINDOW_MS", "30000")], "";
+    private_rooms_pass_checks_64_105_and_129_to_135: private::CHECKS, [], private::SCHEMA;
+    private_only_servers_pass_check_134: private::ONLY, [("WALCAST_PRIVATE_ONLY", "true")], private::SCHEMA;
+    few_users_pass_check_12: limits::USERS, [("TENANT_MAX_CONCURRENT_USERS", "2")], "";
+    many_channels_pass_check_48: limits::CHANNELS, [], "";
+    few_messages_pass_check_136: limits::EVENTS, [("TENANT_MAX_EVENTS_PER_SECOND", "1")], "";
+    few_joins_pass_check_137: limits::JOINS, [("TENANT_MAX_JOINS_PER_SECOND", "1")], "";
+    servers_pass_check_49: life::CHECKS, [], "";
+    ending_servers_pass_check_50: life::DRAIN, [], "";
+    other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
+    attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
 }
 
 #[tokio::test(flavor = "multi_thread")]
