@@ -98,6 +98,7 @@ const GROUPS: &[&[Check]] = &[
     stored::CHECKS,
     token::CHECKS,
     token::AUDIENCE,
+    token::KEY_SET,
     upgrade::CHECKS,
     upgrade::IDLE,
     value::CHECKS,
@@ -235,6 +236,11 @@ groups! {
     ending_servers_pass_check_50: life::DRAIN, [], "";
     other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
     attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_sets_pass_check_65() {
+    run(token::KEY_SET, &[("API_JWT_JWKS", &token::key_set())], "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
