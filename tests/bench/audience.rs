@@ -170,7 +170,8 @@ async fn open(address: &str, version: &str) -> io::Result<(TcpStream, Vec<u8>)> 
         return Err(io::Error::other(String::from_utf8_lossy(&read).into_owned()));
     }
     read.drain(..head);
-    let config = r#"{"config":{"broadcast":{"self":false,"ack":false},"presence":{"enabled":false},"postgres_changes":[]}}"#;
+    let config =
+        r#"{"config":{"broadcast":{"self":false,"ack":false},"presence":{"enabled":false},"postgres_changes":[]}}"#;
     let join = match version {
         "1.0.0" => {
             format!(r#"{{"topic":"{TOPIC}","event":"phx_join","payload":{config},"ref":"1","join_ref":"1"}}"#)

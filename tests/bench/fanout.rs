@@ -66,7 +66,9 @@ async fn run(plan: Plan) {
     let database = Postgres::default().database().await;
     database.execute("create publication supabase_realtime").await;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{cores} cores that server and members share; {WINDOW} messages on their way, then {CALM_DELIVERIES} deliveries/s.\n");
+    println!(
+        "{cores} cores that server and members share; {WINDOW} messages on their way, then {CALM_DELIVERIES} deliveries/s.\n"
+    );
     println!(
         "| members | of version | pushed as | deliveries/CPU s | user µs each | system µs each | deliveries/s | at deliveries/s | p50 ms | p99 ms | CPU µs each | members lost |"
     );

@@ -21,17 +21,24 @@ use crate::support::socket::Vsn;
 #[derive(Clone, Debug)]
 pub enum Order {
     /// Joins a room, on the socket it has or on a new one; also in the place of the join it has.
-    Join { room: usize, config: JoinConfig },
+    Join {
+        room: usize,
+        config: JoinConfig,
+    },
     Leave,
     /// Says goodbye to the server and is gone.
     Close,
     /// Is gone without a word.
-    Crash { reset: bool },
+    Crash {
+        reset: bool,
+    },
     /// Keeps its connection, and neither says nor reads anything any more.
     Freeze,
     Track(u64),
     Untrack,
-    Say { binary: bool },
+    Say {
+        binary: bool,
+    },
 }
 
 #[derive(Clone, Debug)]

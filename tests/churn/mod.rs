@@ -207,9 +207,10 @@ impl Director<'_> {
             let mut wrong = verdict::presence(&members);
             wrong.extend(verdict::broadcasts(&members).1);
             let unsettled = members.iter().filter(|notes| !notes.is_settled).count();
-            let unsure = members.iter().flat_map(|notes| notes.stays.last()).filter(|stay| {
-                stay.end == member::End::Remains && stay.said.iter().any(|said| said.certain.is_none())
-            });
+            let unsure = members
+                .iter()
+                .flat_map(|notes| notes.stays.last())
+                .filter(|stay| stay.end == member::End::Remains && stay.said.iter().any(|said| said.certain.is_none()));
             if wrong.is_empty() && unsettled == 0 && unsure.count() == 0 {
                 return members;
             }

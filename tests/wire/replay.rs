@@ -126,7 +126,9 @@ impl Player {
                 })?;
             }
             Step::ReceiveUnreadable { conn, frame } => {
-                return Err(format!("{conn}: recorded a frame that no client reads, and no rule says what we do: {frame}"));
+                return Err(format!(
+                    "{conn}: recorded a frame that no client reads, and no rule says what we do: {frame}"
+                ));
             }
             Step::Sql(_) => unreachable!("the caller runs statements"),
             Step::Http(exchange) => self.exchange(exchange).await?,
@@ -164,7 +166,9 @@ impl Player {
             return Ok(());
         }
         let Exchange { method, path, body, status, answer, .. } = recorded;
-        Err(format!("{method} {path} {body}\n      recorded {status} {content_type:?} {answer}\n      got      {ours:?}"))
+        Err(format!(
+            "{method} {path} {body}\n      recorded {status} {content_type:?} {answer}\n      got      {ours:?}"
+        ))
     }
 
     fn socket(&mut self, conn: &str) -> Result<&mut Socket, String> {

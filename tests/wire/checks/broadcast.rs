@@ -37,10 +37,8 @@ async fn null_refs(door: Door) {
     let mut socket = door.alice().await;
     let (channel, _) = socket.join(topic, &payload).await;
     let told = |event: &'static str| move |m: &crate::support::socket::Message| m.is(topic, event);
-    let mut heard = vec![
-        socket.expect("system", told("system")).await,
-        socket.expect("the state", told("presence_state")).await,
-    ];
+    let mut heard =
+        vec![socket.expect("system", told("system")).await, socket.expect("the state", told("presence_state")).await];
     say(&mut socket, &channel, "e", &json!({})).await;
     heard.push(hear(&mut socket, topic).await);
     socket.push_on(&channel, "presence", &json!({"event": "track", "payload": {}})).await;
@@ -79,15 +77,7 @@ async fn binary_ack(door: Door) {
     let topic = "realtime:acked";
     let (mut a, channel) = member(&door, topic, &config(false, false, true)).await;
     let join_ref = channel.join_ref.as_str();
-    let push = UserPush {
-        join_ref,
-        reference: "9",
-        topic,
-        event: "e",
-        metadata: "",
-        encoding: 1,
-        payload: b"{}",
-    };
+    let push = UserPush { join_ref, reference: "9", topic, event: "e", metadata: "", encoding: 1, payload: b"{}" };
     a.send_binary(&push.bytes()).await;
     let reply = a.expect("the reply", |m| m.is(topic, "phx_reply")).await;
     assert!(reply.binary.is_none(), "{}", reply.text);
@@ -165,7 +155,10 @@ async fn ack(door: Door) {
         let first = a.expect("an answer", |m| m.topic == topic).await;
         assert_eq!(first.event, json!("broadcast"), "the message comes before its acknowledgement: {}", first.text);
         let reply = a.expect("the reply", |m| m.is(topic, "phx_reply")).await;
-        assert_eq!((reply.reference, reply.payload), (json!(reference).into(), json!({"status": "ok", "response": {}}).into()));
+        assert_eq!(
+            (reply.reference, reply.payload),
+            (json!(reference).into(), json!({"status": "ok", "response": {}}).into())
+        );
         hears(&mut b, topic, "e", &json!({"n": n})).await;
     }
     say(&mut b, &silent, "e", &json!({})).await;

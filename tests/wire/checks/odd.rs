@@ -25,9 +25,37 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 const ODD: &[&str] = &[
-    "it's", "say \"hi\"", "two\nlines", "tab\there", "back\\slash", "'; drop table realtime.messages; --", "%", "_",
-    "a/b?c=d&e#f", "{}", "[\"1\"]", "null", "é", "\u{e9}\u{301}", "日本語", "\u{1F600}", "\u{202e}rtl", "\u{feff}bom",
-    " lead", "trail ", "realtime:both", "phoenix", "*", "nul\u{0}nul", "\u{0}", "\\u0000", "${x}", "$1", "..", ":", "a:b:c:d",
+    "it's",
+    "say \"hi\"",
+    "two\nlines",
+    "tab\there",
+    "back\\slash",
+    "'; drop table realtime.messages; --",
+    "%",
+    "_",
+    "a/b?c=d&e#f",
+    "{}",
+    "[\"1\"]",
+    "null",
+    "é",
+    "\u{e9}\u{301}",
+    "日本語",
+    "\u{1F600}",
+    "\u{202e}rtl",
+    "\u{feff}bom",
+    " lead",
+    "trail ",
+    "realtime:both",
+    "phoenix",
+    "*",
+    "nul\u{0}nul",
+    "\u{0}",
+    "\\u0000",
+    "${x}",
+    "$1",
+    "..",
+    ":",
+    "a:b:c:d",
 ];
 
 /// A member and its channel on this sub-topic.
@@ -60,8 +88,21 @@ async fn odd_topics(door: Door) {
 async fn odd_private(door: Door) {
     let (mut inside, _) = on(&door, "both", &private_as("alice")).await;
     let odd = [
-        "both'", "'both'", "both\n", " both", "both ", "BOTH", "both\u{0}", "both\\", "both%", "both:", "realtime:both",
-        "both') or true --", "b\u{43e}th", "bot", "",
+        "both'",
+        "'both'",
+        "both\n",
+        " both",
+        "both ",
+        "BOTH",
+        "both\u{0}",
+        "both\\",
+        "both%",
+        "both:",
+        "realtime:both",
+        "both') or true --",
+        "b\u{43e}th",
+        "bot",
+        "",
     ];
     let long = format!("both{}", " ".repeat(300));
     for name in odd.iter().copied().chain(ODD.iter().copied()).chain([long.as_str()]) {
@@ -86,8 +127,11 @@ async fn oversize(door: Door) {
     socket.push(&json!("1"), &json!("1"), &format!("realtime:{huge}"), "phx_join", &listening()).await;
     socket.push(&json!("2"), &json!("2"), "realtime:event", &huge, &json!({})).await;
     socket.push(&json!("3"), &json!("3"), "realtime:key", "phx_join", &present(&json!(huge))).await;
-    let bindings: Vec<Value> = (0..5_000).map(|n| json!({"event": "*", "schema": "public", "table": format!("t{n}")})).collect();
-    socket.push(&json!("4"), &json!("4"), "realtime:many", "phx_join", &json!({"config": {"postgres_changes": bindings}})).await;
+    let bindings: Vec<Value> =
+        (0..5_000).map(|n| json!({"event": "*", "schema": "public", "table": format!("t{n}")})).collect();
+    socket
+        .push(&json!("4"), &json!("4"), "realtime:many", "phx_join", &json!({"config": {"postgres_changes": bindings}}))
+        .await;
     let token = json!({"config": {"private": true}, "access_token": huge});
     socket.push(&json!("5"), &json!("5"), "realtime:both", "phx_join", &token).await;
     let reply = socket.reply("realtime:both", "5").await;
@@ -128,7 +172,8 @@ async fn user_token(door: Door) {
 
 async fn roles(door: Door) {
     let topic = format!("realtime:user-{ALICE}");
-    let mut others = vec!["postgres", "walcast", "none", "pg_read_all_data", "no_such_role", "", "authenticated; reset role"];
+    let mut others =
+        vec!["postgres", "walcast", "none", "pg_read_all_data", "no_such_role", "", "authenticated; reset role"];
     others.push("Authenticated");
     let mut subscribers = Vec::new();
     for role in others {
@@ -218,13 +263,26 @@ async fn forged(door: Door) {
     let topic = "realtime:forged";
     let (mut witness, _) = on(&door, "forged", &config(false, false, false)).await;
     let (mut socket, channel) = on(&door, "forged", &config(false, false, false)).await;
-    for event in ["presence_state", "presence_diff", "system", "postgres_changes", "phx_close", "phx_error", "phx_reply", "INSERT"] {
-        socket.push_on(&channel, event, &json!({"joins": {"ghost": {"metas": [{"phx_ref": "x"}]}}, "leaves": {}})).await;
+    for event in [
+        "presence_state",
+        "presence_diff",
+        "system",
+        "postgres_changes",
+        "phx_close",
+        "phx_error",
+        "phx_reply",
+        "INSERT",
+    ] {
+        socket
+            .push_on(&channel, event, &json!({"joins": {"ghost": {"metas": [{"phx_ref": "x"}]}}, "leaves": {}}))
+            .await;
     }
     super::room::rest(&mut socket).await;
     hears_nothing(&mut witness, "only the server says these").await;
     // What is said within a broadcast stays within it.
-    socket.push_on(&channel, "broadcast", &json!({"type": "system", "event": "phx_close", "topic": "realtime:x"})).await;
+    socket
+        .push_on(&channel, "broadcast", &json!({"type": "system", "event": "phx_close", "topic": "realtime:x"}))
+        .await;
     let heard = hear(&mut witness, topic).await;
     assert_eq!((heard.event, heard.topic), (Json::String("broadcast".into()), Json::String(topic.into())));
 }

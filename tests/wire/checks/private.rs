@@ -68,7 +68,8 @@ async fn loses(door: Door) {
     let (unaffected, _) = a.join("realtime:both", &private_as("alice")).await;
     a.push_on(&channel, "access_token", &json!({"access_token": fixture::token("bob")})).await;
     let name = topic.trim_start_matches("realtime:");
-    closes_with(&mut a, &channel, &format!("You do not have permissions to read from this Channel topic: {name}")).await;
+    closes_with(&mut a, &channel, &format!("You do not have permissions to read from this Channel topic: {name}"))
+        .await;
     let reference = say(&mut other, &speaker, "e", &json!({})).await;
     other.reply(&topic, &reference).await;
     hears_nothing(&mut a, "it may not read any more").await;
@@ -101,7 +102,9 @@ async fn two_rooms(door: Door) {
 }
 
 async fn no_policy(door: Door) {
-    for (token, name) in [("alice", "nobody's"), ("anon", "both"), ("bob", &format!("user-{ALICE}")), ("alice", "team-")] {
+    for (token, name) in
+        [("alice", "nobody's"), ("anon", "both"), ("bob", &format!("user-{ALICE}")), ("alice", "team-")]
+    {
         assert_eq!(join_as(&door, token, &format!("realtime:{name}")).await, refused_read(name), "{token}");
     }
 }

@@ -63,7 +63,8 @@ async fn trigger(door: Door) {
     let (mut a, _) = member(&door, "realtime:stored", &private_as("alice")).await;
     door.sql("delete from public.told").await;
     rest(&mut a).await;
-    door.sql("insert into public.told values (1, 'a'); update public.told set body = 'b'; delete from public.told").await;
+    door.sql("insert into public.told values (1, 'a'); update public.told set body = 'b'; delete from public.told")
+        .await;
     let (first, second) = (json!({"id": 1, "body": "a"}), json!({"id": 1, "body": "b"}));
     for (operation, record, old_record) in [
         ("INSERT", first.clone(), Value::Null),
@@ -101,7 +102,9 @@ async fn order(door: Door) {
     .await;
     for expected in ["1", "2", "3", "4"] {
         let message = a.expect("the next of the transaction", |m| m.topic == topic).await;
-        let mark = if message.event == "broadcast" { message.payload.at("event") } else {
+        let mark = if message.event == "broadcast" {
+            message.payload.at("event")
+        } else {
             message.payload.at("data").at("record").at("body")
         };
         assert_eq!(*mark, expected, "{}", message.text);
@@ -174,7 +177,8 @@ async fn public_replay(door: Door) {
 }
 
 async fn bad_replay(door: Door) {
-    for replay in [json!({}), json!({"since": "x"}), json!({"since": 0, "limit": 0}), json!({"since": 0, "limit": 26})] {
+    for replay in [json!({}), json!({"since": "x"}), json!({"since": 0, "limit": 0}), json!({"since": 0, "limit": 26})]
+    {
         let mut socket = door.anon().await;
         let (_, reply) = socket.join_raw("realtime:stored", &asking(&replay)).await;
         assert_eq!(reply, not_replayed("Replay params are not valid"), "{replay}");
