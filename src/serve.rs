@@ -174,6 +174,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
+    let rooms = Rooms::default();
     let rights = ChannelRights::new(rights::Parts {
         target: config.target.clone(),
         refresh: refresh.clone(),
@@ -181,6 +182,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
     })?;
     let (admin, admin_reader) = watch::channel(config.tenants.clone());
+    if config.metrics_secrets.is_empty() {
+        tracing::info!("nobody may read /metrics: METRICS_JWT_SECRET is not set");
+    }
     let (scrapers, scrapers_reader) = watch::channel(config.metrics_secrets.clone());
     let broadcast = broadcast::Parts {
         config: broadcast::Config::default(),
@@ -267,14 +271,25 @@ impl Running {
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
-        self.meters.set_limits(config.limits.clone());
-        self.keys.admin.send_replace(config.tenants.clone());
+        // The admin API may have set what the settings say otherwise.
+        let (before, limits) = (self.meters.limits(), &config.limits);
+        let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
+        self.meters.set_limits(limits.clone());
+        let new = &config.tenants;
+        self.keys.admin.send_modify(|admin| {
+            admin.secrets = new.secrets.clone();
+            admin.jwt_secret = new.jwt_secret.clone();
+        });
         self.keys.scrapers.send_replace(config.metrics_secrets.clone());
         if recall {
             self.recall.everybody();
         }
         // Afterwards: whoever was not sent away has his tokens verified anew.
         self.keys.verifier.replace(&config.auth);
+        if recall {
+            // Once more, for whoever was let in by the old keys in between.
+            self.recall.everybody();
+        }
     }
 
     /// Ends it: no new connections, the open ones closed with a word, then the stream with a last confirmation, then

@@ -26,4 +26,6 @@ mod rpc;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod support;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod tokens;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod wire;

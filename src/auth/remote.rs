@@ -16,6 +16,8 @@ use tokio::{
 
 /// How long somebody may wait for keys that are fetched for his token.
 const WAIT: Duration = Duration::from_secs(3);
+/// How soon what could not be fetched is tried again, at the earliest; twice as late after every further failure.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// When a published set is fetched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ struct Schedule {
 impl Schedule {
     /// When it is to be fetched again, nobody asking: after a failure sooner than otherwise.
     fn due(&self) -> Option<Instant> {
-        let retry = self.refresh.pause.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
+        let retry = self.refresh.pause.max(RETRY).saturating_mul(1 << self.failures.saturating_sub(1).min(16));
         let wait = if self.failures > 0 { retry.min(self.refresh.interval) } else { self.refresh.interval };
         self.last.map(|last| last + wait.max(self.refresh.pause))
     }

@@ -1,9 +1,10 @@
 //! `walcast check`: can this database serve us? Also the look before `serve` and `tap`.
 //!
-//! `facts` reads, `server`, `tables` and `lookups` judge, `policies` explains who decides policies, `report` writes;
+//! `facts` reads, `server`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
 //! `preflight` keeps to what is certain not to work.
 //! It changes nothing and needs no more than the least-privileged role.
 
+mod channels;
 mod facts;
 mod lookups;
 mod policies;
@@ -199,6 +200,7 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         findings.extend(tables::findings(&server, operations, &tables));
         let catalog = facts::catalog(&mut client, publication).await?;
         let own = facts::lookup_publication(&client, publication).await?;
+        findings.extend(channels::findings(&catalog));
         findings.extend(lookups::findings(&server, &catalog, publication, own.as_ref()));
     }
     Ok(findings)

@@ -1,7 +1,7 @@
 //! `walcast check --policies`: for each published table and role what every policy is, what it reads, and who decides
 //! it. Pure.
 
-use super::lookups::carrier;
+use super::{channels, lookups::carrier};
 use crate::{
     pg::catalog::LOOKUP_PUBLICATION,
     policy::{
@@ -20,27 +20,27 @@ use std::{fmt::Write, sync::Arc};
 /// What one policy is for one role; or, without a policy, what holds for the role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct PolicyLine {
-    table: String,
-    role: String,
-    policy: Option<String>,
+    pub(super) table: String,
+    pub(super) role: String,
+    pub(super) policy: Option<String>,
     /// Whether it grants, or restricts what others grant.
-    permissive: Option<bool>,
+    pub(super) permissive: Option<bool>,
     /// `C`, `P`, `P-eq`, `L1`, `L2`, with `+T` where time counts, or `Q` for the database.
-    class: String,
+    pub(super) class: String,
     /// `process`, `database` or `nobody has to`.
-    decided_by: &'static str,
+    pub(super) decided_by: &'static str,
     /// Columns of the row.
-    reads: Vec<String>,
-    looks_into: Vec<LookupLine>,
+    pub(super) reads: Vec<String>,
+    pub(super) looks_into: Vec<LookupLine>,
     /// Why the database decides, or why nobody has to.
-    why: Vec<String>,
+    pub(super) why: Vec<String>,
     /// Columns the role may not read.
-    not_granted: Vec<String>,
+    pub(super) not_granted: Vec<String>,
 }
 
 /// A table that a policy looks into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct LookupLine {
+pub(super) struct LookupLine {
     table: String,
     columns: Vec<String>,
     /// What brings its changes along.
@@ -49,11 +49,11 @@ struct LookupLine {
     fix: Option<String>,
 }
 
-const PROCESS: &str = "process";
-const DATABASE: &str = "database";
-const NOBODY: &str = "nobody has to";
+pub(super) const PROCESS: &str = "process";
+pub(super) const DATABASE: &str = "database";
+pub(super) const NOBODY: &str = "nobody has to";
 
-/// Every policy of every published table for every role that may be claimed.
+/// Every policy of every published table for every role that may be claimed, and those of private channels.
 pub(super) fn lines(catalog: &Catalog, main: &str, login: &str) -> Vec<PolicyLine> {
     let names = Names { main, own: LOOKUP_PUBLICATION, login, roles: &catalog.roles };
     let mut tables: Vec<&Arc<Table>> = catalog.tables.values().collect();
@@ -65,6 +65,7 @@ pub(super) fn lines(catalog: &Catalog, main: &str, login: &str) -> Vec<PolicyLin
             lines.extend(Asked { catalog, names, table, facts, role }.lines());
         }
     }
+    lines.extend(channels::lines(catalog));
     lines
 }
 

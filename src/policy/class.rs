@@ -36,6 +36,8 @@ pub enum Kind {
 }
 
 impl Class {
+    /// The class of what needs nothing but to know who it is.
+    pub const CLAIMS: Class = Class { kind: Kind::Claims, is_timed: false };
     /// The class of what was not understood.
     pub const DATABASE: Class = Class { kind: Kind::Database, is_timed: false };
 

@@ -89,6 +89,7 @@ async fn a_good_database_has_no_error_and_the_least_privileged_role_can_tell() {
                  alter publication supabase_realtime add table notes",
             )
             .await;
+        private_channels(&database).await;
         let findings = Findings::of(&url, &[]);
         assert!(!findings.failed, "{:?}", findings.all);
         let others = findings.all.iter().filter(|finding| finding["status"] != "ok");
@@ -105,6 +106,37 @@ async fn a_good_database_has_no_error_and_the_least_privileged_role_can_tell() {
         assert!(text.contains("\n         alter system set max_slot_wal_keep_size = '10GB';\n"), "{text}");
         assert!(text.ends_with("1 warning, 0 errors\n") && !text.contains('\x1b'), "{text}");
     }
+}
+
+/// Makes what private channels need, where no migration has.
+async fn private_channels(database: &Database) {
+    database
+        .execute(
+            "create schema if not exists realtime; grant usage on schema realtime to anon, authenticated;
+             create table if not exists realtime.messages (topic text, extension text);
+             alter table realtime.messages enable row level security;
+             grant select, insert on realtime.messages to anon, authenticated",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn private_channels_that_nobody_could_use_are_warned_of() {
+    let (database, url) = migrated(default_major()).await;
+    database.execute("drop schema if exists realtime cascade").await;
+    assert_eq!(Findings::of(&url, &[]).find("private_channels", "realtime.messages"), Some(("warning", "")));
+    private_channels(&database).await;
+    assert_eq!(Findings::of(&url, &[]).status("private_channels"), "ok");
+    for harm in [
+        "revoke select on realtime.messages from anon, authenticated",
+        "revoke usage on schema realtime from anon, authenticated",
+    ] {
+        database.execute(harm).await;
+        mended(&database, &url, "warning", "private_channels", "realtime.messages").await;
+    }
+    // One of the two is a choice.
+    database.execute("revoke select on realtime.messages from anon").await;
+    assert_eq!(Findings::of(&url, &[]).status("private_channels"), "ok");
 }
 
 #[tokio::test]

@@ -101,6 +101,27 @@ async fn every_policy_has_its_class_and_says_what_it_reads() {
 }
 
 #[tokio::test]
+async fn policies_of_private_channels_say_who_decides_them() {
+    let schema = include_str!("../rights/schema.sql");
+    let policies = "
+        create policy hears on realtime.messages for select to authenticated using (topic = realtime.topic());
+        create policy speaks on realtime.messages for insert to authenticated with check (is_member(topic));
+        create policy wall on realtime.messages as restrictive for insert with check (extension = 'broadcast')";
+    let database = setup::database(Postgres::default(), &[schema, policies].concat()).await;
+    let output = output(&["check", "--policies"], &[("DATABASE_URL", &database.walcast_url())]);
+    let text = stdout(&output);
+    for line in [
+        "realtime.messages for select  anon  -  C  no policy applies\n",
+        "realtime.messages for select  authenticated  hears  P-eq  reads topic\n",
+        "realtime.messages for insert  authenticated  speaks  Q  the database decides: it looks into other tables\n",
+        "realtime.messages for insert  authenticated  wall  Q  restrictive; the database decides: together with the others\n",
+        "realtime.messages for insert  service_role  -  C  row level security does not hold for it\n",
+    ] {
+        assert!(text.contains(line), "no {line} in\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_database_decides_says_why_and_what_would_change_that() {
     let database = database(&["b_equal"]).await;
     database.execute(&policy("odd", "using (random() < 0.5)")).await;

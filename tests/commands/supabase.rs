@@ -10,7 +10,7 @@ use crate::{
     support::{
         postgres::{Database, PASSWORD, Postgres, WALCAST_PASSWORD, drive},
         socket::Message,
-        token::{SECRET, service},
+        token::{SECRET, anon, service},
         wait,
     },
 };
@@ -72,6 +72,13 @@ async fn the_environment_of_the_replaced_container_starts_a_server_on_a_bare_dat
     database.execute("insert into items values (7)").await;
     let change = socket.change("realtime:a").await;
     assert_eq!(change.at("data").at("record").at("id").as_i64(), Some(7));
+    let bearer = format!("Bearer {}", anon());
+    wait::until(SOON, async || {
+        let headers = [("Authorization", bearer.as_str())];
+        serving.ask("HEAD", "/api/tenants/realtime-dev/health", &headers).await.0 == 200
+    })
+    .await;
+    assert_eq!(serving.ask("HEAD", "/api/tenants/realtime-dev/health", &[]).await.0, 403);
     for (path, host) in [("/api/ping", "realtime-dev"), ("/healthcheck", "localhost")] {
         assert_eq!(serving.ask("HEAD", path, &[("Host", host)]).await.0, 200, "{path}");
     }

@@ -24,7 +24,7 @@ pub const METRICS_SECRET: &str = "another-secret-for-metrics-of-32-characters";
 /// A server and what belongs to it. The database has no tables of its own.
 pub struct Stage {
     pub server: Server,
-    _database: Database,
+    pub database: Database,
 }
 
 impl Stage {
@@ -34,11 +34,15 @@ impl Stage {
 
     /// The same with more in its environment.
     pub async fn with(extra: &[(&str, &str)]) -> Stage {
-        let database = setup::database(Postgres::default(), "").await;
+        Stage::on(setup::database(Postgres::default(), "").await, extra).await
+    }
+
+    /// The same with a database of its own.
+    pub async fn on(database: Database, extra: &[(&str, &str)]) -> Stage {
         let mut environment = vec![("METRICS_JWT_SECRET", METRICS_SECRET)];
         environment.extend(extra);
         let server = Server::start(&database, &environment).await;
-        Stage { server, _database: database }
+        Stage { server, database }
     }
 
     /// A member of a public room.

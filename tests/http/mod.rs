@@ -5,6 +5,7 @@ mod batch;
 mod client;
 mod health;
 mod metrics;
+mod private;
 mod rates;
 mod single;
 mod tenants;

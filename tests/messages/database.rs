@@ -191,11 +191,12 @@ async fn an_owner_of_a_database_with_lesser_rights_is_left_with_sql_that_runs() 
             let superuser = connect(&cluster.url("postgres")).await;
             superuser
                 .batch_execute(&format!(
-                    "create role app login password '{PASSWORD}'; create database app owner app;
+                    "create role app login password '{PASSWORD}';
                      create role walcast login replication password '{PASSWORD}'"
                 ))
                 .await
                 .unwrap();
+            superuser.batch_execute("create database app owner app").await.unwrap();
             let administrator = connect(&cluster.url("app")).await;
             let roles = "create role anon; create role authenticated; create role service_role bypassrls";
             administrator.batch_execute(roles).await.unwrap();

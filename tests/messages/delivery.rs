@@ -36,7 +36,7 @@ async fn what_the_database_sends_reaches_the_members_of_the_room_in_both_encodin
                 let payload = said.payload.unwrap();
                 let id: String = client
                     .query_one(
-                        "select id::text from realtime.messages where event = 'hi' order by inserted_at desc",
+                        "select id::text from realtime.messages where event = 'hi' order by inserted_at desc limit 1",
                         &[],
                     )
                     .await
@@ -201,7 +201,12 @@ async fn a_publication_that_would_change_what_clients_get_is_left_out_with_the_r
     let database = unmigrated(Postgres::default(), Kind::Bare).await;
     database.execute(SUPABASE).await;
     migrated_by_superuser(&database).await;
-    database.execute("alter publication supabase_realtime add table realtime.messages where (not private)").await;
+    database
+        .execute(
+            "alter publication supabase_realtime set (publish_via_partition_root = true);
+             alter publication supabase_realtime add table realtime.messages where (not private)",
+        )
+        .await;
     let server = Server::start(&database, &[]).await;
     let health = wait_for_health(&server, |status, _| status == 200).await;
     assert_eq!(*health.at("messages").at("streamed"), json!(false));

@@ -59,8 +59,8 @@ async fn days_are_there_before_they_begin_and_go_when_they_are_past_the_retentio
         expected.extend(days(&["2028_03_03"]));
         assert_eq!(now("2028-02-29 00:00:00").await, expected);
         assert_eq!(now("2028-03-01 00:00:00").await.first().unwrap(), "messages_2028_02_27");
-        assert_eq!(now("2028-03-02 23:59:59").await.first().unwrap(), "messages_2028_02_27", "less than 72 hours ago");
-        assert_eq!(now("2028-03-03 00:00:00").await.first().unwrap(), "messages_2028_02_28");
+        assert_eq!(now("2028-03-01 23:59:59").await.first().unwrap(), "messages_2028_02_27", "less than 72 hours ago");
+        assert_eq!(now("2028-03-02 00:00:00").await.first().unwrap(), "messages_2028_02_28");
         let new_year = ["2030_12_30", "2030_12_31", "2031_01_01", "2031_01_02", "2031_01_03"];
         assert_eq!(now("2030-12-31 12:00:00").await, days(&new_year), "after a long sleep");
     }

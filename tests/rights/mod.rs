@@ -4,4 +4,4 @@ mod cases;
 mod compare;
 mod live;
 mod refusals;
-mod stage;
+pub mod stage;

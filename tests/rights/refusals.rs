@@ -46,6 +46,16 @@ async fn a_role_that_nobody_may_claim_gets_nothing_whatever_its_rights() {
 }
 
 #[tokio::test]
+async fn a_topic_that_no_row_could_have_is_nobodys() {
+    let mut stage = Stage::new("create policy everybody on realtime.messages using (true)").await;
+    for policy in ["true", "is_member('room-1')"] {
+        stage.apply(&format!("alter policy everybody on realtime.messages using ({policy})")).await;
+        assert_eq!(stage.ask(&alice("room-1"), READ).await, Ok(BOTH));
+        assert_eq!(stage.ask(&alice("room-1\0"), READ).await, Ok(NEITHER));
+    }
+}
+
+#[tokio::test]
 async fn policies_grant_nothing_without_privileges() {
     let mut stage = Stage::new("create policy everybody on realtime.messages using (true) with check (true)").await;
     let user = alice("room-1");
@@ -133,7 +143,7 @@ async fn an_extension_whose_policy_raises_does_not_take_the_other_one() {
 }
 
 #[tokio::test]
-async fn a_policy_that_takes_too_long_is_an_error_and_holds_nobody_up() {
+async fn a_policy_that_takes_too_long_is_an_error_and_leaves_no_transaction() {
     let stage = Stage::on(
         database(
             "create policy slow on realtime.messages to authenticated using (pg_sleep(30) is not null);

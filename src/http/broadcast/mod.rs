@@ -147,8 +147,8 @@ async fn serve_single(
 
 async fn batch(rest: &Rest, request: Request) -> Result<(), Refusal> {
     let (head, body) = request.into_parts();
-    let claims = rest.admit(&head.headers).await?;
     let _place = rest.place(&rest.requests, TOO_MANY_REQUESTS)?;
+    let claims = rest.admit(&head.headers).await?;
     let body = body::read(&head.headers, body, &rest.parts.config, &rest.bodies).await?;
     let messages = batch::messages(&body.bytes, rest.max_payload_bytes()).inspect_err(|why| rest.drop_large(why))?;
     rest.admit_batch(messages.len())?;
@@ -166,10 +166,10 @@ async fn batch(rest: &Rest, request: Request) -> Result<(), Refusal> {
 
 async fn single(rest: &Rest, (topic, event): (String, String), request: Request) -> Result<(), Refusal> {
     let (head, body) = request.into_parts();
+    let _place = rest.place(&rest.requests, TOO_MANY_REQUESTS)?;
     let claims = rest.admit(&head.headers).await?;
     let kind = single::kind(&head.headers)?;
     let is_private = single::wishes(head.uri.query())?.is_private;
-    let _place = rest.place(&rest.requests, TOO_MANY_REQUESTS)?;
     let body = body::read(&head.headers, body, &rest.parts.config, &rest.bodies).await?;
     let address = Address { topic, event, is_private };
     let message = single::message(address, kind, body.bytes.clone(), rest.max_payload_bytes())

@@ -58,7 +58,6 @@ impl Speaker<'_> {
     /// Whether the speaker may speak in a private channel.
     pub(super) async fn ask(&self, topic: &str, deadline: Instant) -> Result<(), Refusal> {
         let user = ChannelUser { topic: topic.into(), claims: self.claims.clone(), headers: self.headers.clone() };
-        self.parts.metrics.rights_asked.add(1);
         let answer = timeout_at(deadline, self.parts.rights.ask(&user, ChannelAccess::Write));
         match answer.await.unwrap_or(Err(RightsError::Canceled)) {
             Ok(granted) if granted.broadcast => Ok(()),

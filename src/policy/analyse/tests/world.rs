@@ -275,7 +275,7 @@ impl World {
                 format!("{}{}.{name}", table.name, "'".repeat(count))
             }
             Expr::Claims => "claims".to_owned(),
-            Expr::Setting(setting) => format!("{setting:?}"),
+            Expr::Setting(setting) => setting.name().to_owned(),
             Expr::Role => "role".to_owned(),
             Expr::Now => "now".to_owned(),
             Expr::Parameter(number) => format!("${number}"),
