@@ -7,6 +7,7 @@ mod broadcast;
 mod change;
 mod conversations;
 mod join;
+mod keys;
 mod legacy;
 mod life;
 mod limits;
@@ -32,6 +33,7 @@ use serde_json::{Value, json};
 
 use super::fixture;
 use super::http::{self, Request, Response};
+use crate::messages::setup::wait_for_messages;
 use crate::support::json::Json;
 use crate::support::postgres::{Database, Postgres, default_major};
 use crate::support::server::Server;
@@ -80,6 +82,7 @@ const GROUPS: &[&[Check]] = &[
     conversations::CHECKS,
     join::CHECKS,
     join::USUAL_DELAYS,
+    keys::CHECKS,
     legacy::CHECKS,
     life::CHECKS,
     life::DRAIN,
@@ -168,6 +171,7 @@ async fn run(checks: &[Check], settings: &[(&str, &str)], schema: &str) {
         database.execute(schema).await;
     }
     let server = Arc::new(Server::start(&database, settings).await);
+    wait_for_messages(&server).await;
     let database = Arc::new(database);
     let mut failures = Vec::new();
     for check in checks {
@@ -235,6 +239,7 @@ groups! {
     servers_pass_check_49: life::CHECKS, [], "";
     ending_servers_pass_check_50: life::DRAIN, [], "";
     other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
+    key_sets_pass_check_65: keys::CHECKS, [("WALCAST_JWKS", keys::KEYS.set.as_str())], "";
     attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
 }
 
