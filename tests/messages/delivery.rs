@@ -83,6 +83,7 @@ async fn rows_inserted_by_hand_bytes_and_any_json_are_sent_as_they_are() {
         );
         if hears_bytes {
             let bytes = ear.broadcast().await;
+            assert!(bytes.payload.is_err(), "{bytes:?}");
             assert_eq!((&*bytes.event, bytes.payload.unwrap_err()), ("bytes", vec![0, 255]));
             assert!(bytes.meta.at("id").as_str().is_some());
         }
