@@ -1,6 +1,5 @@
 //! The whole list of the protocol reference, section 14: which check has which number, and what proves the numbers that
 //! other folders of this binary have. A number is proved once; a proof that is not there fails.
-#![expect(clippy::print_stdout, reason = "the table is worth reading")]
 
 use std::collections::BTreeMap;
 
