@@ -7,7 +7,6 @@ mod broadcast;
 mod change;
 mod conversations;
 mod join;
-mod keys;
 mod legacy;
 mod life;
 mod limits;
@@ -82,7 +81,6 @@ const GROUPS: &[&[Check]] = &[
     conversations::CHECKS,
     join::CHECKS,
     join::USUAL_DELAYS,
-    keys::CHECKS,
     legacy::CHECKS,
     life::CHECKS,
     life::DRAIN,
@@ -101,6 +99,7 @@ const GROUPS: &[&[Check]] = &[
     stored::CHECKS,
     token::CHECKS,
     token::AUDIENCE,
+    token::KEY_SET,
     upgrade::CHECKS,
     upgrade::IDLE,
     value::CHECKS,
@@ -238,8 +237,12 @@ groups! {
     servers_pass_check_49: life::CHECKS, [], "";
     ending_servers_pass_check_50: life::DRAIN, [], "";
     other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
-    key_sets_pass_check_65: keys::CHECKS, [("WALCAST_JWKS", keys::KEYS.set.as_str())], "";
     attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_sets_pass_check_65() {
+    run(token::KEY_SET, &[("API_JWT_JWKS", &token::key_set())], "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
