@@ -6,4 +6,4 @@ mod delivery;
 mod order;
 mod partitions;
 mod replay;
-mod setup;
+pub mod setup;
