@@ -1,12 +1,13 @@
 //! What the database says about itself, read by `sql/check_server.sql`, `sql/check_tables.sql` and
 //! `sql/catalog_roles.sql`. Judges nothing; `findings` and `preflight` do.
 
-use super::CheckError;
+use super::{CheckError, messages::Messages};
 use crate::{
     pg::{
         Target,
         catalog::{self, CatalogError, LOOKUP_PUBLICATION, Scope},
         connect::ConnectError,
+        messages::obstacle,
     },
     policy::catalog::Catalog,
 };
@@ -18,6 +19,7 @@ const SERVER: &str = include_str!("../../sql/check_server.sql");
 const TABLES: &str = include_str!("../../sql/check_tables.sql");
 const ROLES: &str = include_str!("../../sql/catalog_roles.sql");
 const LOOKUPS: &str = include_str!("../../sql/check_lookups.sql");
+const MESSAGES: &str = include_str!("../../sql/check_messages.sql");
 
 /// How long reading may take: a lock on a catalogue must not hold us for ever.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -193,4 +195,15 @@ pub(super) async fn lookup_publication(
     let query = async { client.query_opt(LOOKUPS, &[&publication, &LOOKUP_PUBLICATION]).await };
     let row = tokio::time::timeout(LIMIT, query).await.map_err(|_| CheckError::Silent)??;
     Ok(row.map(|row| serde_json::from_value(row.get(0))).transpose()?)
+}
+
+/// Reads what concerns broadcasts from the database, if there is the table for them.
+pub(super) async fn messages(client: &Client, publication: &str) -> Result<Option<Messages>, CheckError> {
+    let read = async {
+        let Some(row) = client.query_opt(MESSAGES, &[]).await? else { return Ok(None) };
+        let mut messages: Messages = serde_json::from_value(row.get(0))?;
+        messages.obstacle = obstacle(client, publication).await?;
+        Ok(Some(messages))
+    };
+    tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?
 }

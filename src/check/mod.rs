@@ -7,6 +7,7 @@
 mod channels;
 mod facts;
 mod lookups;
+mod messages;
 mod policies;
 mod preflight;
 mod report;
@@ -202,6 +203,8 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         let own = facts::lookup_publication(&client, publication).await?;
         findings.extend(channels::findings(&catalog));
         findings.extend(lookups::findings(&server, &catalog, publication, own.as_ref()));
+        let messages = facts::messages(&client, publication).await?;
+        findings.extend(messages::findings(&server, messages.as_ref()));
     }
     Ok(findings)
 }

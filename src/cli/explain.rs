@@ -7,6 +7,7 @@ use crate::{
     claims::Claims,
     config::Settings,
     explain::{Key, Question, World, explain, text},
+    metrics::Metrics,
 };
 use anyhow::{Context, bail};
 use clap::Args;
@@ -64,6 +65,27 @@ pub(super) struct Arguments {
     /// Issuer every token must name [default: any]
     #[arg(long, env = "WALCAST_JWT_ISSUER", value_name = "ISSUER")]
     jwt_issuer: Option<String>,
+    /// Keys tokens are verified with, as a JSON Web Key Set (also API_JWT_JWKS)
+    #[arg(long, env = "WALCAST_JWKS", hide_env_values = true, value_name = "JSON")]
+    jwks: Option<String>,
+    /// File with such keys
+    #[arg(long, env = "WALCAST_JWKS_FILE", value_name = "FILE")]
+    jwks_file: Option<PathBuf>,
+    /// Where such keys are published; https, or http to this machine
+    #[arg(long, env = "WALCAST_JWKS_URL", hide_env_values = true, value_name = "URL")]
+    jwks_url: Option<String>,
+    /// Whether published keys may be fetched over plain http from other machines [default: false]
+    #[arg(long, env = "WALCAST_JWKS_PLAIN_HTTP", value_name = "BOOL")]
+    jwks_plain_http: Option<bool>,
+    /// Issuers with keys of their own, a JSON array
+    #[arg(long, env = "WALCAST_ISSUERS", hide_env_values = true, value_name = "JSON")]
+    issuers: Option<String>,
+    /// Claims every token must have with this value, a JSON object (also JWT_CLAIM_VALIDATORS)
+    #[arg(long, env = "WALCAST_JWT_CLAIM_VALIDATORS", value_name = "JSON")]
+    jwt_claim_validators: Option<String>,
+    /// Claims every token must have, beside role and exp: sub,session_id
+    #[arg(long, env = "WALCAST_JWT_REQUIRED_CLAIMS", value_name = "LIST")]
+    jwt_required_claims: Option<String>,
 }
 
 /// Runs the command: the explanation on stdout.
@@ -76,12 +98,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         api_keys: arguments.api_keys.clone(),
         jwt_audience: arguments.jwt_audience.clone(),
         jwt_issuer: arguments.jwt_issuer.clone(),
+        jwks: arguments.jwks.clone(),
+        jwks_file: arguments.jwks_file.clone(),
+        jwks_url: arguments.jwks_url.clone(),
+        jwks_plain_http: arguments.jwks_plain_http,
+        issuers: arguments.issuers.clone(),
+        jwt_claim_validators: arguments.jwt_claim_validators.clone(),
+        jwt_required_claims: arguments.jwt_required_claims.clone(),
         ..Settings::default()
     };
     let settings = settings.with_file()?;
     let claims = match (&arguments.claims, &arguments.token) {
         (Some(text), _) => stated(text)?,
-        (None, Some(token)) => verified(&settings, token)?,
+        (None, Some(token)) => verified(&settings, token).await?,
         (None, None) => bail!("say for whom: --token or --claims"),
     };
     let publication = settings.publication();
@@ -99,13 +128,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The claims of a token, checked as the server does.
-fn verified(settings: &Settings, token: &str) -> anyhow::Result<Claims> {
+async fn verified(settings: &Settings, token: &str) -> anyhow::Result<Claims> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let verified = Verifier::new(&settings.auth()?).verify(token, i64::try_from(now)?);
+    let verifier = Verifier::new(&settings.auth()?);
+    verifier.fetch(&Metrics::default()).await;
+    let verified = verifier.verify(token, i64::try_from(now)?);
     verified.map_err(|error| {
         let why = match &error {
             TokenError::Expired { .. } | TokenError::ExpiresNow => "; the client needs a fresh one (setAuth)",
             TokenError::Signature => "; the server's JWT_SECRET is another than the one that signed it",
+            TokenError::Signer { .. } => "; the server's keys are others than the one that signed it",
             TokenError::Malformed => "; check that it was copied whole",
             _ => "",
         };

@@ -39,7 +39,7 @@ enum Command {
     /// Print the changes of a database as they are committed
     Tap(tap::Arguments),
     /// Say why a user sees a row, or why not
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Print a signed token, for development
     Token(token::Arguments),
 }
@@ -85,7 +85,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(arguments) => run_migrations(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await,
-            Command::Explain(arguments) => explain::run(arguments).await,
+            Command::Explain(arguments) => explain::run(*arguments).await,
             Command::Token(arguments) => token::run(&arguments),
         }
     });

@@ -30,6 +30,12 @@ pub async fn streamable(client: &Client, clients: &str) -> Result<Option<u32>, t
     Ok(if obstacle.is_none() { Some(row.try_get(0)?) } else { None })
 }
 
+/// Why the publication cannot be streamed beside the one clients subscribe to, when there is one and it cannot.
+pub async fn obstacle(client: &Client, clients: &str) -> Result<Option<String>, tokio_postgres::Error> {
+    let row = client.query_opt(&publication_statement(clients, None), &[]).await?;
+    row.map_or(Ok(None), |row| row.try_get(2))
+}
+
 /// Which transactions are under way, and where the log ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Horizon {

@@ -45,6 +45,9 @@ fn help_shows_no_secret_of_any_command() {
         ("JWT_SECRET", marker),
         ("API_JWT_SECRET", marker),
         ("WALCAST_API_KEYS", marker),
+        ("WALCAST_JWKS", marker),
+        ("WALCAST_JWKS_URL", marker),
+        ("WALCAST_ISSUERS", marker),
     ];
     for command in COMMANDS.iter().chain(&["dev", "migrate"]) {
         for flag in ["--help", "-h"] {

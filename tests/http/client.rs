@@ -138,15 +138,17 @@ impl<'a> Request<'a> {
 
 /// The payload of the next broadcast, of a text frame.
 pub async fn next_text(socket: &mut Socket) -> Json {
-    socket.expect("a broadcast", |message| *message.event.as_str().unwrap_or_default() == *"broadcast").await.payload
+    let message = socket.expect("a broadcast", |message| message.event == "broadcast").await;
+    assert!(message.binary.is_none(), "a binary frame: {}", message.text);
+    message.payload
 }
 
-/// The next binary frame.
-pub async fn next_binary(socket: &mut Socket) -> Vec<u8> {
-    match socket.read(Instant::now() + PATIENCE).await {
-        Heard::Binary(bytes) => bytes,
-        other => panic!("no binary frame but {other:?}"),
-    }
+/// The next broadcast, which has to be of a binary frame: topic, event, encoding and payload.
+pub async fn next_binary(socket: &mut Socket) -> (String, String, u8, Vec<u8>) {
+    let message = socket.expect("a broadcast", |message| message.event == "broadcast").await;
+    let frame = message.binary.unwrap_or_else(|| panic!("a text frame: {}", message.text));
+    assert_eq!(frame.metadata, "");
+    (frame.topic, frame.event, frame.encoding, frame.payload)
 }
 
 /// Nothing has come, though whatever was sent before would have.

@@ -83,6 +83,7 @@ async fn rows_inserted_by_hand_bytes_and_any_json_are_sent_as_they_are() {
         );
         if hears_bytes {
             let bytes = ear.broadcast().await;
+            assert!(bytes.payload.is_err(), "{bytes:?}");
             assert_eq!((&*bytes.event, bytes.payload.unwrap_err()), ("bytes", vec![0, 255]));
             assert!(bytes.meta.at("id").as_str().is_some());
         }
@@ -214,4 +215,46 @@ async fn a_publication_that_would_change_what_clients_get_is_left_out_with_the_r
     assert!(reason.contains("publication supabase_realtime has realtime.messages in another way"), "{reason}");
     database.execute("alter publication supabase_realtime drop table realtime.messages").await;
     wait_for_messages(&server).await;
+}
+
+#[tokio::test]
+async fn private_members_hear_private_messages_and_get_what_they_missed() {
+    for kind in [Kind::Bare, Kind::Supabase] {
+        let database = database(Postgres::default(), kind).await;
+        database
+            .execute("create policy p on realtime.messages for select to authenticated using (realtime.topic() = 'r')")
+            .await;
+        let server = server(&database, &[]).await;
+        let client = database.connect().await;
+        let send = async |event: &str, private: bool| {
+            let sql = "select realtime.send('{}', $1::text, 'r', $2::bool)";
+            client.execute(sql, &[&event, &private]).await.unwrap();
+        };
+        for event in ["m1", "m2", "m3"] {
+            send(event, true).await;
+        }
+        // They are no news to who joins now: the stream has passed them.
+        let mut passed = Ear::open(&server, "2.0.0", "r").await;
+        send("passed", false).await;
+        passed.until("passed").await;
+        for vsn in ["1.0.0", "2.0.0"] {
+            let replay = json!({"since": 1, "limit": 2});
+            let config = json!({"config": {"private": true, "broadcast": {"replay": replay}}});
+            let mut member = Ear::of_user(&server, vsn, "r", &config).await;
+            let mut public = Ear::open(&server, vsn, "r").await;
+            for event in ["m2", "m3"] {
+                let said = member.broadcast().await;
+                assert_eq!(said.event, event, "{vsn}");
+                assert_eq!(*said.meta.at("replayed"), json!(true));
+                assert!(said.meta.at("id").as_str().is_some());
+            }
+            send("open", false).await;
+            send("closed", true).await;
+            send("end", false).await;
+            let closed = member.broadcast().await;
+            assert_eq!((&*closed.event, closed.meta.has("replayed")), ("closed", false), "{vsn}");
+            assert_eq!(public.until("end").await, [Said::Broadcast("open".to_owned())], "{vsn}");
+            client.execute("delete from realtime.messages where event = 'closed'", &[]).await.unwrap();
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
         postgres::{Database, Postgres},
         server::Server,
         socket::{Channel, Heard, PATIENCE, Socket},
-        token::anon,
+        token::{alice, anon},
     },
 };
 use serde_json::{Value, json};
@@ -120,8 +120,17 @@ impl Ear {
         ear
     }
 
+    /// A user's member, joined with this payload.
+    pub async fn of_user(server: &Server, vsn: &str, room: &str, payload: &Value) -> Ear {
+        Ear::join_as(&alice(), server, (vsn, room), payload).await
+    }
+
     async fn join(server: &Server, vsn: &str, room: &str, payload: &Value) -> Ear {
-        let mut socket = Socket::open(&server.websocket_url(vsn, &anon())).await;
+        Ear::join_as(&anon(), server, (vsn, room), payload).await
+    }
+
+    async fn join_as(token: &str, server: &Server, (vsn, room): (&str, &str), payload: &Value) -> Ear {
+        let mut socket = Socket::open(&server.websocket_url(vsn, token)).await;
         let (channel, _) = socket.join(&format!("realtime:{room}"), payload).await;
         Ear { socket, channel }
     }
@@ -130,13 +139,13 @@ impl Ear {
     pub async fn next(&mut self) -> Result<Broadcast, i64> {
         loop {
             match self.socket.read(Instant::now() + PATIENCE).await {
-                Heard::Binary(bytes) => return Ok(kind_four(&bytes)),
                 Heard::Message(message) if message.event == "broadcast" => {
                     let payload = message.payload;
+                    let bytes = message.binary.filter(|binary| binary.encoding == 0).map(|binary| binary.payload);
                     return Ok(Broadcast {
                         topic: message.topic.as_str().unwrap().to_owned(),
                         event: payload.at("event").as_str().unwrap().to_owned(),
-                        payload: Ok(payload.at("payload").clone()),
+                        payload: bytes.map_or_else(|| Ok(payload.at("payload").clone()), Err),
                         meta: payload.at("meta").clone(),
                     });
                 }
@@ -166,20 +175,5 @@ impl Ear {
                 Err(id) => said.push(Said::Change(id)),
             }
         }
-    }
-}
-
-/// Reads a broadcast's binary form.
-fn kind_four(bytes: &[u8]) -> Broadcast {
-    let [4, topic, event, meta, encoding, rest @ ..] = bytes else { panic!("not of kind 4: {bytes:?}") };
-    let (topic, rest) = rest.split_at(usize::from(*topic));
-    let (event, rest) = rest.split_at(usize::from(*event));
-    let (meta, payload) = rest.split_at(usize::from(*meta));
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    Broadcast {
-        topic: text(topic),
-        event: text(event),
-        payload: if *encoding == 1 { Ok(Json::parse(&text(payload)).unwrap()) } else { Err(payload.to_vec()) },
-        meta: if meta.is_empty() { Json::Null } else { Json::parse(&text(meta)).unwrap() },
     }
 }

@@ -19,7 +19,7 @@ use walcast::{
     protocol::{Broadcast, Codec, Content, Frame, UserBroadcast, refusal::Disconnect},
 };
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 12;
 const STEPS: usize = 1500;
 const KEYS: [&str; 4] = ["ann", "ben", "ä \"quoted\" key", "7"];
 
@@ -47,6 +47,7 @@ struct Client {
     expected: Vec<u64>,
     heard: Vec<u64>,
     view: View,
+    is_greeted: bool,
 }
 
 impl Client {
@@ -76,6 +77,11 @@ impl Client {
         while let Some(frame) = self.receiver.as_mut().and_then(OutboxReceiver::receive_ready) {
             let message = Message::read(&frame);
             assert_eq!(message.topic, topic);
+            assert_eq!(
+                message.event == "hello",
+                !std::mem::replace(&mut self.is_greeted, true),
+                "the greeting is first"
+            );
             if message.event == "broadcast" {
                 let payload = &message.payload["payload"];
                 let number = payload["n"].as_u64().or_else(|| {
@@ -225,6 +231,7 @@ impl Play {
             expected: Vec::new(),
             heard: Vec::new(),
             view: View::default(),
+            is_greeted: false,
         };
         self.all[room].clients.insert(id, client);
     }

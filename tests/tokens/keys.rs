@@ -1,5 +1,6 @@
 //! Signing keys of every kind, made anew for each test, with the public half as it stands in a key set.
 
+use crate::support::token::SECRET;
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
@@ -101,7 +102,15 @@ pub fn message(header: &Value, claims: &Value) -> String {
 
 /// A token with this header, and an HMAC of this secret as its signature, whatever the header says.
 pub fn hmac(header: &Value, claims: &Value, secret: &[u8]) -> String {
-    let message = message(header, claims);
+    with_hmac(&message(header, claims), secret)
+}
+
+/// A token of exactly these texts, which no serializer may write, signed with the servers' secret.
+pub fn hmac_of_texts(header: &str, claims: &str) -> String {
+    with_hmac(&format!("{}.{}", base64(header.as_bytes()), base64(claims.as_bytes())), SECRET.as_bytes())
+}
+
+fn with_hmac(message: &str, secret: &[u8]) -> String {
     let key = jsonwebtoken::EncodingKey::from_secret(secret);
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
     format!("{message}.{signature}")

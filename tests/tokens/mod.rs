@@ -2,7 +2,7 @@
 //! anything by a token that does not hold.
 
 mod forged;
-mod keys;
+pub mod keys;
 mod published;
 mod publisher;
 mod reload;

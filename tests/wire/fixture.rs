@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::postgres::Database;
 use crate::support::token;
+use walcast::pg::migrate::migrate;
 
 pub use crate::support::token::{ALICE, BOB};
 
@@ -24,28 +25,13 @@ create or replace function auth.uid() returns uuid language sql stable as $$ sel
 create or replace function auth.role() returns text language sql stable as $$ select auth.jwt() ->> 'role' $$;
 ";
 
-/// What private channels are decided by (protocol reference, sections 6.5 and 8).
-const MESSAGES: &str = r"
-create schema if not exists realtime;
-grant usage on schema realtime to anon, authenticated, service_role, walcast;
-create or replace function realtime.topic() returns text language sql stable as
-  $$ select nullif(current_setting('realtime.topic', true), '') $$;
-create table if not exists realtime.messages (
-  topic text not null, extension text not null, payload jsonb, event text, private boolean default false,
-  updated_at timestamp not null default now(), inserted_at timestamp not null default now(),
-  id uuid not null default gen_random_uuid(), binary_payload bytea, primary key (id, inserted_at)
-) partition by range (inserted_at);
-create table if not exists realtime.messages_default partition of realtime.messages default;
-alter table realtime.messages enable row level security;
-grant select, insert, update on realtime.messages to anon, authenticated, service_role;
-";
-
 const TABLES: &str = include_str!("recordings/tables.sql");
 
-/// Gives an empty database the tables of the recordings.
+/// Gives an empty database what the server needs, and the tables of the recordings with their policies.
 pub async fn prepare(database: &Database) {
     database.execute(PRELUDE).await;
-    database.execute(MESSAGES).await;
+    let report = migrate(&mut database.connect().await, false).await.expect("what the server needs can be made");
+    assert!(report.is_complete(), "{report}");
     database.execute(TABLES).await;
 }
 

@@ -86,6 +86,7 @@ impl Recording {
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let mut reader = Reader::default();
         let mut steps: Vec<Step> = text.lines().filter_map(|line| reader.step(line)).collect();
+        closes_before_what_they_cause(&mut steps);
         if name == "real-client" {
             insert_what_the_client_wrote(&mut steps);
         }
@@ -228,6 +229,19 @@ fn request(line: &Value) -> Exchange {
         status: 0,
         content_type: None,
         answer: String::new(),
+    }
+}
+
+/// A client's close is recorded when the server has answered it; others may have been told of it by then.
+fn closes_before_what_they_cause(steps: &mut [Step]) {
+    for place in 1..steps.len() {
+        let Step::Close { conn: closing } = &steps[place] else { continue };
+        let is_news_of_it = |step: &Step| match step {
+            Step::Receive { conn, message } => conn != closing && message.event == "presence_diff",
+            _ => false,
+        };
+        let before = steps[..place].iter().rev().take_while(|step| is_news_of_it(step)).count();
+        steps[place - before..=place].rotate_right(1);
     }
 }
 

@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 
 use super::fixture;
 use super::http::{self, Request, Response};
+use crate::messages::setup::wait_for_messages;
 use crate::support::json::Json;
 use crate::support::postgres::{Database, Postgres, default_major};
 use crate::support::server::Server;
@@ -98,6 +99,7 @@ const GROUPS: &[&[Check]] = &[
     stored::CHECKS,
     token::CHECKS,
     token::AUDIENCE,
+    token::KEY_SET,
     upgrade::CHECKS,
     upgrade::IDLE,
     value::CHECKS,
@@ -167,6 +169,7 @@ async fn run(checks: &[Check], settings: &[(&str, &str)], schema: &str) {
         database.execute(schema).await;
     }
     let server = Arc::new(Server::start(&database, settings).await);
+    wait_for_messages(&server).await;
     let database = Arc::new(database);
     let mut failures = Vec::new();
     for check in checks {
@@ -235,6 +238,11 @@ groups! {
     ending_servers_pass_check_50: life::DRAIN, [], "";
     other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
     attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_sets_pass_check_65() {
+    run(token::KEY_SET, &[("API_JWT_JWKS", &token::key_set())], "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

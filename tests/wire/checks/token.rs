@@ -1,12 +1,15 @@
 //! Checks 53 to 66: which token counts at a join, refreshing it, its end. Protocol reference, sections 3.4, 3.11, 3.12
-//! and 9. Private channels (64) and key sets (65) are not part of the server yet.
+//! and 9. Private channels (64) have a suite of their own.
+
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 use super::{Check, Door, In, all_of, fence};
 use crate::support::json::Json;
 use crate::support::socket::{Channel, Socket};
-use crate::support::token::sign;
+use crate::support::token::{SECRET, sign};
+use crate::tokens::keys::{self, Key};
 use crate::wire::fixture::{self, ALICE, BOB};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -79,7 +82,42 @@ pub(super) const CHECKS: &[Check] = &[
         encodings: In::Both,
         run: |d| Box::pin(role(d)),
     },
+    Check {
+        number: 240,
+        says: "a token that is not valid yet is refused",
+        encodings: In::Both,
+        run: |d| Box::pin(not_yet(d)),
+    },
+    Check {
+        number: 241,
+        says: "a token that can be read in two ways is refused",
+        encodings: In::Both,
+        run: |d| Box::pin(ambiguous(d)),
+    },
 ];
+
+pub(super) const KEY_SET: &[Check] = &[
+    Check {
+        number: 65,
+        says: "tokens of the key set are accepted by kid, HS256 falls back to the secret",
+        encodings: In::Both,
+        run: |d| Box::pin(key_set_tokens(d)),
+    },
+    Check {
+        number: 242,
+        says: "ES512 and Ed448 are no algorithms",
+        encodings: In::V2,
+        run: |d| Box::pin(unsupported(d)),
+    },
+];
+
+/// An RSA key and one of P-256, made once.
+static KEYS: LazyLock<(Key, Key)> = LazyLock::new(|| (Key::rsa("rsa"), Key::p256("p256")));
+
+/// What the server of [`KEY_SET`] is given.
+pub(super) fn key_set() -> String {
+    keys::set(&[&KEYS.0, &KEYS.1])
+}
 
 pub(super) const AUDIENCE: &[Check] = &[
     Check {
@@ -269,6 +307,64 @@ fn claims(extra: &Value) -> String {
 async fn status_of(door: &Door, extra: Value) -> u16 {
     let url = door.server.websocket_url(door.vsn.parameter(), &claims(&extra));
     Socket::connect(&url, &[]).await.map_or_else(|refused| refused.status, |_| 101)
+}
+
+async fn not_yet(door: Door) {
+    let now = fixture::now();
+    let token = sign(json!({"role": "authenticated", "sub": ALICE, "exp": now + 3600, "nbf": now + 1800}));
+    let (_, reply) = join_with(&mut door.anon().await, "realtime:not-yet", &token).await;
+    assert_eq!(reply.at("response").at("reason").as_str(), Some("InvalidJWTToken: Token claim `nbf` is not valid"));
+}
+
+async fn ambiguous(door: Door) {
+    let mut socket = door.anon().await;
+    let exp = fixture::now() + 3600;
+    let twice = format!(r#"{{"role":"anon","role":"service_role","exp":{exp}}}"#);
+    let once = format!(r#"{{"role":"anon","exp":{exp}}}"#);
+    for (header, claims, is_token) in [
+        (r#"{"alg":"HS256"}"#, &once, true),
+        (r#"{"alg":"HS256"}"#, &twice, false),
+        (r#"{"alg":"none","alg":"HS256"}"#, &once, false),
+        (r#"{"alg":"HS256","crit":["exp"]}"#, &once, false),
+    ] {
+        let (_, reply) = join_with(&mut socket, "realtime:ambiguous", &keys::hmac_of_texts(header, claims)).await;
+        assert_eq!(*reply.at("status") == "ok", is_token, "{header} {claims}: {reply}");
+        let reason = reply.at("response").at("reason").as_str();
+        assert_eq!(reason == Some("MalformedJWT: The token provided is not a valid JWT"), !is_token, "{reply}");
+    }
+}
+
+async fn key_set_tokens(door: Door) {
+    let claims = json!({"role": "authenticated", "sub": ALICE, "exp": fixture::now() + 3600});
+    let unknown = json!({"alg": "HS256", "kid": "unknown"});
+    let (rsa, p256) = (&KEYS.0, &KEYS.1);
+    for token in [rsa.token(&claims), p256.token(&claims), keys::hmac(&unknown, &claims, SECRET.as_bytes())] {
+        let mut socket = door.anon().await;
+        socket.subscribe_as("realtime:keys", &both_notes(), Some(&token)).await;
+        sees_alices_rows(&door, &mut socket, "realtime:keys").await;
+    }
+    let mut socket = door.anon().await;
+    for key in [rsa, p256] {
+        let (_, reply) =
+            join_with(&mut socket, "realtime:keys", &key.sign(&json!({"alg": key.algorithm}), &claims)).await;
+        let text = "JwtSignerError: Failed to generate JWT signer, check your JWT secret or JWKS configuration";
+        assert_eq!(reply.at("response").at("reason").as_str(), Some(text), "{reply}");
+        let unknown = key.sign(&json!({"alg": key.algorithm, "kid": "unknown"}), &claims);
+        let (_, reply) = join_with(&mut socket, "realtime:keys", &unknown).await;
+        let text = "JwtSignerError: Failed to generate JWT signer for key ID (kid) \"unknown\", check your JWT secret or \
+                    JWKS configuration";
+        assert_eq!(reply.at("response").at("reason").as_str(), Some(text), "{reply}");
+    }
+}
+
+async fn unsupported(door: Door) {
+    let claims = json!({"role": "authenticated", "sub": ALICE, "exp": fixture::now() + 3600});
+    for algorithm in ["ES512", "Ed448"] {
+        let token = KEYS.1.sign(&json!({"alg": algorithm, "kid": "p256"}), &claims);
+        let (_, reply) = join_with(&mut door.anon().await, "realtime:unsupported", &token).await;
+        let reason = reply.at("response").at("reason").as_str().unwrap_or_default();
+        assert!(reason.starts_with("JwtSignerError: "), "{algorithm}: {reply}");
+    }
 }
 
 async fn audience(door: Door) {
