@@ -174,7 +174,6 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         source: source_reader.clone(),
         router: router_reader.clone(),
     };
-    let rooms = Rooms::default();
     let rights = ChannelRights::new(rights::Parts {
         target: config.target.clone(),
         refresh: refresh.clone(),
