@@ -77,6 +77,18 @@ fn a_member_that_hears_too_much_before_its_join_is_complete_has_to_join_again() 
 }
 
 #[test]
+fn what_is_kept_for_a_member_until_its_join_is_complete_is_bounded_in_bytes_too() {
+    let rooms = Rooms::default();
+    let mut held = enter(&rooms, 1, None);
+    let big = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_000_000));
+    let kept = (0..30).take_while(|_| publish(&rooms, &big) == 1).count();
+    assert!((2..=8).contains(&kept), "{kept}");
+    assert_eq!(rooms.counts().members, 0);
+    let last = Message::read(&held.receiver.receive_ready().unwrap());
+    assert_eq!((last.event.as_str(), held.receiver.receive_ready()), ("phx_error", None));
+}
+
+#[test]
 fn one_who_does_not_read_is_closed_and_delays_nobody() {
     let rooms = Rooms::default();
     let (slow, mut quick) = (enter(&rooms, 1, Some(Greeting::default())), enter(&rooms, 2, Some(Greeting::default())));
