@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 const RESERVE_FRAMES: usize = 1024;
 /// Bytes behind the limit, for what has no log: room for a few of the largest broadcasts. These are shared by all
 /// who get them, so the reserve is not what a full outbox costs.
-const RESERVE_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 
 struct Shared {
     queued_bytes: AtomicUsize,

@@ -5,6 +5,7 @@
 
 use super::{
     member::{Member, MemberId},
+    outbox::RESERVE_BYTES,
     presence::Presence,
 };
 use crate::protocol::{Broadcast, Codec, Event, Frame};
@@ -17,6 +18,9 @@ use uuid::Uuid;
 
 /// Broadcasts kept for a member whose join is not complete yet. One that hears more meanwhile has to join again.
 const HELD_FRAMES: usize = 1024;
+/// Bytes of them: what an outbox has room for beside the rest of a greeting. Nobody else may need these frames any more,
+/// so they are memory of this member alone.
+const HELD_BYTES: usize = RESERVE_BYTES / 2;
 
 /// What a member may hear of (protocol reference, section 8). In a public room that is everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +80,32 @@ pub struct Published {
     pub without_form: usize,
 }
 
+/// Broadcasts with their ids, where they come from the database.
+#[derive(Default)]
+struct Held {
+    frames: Vec<(Option<Uuid>, Frame)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// False when it is too much. One frame always has room, whatever its size.
+    fn keep(&mut self, id: Option<Uuid>, frame: Frame) -> bool {
+        let bytes = self.bytes + frame.len();
+        if self.frames.len() >= HELD_FRAMES || (!self.frames.is_empty() && bytes > HELD_BYTES) {
+            return false;
+        }
+        self.bytes = bytes;
+        self.frames.push((id, frame));
+        true
+    }
+}
+
 struct Seat {
     member: Arc<Member>,
     reads: Reads,
     key: String,
     /// Broadcasts of the time before the join is complete.
-    held: Option<Vec<(Option<Uuid>, Frame)>>,
+    held: Option<Held>,
     heard: HashSet<Uuid>,
     /// Whether it is to know the state of the presence, and not only the differences.
     with_presence: bool,
@@ -95,13 +119,12 @@ impl Seat {
         }
         match &mut self.held {
             None => self.member.deliver(frame),
-            Some(held) if held.len() < HELD_FRAMES => {
-                held.push((id, frame));
-                true
-            }
-            Some(_) => {
-                self.member.fail();
-                false
+            Some(held) => {
+                let is_kept = held.keep(id, frame);
+                if !is_kept {
+                    self.member.fail();
+                }
+                is_kept
             }
         }
     }
@@ -114,7 +137,7 @@ impl Seat {
         greeting.frames.into_iter().all(|frame| self.member.deliver(frame))
             && self.tell_state(presence)
             && greeting.replayed.into_iter().all(|frame| self.member.deliver(frame))
-            && held.into_iter().all(|(id, frame)| self.hear(id, frame))
+            && held.frames.into_iter().all(|(id, frame)| self.hear(id, frame))
     }
 
     /// Says who is present, where that is wanted and allowed. False when the member is gone.
@@ -129,7 +152,7 @@ impl Seat {
     fn set_reads(&mut self, reads: Reads, presence: &Presence) -> bool {
         let before = std::mem::replace(&mut self.reads, reads);
         if let Some(held) = self.held.as_mut().filter(|_| !reads.broadcast) {
-            held.clear();
+            *held = Held::default();
         }
         // Differences mean nothing to one who was told no state.
         before.presence || self.held.is_some() || self.tell_state(presence)
@@ -162,7 +185,8 @@ impl Room {
     pub(super) fn enter(&mut self, entry: Entry) {
         let Entry { member, reads, key, greeting } = entry;
         let id = member.id();
-        let mut seat = Seat { member, reads, key, held: Some(Vec::new()), heard: HashSet::new(), with_presence: false };
+        let mut seat =
+            Seat { member, reads, key, held: Some(Held::default()), heard: HashSet::new(), with_presence: false };
         let is_there = greeting.is_none_or(|greeting| seat.complete(greeting, &self.presence));
         if is_there {
             self.seats.insert(id, seat);
@@ -189,6 +213,13 @@ impl Room {
 
     pub(super) fn leave(&mut self, member: MemberId) {
         self.remove(vec![member]);
+    }
+
+    /// A member leaves, and nobody is told.
+    pub(super) fn leave_unsaid(&mut self, member: MemberId) {
+        if let Some(seat) = self.seats.remove(&member) {
+            self.presence.untrack(std::iter::once((member, seat.key.as_str())));
+        }
     }
 
     /// A member tracks an object. False when it is no member.

@@ -63,6 +63,19 @@ fn all_who_leave_together_are_one_difference() {
 }
 
 #[test]
+fn whoever_is_sent_away_with_the_server_leaves_without_a_word_to_the_others() {
+    let rooms = Rooms::default();
+    let (leaving, mut other) = (enter(&rooms, 1, greeted()), enter(&rooms, 2, greeted()));
+    rooms.track(&name("realtime:r"), leaving.member.id(), Map::new());
+    let heard = |guest: &mut Guest| std::iter::from_fn(|| guest.receiver.receive_ready()).count();
+    assert_eq!(heard(&mut other), 2, "the state, and who has come");
+    rooms.end();
+    rooms.leave(&name("realtime:r"), leaving.member.id());
+    assert_eq!(heard(&mut other), 0);
+    assert_eq!((rooms.counts().members, rooms.counts().present), (1, 0));
+}
+
+#[test]
 fn a_member_that_hears_too_much_before_its_join_is_complete_has_to_join_again() {
     let rooms = Rooms::default();
     let (mut held, _other) = (enter(&rooms, 1, None), enter(&rooms, 2, greeted()));
@@ -74,6 +87,18 @@ fn a_member_that_hears_too_much_before_its_join_is_complete_has_to_join_again() 
     assert_eq!(frames.iter().map(|frame| frame.event.as_str()).collect::<Vec<_>>(), ["phx_error"]);
     rooms.complete(&name("realtime:r"), held.member.id(), greeted().unwrap());
     assert_eq!(held.receiver.receive_ready(), None);
+}
+
+#[test]
+fn what_is_kept_for_a_member_until_its_join_is_complete_is_bounded_in_bytes_too() {
+    let rooms = Rooms::default();
+    let mut held = enter(&rooms, 1, None);
+    let big = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_000_000));
+    let kept = (0..30).take_while(|_| publish(&rooms, &big) == 1).count();
+    assert!((2..=8).contains(&kept), "{kept}");
+    assert_eq!(rooms.counts().members, 0);
+    let last = Message::read(&held.receiver.receive_ready().unwrap());
+    assert_eq!((last.event.as_str(), held.receiver.receive_ready()), ("phx_error", None));
 }
 
 #[test]

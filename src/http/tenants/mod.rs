@@ -5,7 +5,9 @@
 //!
 //! The stack signs this API's tokens with the secret of its clients' tokens, the public `anon` key among them. A gateway
 //! keeps the routes from clients there; here nobody may be in front, so a token of a client's role opens nothing but
-//! the health check, which the stack asks with that key.
+//! the health check, which the stack asks with that key. Nor does one that other parts of the stack sign with that secret
+//! and hand to anybody: the `state` of a sign-in elsewhere, the token in the URL of a stored object. These name no role
+//! either, so a token without one must say nothing beyond when it is valid.
 
 mod settings;
 
@@ -210,10 +212,10 @@ impl Tenants {
     /// Lets through whose token is signed, and is not a client's.
     fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let token = self.signed(headers)?;
-        let is_admin = match role(token) {
-            Some(Value::Null) => true,
+        let claims = claims(token).ok_or(Refusal(StatusCode::FORBIDDEN, None))?;
+        let is_admin = match claims.get("role") {
             Some(role) => role == self.parts.config.borrow().admin_role.as_str(),
-            None => false,
+            None => claims.iter().all(|(name, value)| is_of_a_tool(name, value)),
         };
         if is_admin { Ok(()) } else { Err(Refusal(StatusCode::FORBIDDEN, None)) }
     }
@@ -280,14 +282,23 @@ fn concerns_everybody(before: &Limits, after: &Limits) -> bool {
     (before.private_only, before.suspend) != (after.private_only, after.suspend)
 }
 
-/// The claim `role` of a token whose signature is known to be good; null when it has none, nothing when it cannot be read.
-fn role(token: &str) -> Option<Value> {
+/// Whether a claim may stand in a token without a role that is to open this API: it does not say what the token is for,
+/// or whose it is.
+fn is_of_a_tool(name: &str, value: &Value) -> bool {
+    match name {
+        "iat" | "exp" | "nbf" | "iss" => true,
+        "sub" | "aud" => value == "",
+        _ => false,
+    }
+}
+
+/// The claims of a token whose signature is known to be good; none when they cannot be read.
+fn claims(token: &str) -> Option<Map<String, Value>> {
     let token = percent_encoding::percent_decode_str(token).decode_utf8().ok()?;
     let token: String = token.chars().filter(|character| !character.is_whitespace()).collect();
     let payload = token.split('.').nth(1)?;
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
-    Some(claims.get("role").cloned().unwrap_or_default())
+    serde_json::from_slice(&payload).ok()
 }
 
 /// The object under `tenant`.
