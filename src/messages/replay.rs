@@ -24,6 +24,9 @@ const SETTINGS: &str = "select pg_catalog.set_config('statement_timeout', $1, tr
 const BYTES: &str = "m.binary_payload";
 const NO_BYTES: &str = "null::bytea";
 
+/// Bytes of payloads for one join: they have to fit into its outbox at once, beside the rest of its greeting, and are held
+/// in memory until then. More than the largest message that is broadcast.
+const MOST_BYTES: i64 = 4 * 1024 * 1024;
 /// The end of the year 9999: what is later is no moment for Postgres.
 const LATEST_MS: i64 = 253_402_300_799_000;
 /// How long the question may take beyond its statement's own limit.
@@ -57,7 +60,8 @@ impl Replay {
         Replay { pool, catalog, statement_timeout }
     }
 
-    /// The newest `limit` messages of a private channel since a moment that he may read, oldest first.
+    /// The newest `limit` messages of a private channel since a moment that he may read, oldest first; fewer, when they are
+    /// very large.
     pub async fn stored(
         &self,
         user: &ChannelUser,
@@ -109,7 +113,7 @@ impl Replay {
             [&limit_ms, &&*claims.json, &subject, &&*claims.role, &&**headers, &&**topic];
         transaction.query_one(SETTINGS, &settings).await?;
         let since_ms = since_ms.clamp(0, LATEST_MS);
-        transaction.query(statement, &[&&**topic, &since_ms, &i64::from(limit)]).await
+        transaction.query(statement, &[&&**topic, &since_ms, &i64::from(limit), &MOST_BYTES]).await
     }
 }
 

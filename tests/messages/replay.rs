@@ -81,6 +81,20 @@ async fn the_newest_messages_of_the_topic_come_oldest_first() {
 }
 
 #[tokio::test]
+async fn of_very_large_messages_the_newest_come_as_far_as_an_outbox_has_room() {
+    let (database, client) = prepared(Postgres::default(), Kind::Bare).await;
+    let sql = "create policy p on realtime.messages for select to authenticated using (true);
+        select realtime.send(jsonb_build_object('x', repeat('x', 900000)), 'json' || n, 'r') from generate_series(1, 4) n;
+        select realtime.send_binary(convert_to(repeat('x', 900000), 'UTF8'), 'bytes' || n, 'r') from generate_series(1, 2) n;
+        select realtime.send_binary('', 'none', 'r')";
+    client.batch_execute(sql).await.unwrap();
+    let replay = replay(&database, Duration::from_secs(5));
+    let alice = user("authenticated", "alice", "r");
+    assert_eq!(events(&replay, &alice, 0, 25).await, ["json3", "json4", "bytes1", "bytes2", "none"]);
+    assert_eq!(events(&replay, &alice, 0, 2).await, ["bytes2", "none"]);
+}
+
+#[tokio::test]
 async fn every_row_is_judged_by_the_policies_and_nothing_of_it_stays() {
     let (database, client) = prepared(Postgres::default(), Kind::Bare).await;
     client
