@@ -215,6 +215,12 @@ impl Room {
         self.remove(vec![member]);
     }
 
+    /// Whether an object of so many bytes can be tracked by a member, beside what others do.
+    pub(super) fn has_room(&self, member: MemberId, bytes: usize) -> bool {
+        let key = self.seats.get(&member).map_or(0, |seat| seat.key.len());
+        self.presence.has_room(key + bytes)
+    }
+
     /// A member tracks an object. False when it is no member.
     pub(super) fn track(&mut self, member: MemberId, tracked: Map<String, Value>, reference: String) -> bool {
         let Some(seat) = self.seats.get(&member) else { return false };

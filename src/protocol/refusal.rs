@@ -51,6 +51,8 @@ pub const CLIENT_PRESENCE_RATE: &str = "Client presence rate limit exceeded";
 pub const TRACK_TOO_LARGE: &str = "Track message size exceeded";
 /// What is tracked must be an object.
 pub const TRACK_NOT_AN_OBJECT: &str = "Presence track payload must be a map";
+/// There is no room for another tracked object beside those of others.
+pub const PRESENCE_FULL: &str = "The presence of this channel is full";
 /// The response to a broadcast over the size limit: this word alone, as JSON.
 pub const BROADCAST_TOO_LARGE: &str = r#""payload_size_exceeded""#;
 /// The response to a broadcast that is to be stored.

@@ -163,14 +163,17 @@ impl Session {
             return self.close_limited(topic, "max_client_presence_events_per_window", refusal::CLIENT_PRESENCE_RATE);
         }
         let limit = self.payload_limit();
-        let is_too_large = matches!(&wanted, Wanted::Track(_)) && push.payload.size() > limit;
-        if is_too_large {
+        let size = if matches!(&wanted, Wanted::Track(_)) { push.payload.size() } else { 0 };
+        if size > limit {
             return self.close_limited(topic, "max_payload_size_in_kb", refusal::TRACK_TOO_LARGE);
         }
         let Some(channel) = self.channels.get(topic) else { return };
         let (join_ref, member) = (&channel.join_ref, channel.member.id());
         match wanted {
             Wanted::Track(_) if !granted.presence => self.reply(&push, join_ref, false, "{}"),
+            Wanted::Track(_) if !self.parts.rooms.has_room(&channel.room, member, size) => {
+                self.reply(&push, join_ref, false, &reason(refusal::PRESENCE_FULL));
+            }
             Wanted::Track(tracked) => {
                 self.reply(&push, join_ref, true, "{}");
                 self.parts.rooms.track(&channel.room, member, tracked);
