@@ -208,12 +208,14 @@ fn banner(cluster: &Cluster, is_new: bool, url: &str, database_url: &str, secret
     let state = if is_new { "new" } else { "kept from the last start" };
     let moved = if cluster.is_moved() { " (outside the project: the server's user cannot reach it there)" } else { "" };
     let directory = cluster.directory().display();
+    let owner_url = cluster.url("postgres");
     Ok(format!(
         r#"
 Walcast is running. Ctrl-C stops it.
 
   URL           {url}
   Database      {database_url}
+  As its owner  {owner_url}
   Data          {directory}{moved}, {state}
   Anon key      {anon}
   Service key   {service}

@@ -69,6 +69,7 @@ pub struct Running {
     router: Tasks,
     accepting: CancellationToken,
     stop_limit: Duration,
+    rooms: Rooms,
     meters: Arc<Meters>,
     keys: Keys,
     recall: Recall,
@@ -231,7 +232,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics,
         stream: Arc::new(config.slot.clone()),
         pool: query_pool,
-        rooms,
+        rooms: rooms.clone(),
         meters: meters.clone(),
     };
     let scrape = scrape::Parts { secrets: scrapers_reader, health: health.clone() };
@@ -248,7 +249,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, meters, keys, recall })
+    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, rooms, meters, keys, recall })
 }
 
 /// The refusal with what to do about it.
@@ -297,6 +298,7 @@ impl Running {
         tracing::info!("stopping");
         let end = Instant::now() + self.stop_limit;
         self.accepting.cancel();
+        self.rooms.end();
         let parts = [("doors", &self.doors, 3), ("stream", &self.stream, 2), ("router", &self.router, 1)];
         for (part, tasks, steps_left) in parts {
             let limit = end.saturating_duration_since(Instant::now()) / steps_left;

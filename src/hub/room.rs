@@ -221,6 +221,13 @@ impl Room {
         self.presence.has_room(key + bytes)
     }
 
+    /// A member leaves, and nobody is told.
+    pub(super) fn leave_unsaid(&mut self, member: MemberId) {
+        if let Some(seat) = self.seats.remove(&member) {
+            self.presence.untrack(std::iter::once((member, seat.key.as_str())));
+        }
+    }
+
     /// A member tracks an object. False when it is no member.
     pub(super) fn track(&mut self, member: MemberId, tracked: Map<String, Value>, reference: String) -> bool {
         let Some(seat) = self.seats.get(&member) else { return false };

@@ -16,7 +16,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -51,6 +51,8 @@ struct Shared {
     /// Makes references of this server differ from those of the one before it.
     start: [u8; 4],
     references: AtomicU64,
+    /// Whether everybody is being sent away.
+    is_ending: AtomicBool,
 }
 
 /// All rooms of this server. Cheap to clone.
@@ -74,7 +76,15 @@ impl Rooms {
     pub fn new(start: [u8; 4]) -> Rooms {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
         let references = AtomicU64::new(0);
-        Rooms { shared: Arc::new(Shared { shards, hasher: RandomState::new(), start, references }) }
+        Rooms {
+            shared: Arc::new(Shared {
+                shards,
+                hasher: RandomState::new(),
+                start,
+                references,
+                is_ending: AtomicBool::new(false),
+            }),
+        }
     }
 
     fn shard(&self, name: &RoomName) -> &Shard {
@@ -102,7 +112,8 @@ impl Rooms {
 
     /// A member leaves; so does its presence.
     pub fn leave(&self, name: &RoomName, member: MemberId) {
-        self.with(name, |room| room.leave(member));
+        let is_ending = self.shared.is_ending.load(Ordering::Relaxed);
+        self.with(name, |room| if is_ending { room.leave_unsaid(member) } else { room.leave(member) });
     }
 
     /// A member's join is complete.
@@ -157,6 +168,12 @@ impl Rooms {
     pub fn publish_to(&self, name: &RoomName, publication: &Publication<'_>, members: &[OnItsWay]) -> Published {
         let is_addressed = |member: &Arc<Member>| members.iter().any(|one| Arc::ptr_eq(one.member(), member));
         self.with(name, |room| room.publish(publication, is_addressed)).unwrap_or_default()
+    }
+
+    /// The server ends and everybody is sent away: who leaves from now on does so without a word to the others, which in a
+    /// room of thousands would be millions of words to nobody.
+    pub fn end(&self) {
+        self.shared.is_ending.store(true, Ordering::Relaxed);
     }
 
     /// How many there are. Looks at every room: for reports.

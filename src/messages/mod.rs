@@ -13,6 +13,7 @@ mod upkeep;
 
 pub use publisher::{Postponed, Publisher};
 pub use replay::{Replay, ReplayError};
+pub use rows::may_be_message_table;
 pub use state::MessagesState;
 pub use stream::StreamKeeper;
 pub use upkeep::{Config, Upkeep};

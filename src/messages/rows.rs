@@ -1,7 +1,7 @@
 //! A row of `realtime.messages` → what is broadcast. Pure.
 
 use crate::{
-    change::{Change, Datum, Operation},
+    change::{Change, Datum, Operation, relation::Relation},
     hub::RoomName,
     protocol::{Broadcast, Content, UserBroadcast},
 };
@@ -17,6 +17,12 @@ pub(super) struct Message {
     pub(super) id: Uuid,
     /// What is said.
     pub(super) broadcast: Broadcast,
+}
+
+/// Whether a table goes by the name of one that holds messages. Only the catalogue knows whether it does.
+pub fn may_be_message_table(relation: &Relation) -> bool {
+    let Relation { schema, name, .. } = relation;
+    schema == "realtime" && (name == "messages" || name.starts_with("messages_"))
 }
 
 /// What a change of the table broadcasts (protocol reference, section 6.5): only a new row does, and only a whole one.

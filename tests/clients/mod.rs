@@ -5,6 +5,7 @@
 
 mod channels;
 mod javascript;
+mod private;
 mod python;
 mod script;
 

@@ -6,7 +6,8 @@ use walcast::pg::migrate::migrate;
 use super::Stage;
 use super::channels::{hears, node, python, send, sent, subscribed};
 use super::script::Script;
-use crate::wire::fixture::{ALICE, BOB};
+use crate::support::postgres::Postgres;
+use crate::wire::fixture::{self, ALICE, BOB};
 
 /// Alice speaks to the team, Bob may listen, and nobody else is there.
 fn policies() -> String {
@@ -20,9 +21,8 @@ fn policies() -> String {
 
 /// A database that was migrated, with these policies, and a server on it.
 async fn stage() -> Stage {
-    let stage = Stage::set("").await;
-    let Stage { database, server } = stage;
-    server.stop().await;
+    let database = Postgres::default().database().await;
+    fixture::prepare(&database).await;
     let report = migrate(&mut database.connect().await, false).await.expect("a database can be migrated");
     assert!(report.is_complete(), "{report}");
     database.execute(&policies()).await;
@@ -83,8 +83,9 @@ async fn clients_hear_from_the_database_and_what_they_missed() {
         for number in 1..=3 {
             let payload = json!({"round": round, "number": number});
             stage.sql(&format!("select realtime.send('{payload}', 'news', 'team')")).await;
-            for script in [&mut alice, &mut carol] {
-                let news = script.expect("the news", |event| event.has("broadcast")).await;
+            for (name, script) in [("supabase-js", &mut alice), ("Python", &mut carol)] {
+                let what = format!("news {number} for {name} in {vsn}");
+                let news = script.expect(&what, |event| event.has("broadcast")).await;
                 let message = news.at("broadcast");
                 assert_eq!(*message.at("event"), "news");
                 assert_eq!(*message.at("payload").at("number"), json!(number));

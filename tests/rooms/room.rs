@@ -63,6 +63,19 @@ fn all_who_leave_together_are_one_difference() {
 }
 
 #[test]
+fn whoever_is_sent_away_with_the_server_leaves_without_a_word_to_the_others() {
+    let rooms = Rooms::default();
+    let (leaving, mut other) = (enter(&rooms, 1, greeted()), enter(&rooms, 2, greeted()));
+    rooms.track(&name("realtime:r"), leaving.member.id(), Map::new());
+    let heard = |guest: &mut Guest| std::iter::from_fn(|| guest.receiver.receive_ready()).count();
+    assert_eq!(heard(&mut other), 2, "the state, and who has come");
+    rooms.end();
+    rooms.leave(&name("realtime:r"), leaving.member.id());
+    assert_eq!(heard(&mut other), 0);
+    assert_eq!((rooms.counts().members, rooms.counts().present), (1, 0));
+}
+
+#[test]
 fn a_member_that_hears_too_much_before_its_join_is_complete_has_to_join_again() {
     let rooms = Rooms::default();
     let (mut held, _other) = (enter(&rooms, 1, None), enter(&rooms, 2, greeted()));

@@ -4,6 +4,7 @@ use super::{Active, RouterCore, position};
 use crate::{
     change::{Change, Fragment, Operation, position::Position, relation::Relation},
     hub::{Delivery, OnItsWay},
+    messages::may_be_message_table,
     policy::{
         catalog::{RowRule, Table},
         program::Verdict,
@@ -89,10 +90,12 @@ impl RouterCore {
         self.routed = fragment.commit_lsn;
         for (at, change) in fragment.changes.iter().enumerate() {
             self.deadlines.note(change, fragment.xid, basis.now);
-            if self.catalog.message_tables.contains(&change.relation.oid)
-                && let Some(message) = self.messages.publish(change)
-            {
-                postponed.push(LaneMessage { change: at, postponed: message });
+            if self.catalog.message_tables.contains(&change.relation.oid) {
+                let message = self.messages.publish(change);
+                postponed.extend(message.map(|postponed| LaneMessage { change: at, postponed }));
+            } else if may_be_message_table(&change.relation) {
+                // The catalogue could not be read since it was made: nobody is told, and that is said.
+                self.metrics.messages_lost.add(1);
             }
             if change.operation == Operation::Truncate || !self.index.has(change.relation.oid) {
                 continue;

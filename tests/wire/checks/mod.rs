@@ -6,6 +6,7 @@ mod binding;
 mod broadcast;
 mod change;
 mod conversations;
+mod departures;
 mod join;
 mod legacy;
 mod life;
@@ -79,6 +80,9 @@ const GROUPS: &[&[Check]] = &[
     change::NARROWED,
     change::STRICT,
     conversations::CHECKS,
+    departures::CHECKS,
+    departures::NO_PARTITION,
+    departures::VALIDATED,
     join::CHECKS,
     join::USUAL_DELAYS,
     legacy::CHECKS,
@@ -237,6 +241,9 @@ groups! {
     servers_pass_check_49: life::CHECKS, [], "";
     ending_servers_pass_check_50: life::DRAIN, [], "";
     other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
+    what_differs_on_purpose_passes_checks_303_to_310: departures::CHECKS, [], private::SCHEMA;
+    databases_without_partitions_pass_check_311: departures::NO_PARTITION, [], private::SCHEMA;
+    validated_claims_pass_check_312: departures::VALIDATED, [departures::CLAIMS], "";
     attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
 }
 

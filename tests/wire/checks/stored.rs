@@ -25,9 +25,9 @@ pub(super) const CHECKS: &[Check] = &[
     Check::both(116, "a transaction that rolls back says nothing", |d| Box::pin(rolled_back(d))),
     Check::both(117, "a join is told the newest messages it missed, oldest first", |d| Box::pin(replay(d))),
     Check::both(118, "public rooms have no replay", |d| Box::pin(public_replay(d))),
-    Check::both(240, "broadcasts keep their place among the row changes of their transaction", |d| Box::pin(order(d))),
-    Check::both(241, "bytes of the database reach V2 members only", |d| Box::pin(bytes(d))),
-    Check::both(242, "parameters of a replay that make no sense refuse the join", |d| Box::pin(bad_replay(d))),
+    Check::both(300, "broadcasts keep their place among the row changes of their transaction", |d| Box::pin(order(d))),
+    Check::both(301, "bytes of the database reach V2 members only", |d| Box::pin(bytes(d))),
+    Check::both(302, "parameters of a replay that make no sense refuse the join", |d| Box::pin(bad_replay(d))),
 ];
 
 /// The id the server gives with a message of the database.
