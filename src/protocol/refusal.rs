@@ -19,6 +19,8 @@ pub const TOPIC_NAME_REQUIRED: &str = "TopicNameRequired: You must provide a top
 pub const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels";
 /// `private` that is neither true nor false. It is not guessed: a guess could make a private channel public.
 pub const PRIVATE_NOT_BOOLEAN: &str = "InvalidJoinPayload: `private` must be true or false";
+/// A key to be present under that is longer than anybody's name.
+pub const PRESENCE_KEY_TOO_LONG: &str = "InvalidJoinPayload: `presence.key` is too long";
 /// More bindings than one join may have.
 pub const TOO_MANY_BINDINGS: &str = "InvalidJoinPayload: too many `postgres_changes` bindings";
 /// More regular expressions than the filters of one socket may have.

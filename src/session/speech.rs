@@ -1,6 +1,6 @@
 //! What a client says in a channel: broadcasts, presence, its next token (protocol reference, sections 6.1 and 7).
 
-use super::{Channel, Counted, Effect, PUSH_BYTES, Session, reason, rights::About};
+use super::{Channel, Counted, Effect, Session, cost, reason, rights::About};
 use crate::{
     hub::{MemberId, Publication, RoomName},
     limits::ClientPresence,
@@ -82,7 +82,7 @@ impl Session {
     fn ask_before(&mut self, topic: &str, push: Push) {
         let Some(channel) = self.channels.get_mut(topic) else { return };
         debug_assert!(channel.asked.is_none(), "a push is heard only when nothing is asked");
-        let cost = push.payload.size() + PUSH_BYTES;
+        let cost = cost(&push);
         self.held_bytes += cost;
         channel.held.push_front((push, cost));
         self.ask(topic, ChannelAccess::Write, About::Speech);
