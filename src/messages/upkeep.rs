@@ -98,7 +98,7 @@ impl Upkeep {
 fn explain(error: &tokio_postgres::Error) -> String {
     let fix = match error.code() {
         Some(&SqlState::UNDEFINED_FUNCTION | &SqlState::INVALID_SCHEMA_NAME) => {
-            "; broadcasts from the database are off: run `walcast migrate`"
+            "; nobody makes partitions of realtime.messages: run `walcast migrate`"
         }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             "; as the owner of schema walcast, run: grant usage on schema walcast to <role>; grant execute on function \

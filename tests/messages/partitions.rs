@@ -185,4 +185,14 @@ async fn a_server_keeps_the_partitions_and_says_so_or_why_not() {
     assert!(server.log().iter().any(|line| line.contains("PartitionCreationFailed")));
     let count = health.at("counters").at("message_upkeep_failures_total").as_i64();
     assert_eq!(count, Some(1));
+    drop(server);
+
+    client.batch_execute("drop schema walcast cascade").await.unwrap();
+    let server = Server::start(&database, &[]).await;
+    let is_said = |status, health: &crate::support::json::Json| {
+        failed(status, health) && *health.at("messages").at("streamed") == serde_json::json!(true)
+    };
+    let health = wait_for_health(&server, is_said).await;
+    let problem = health.at("messages").at("problem").as_str().unwrap().to_owned();
+    assert!(problem.ends_with("nobody makes partitions of realtime.messages: run `walcast migrate`"), "{problem}");
 }
