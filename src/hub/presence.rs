@@ -1,32 +1,46 @@
 //! The presence of one room: who is there, and with what; as state, and as the differences that lead from one state to
 //! the next (protocol reference, section 7). Pure.
 
-use super::member::MemberId;
+use super::{member::MemberId, outbox::RESERVE_BYTES};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// What the server adds to a meta. A client's own fields of these names would be taken for it.
 const OWN_FIELDS: [&str; 2] = ["phx_ref", "phx_ref_prev"];
 
-/// One tracked object, as clients see it.
+/// Bytes of a room's presence: whoever joins is told all of it at once, and his outbox has to have room for that beside the
+/// rest of his greeting. Beyond this nobody could join any more.
+const STATE_BYTES: usize = RESERVE_BYTES / 4 * 3;
+
+/// One tracked object, as clients see it. Kept as text alone: parsed, it can take ten times as much memory.
 struct Meta {
     member: MemberId,
     reference: String,
-    /// What the client tracks, without the fields the server adds.
-    tracked: Map<String, Value>,
-    /// The whole meta as JSON text.
+    /// The whole meta as JSON, the fields the server adds first.
     text: String,
+    /// Where in it begins what the client tracks.
+    tracked: usize,
 }
 
 impl Meta {
     fn new(member: MemberId, reference: String, previous: Option<&str>, mut tracked: Map<String, Value>) -> Meta {
         OWN_FIELDS.iter().for_each(|field| drop(tracked.remove(*field)));
-        let mut whole = tracked.clone();
-        whole.insert("phx_ref".to_owned(), Value::from(reference.as_str()));
+        let mut text = format!(r#"{{"phx_ref":{}"#, Value::from(reference.as_str()));
         if let Some(previous) = previous {
-            whole.insert("phx_ref_prev".to_owned(), Value::from(previous));
+            text.push_str(&format!(r#","phx_ref_prev":{}"#, Value::from(previous)));
         }
-        Meta { member, reference, tracked, text: Value::Object(whole).to_string() }
+        let own = text.len();
+        let fields = Value::Object(tracked).to_string();
+        // Without its opening brace.
+        let fields = fields.get(1..).unwrap_or("}");
+        text.push_str(if fields == "}" { "" } else { "," });
+        text.push_str(fields);
+        Meta { member, reference, text, tracked: own }
+    }
+
+    /// What the client tracks. Fields are in the order of their names, so equal objects have equal texts.
+    fn tracked(&self) -> Option<&str> {
+        self.text.get(self.tracked..)
     }
 }
 
@@ -34,12 +48,19 @@ impl Meta {
 #[derive(Default)]
 pub(super) struct Presence {
     keys: BTreeMap<String, Vec<Meta>>,
+    /// Bytes of the metas and their keys.
+    bytes: usize,
 }
 
 impl Presence {
     /// How many metas there are.
     pub(super) fn len(&self) -> usize {
         self.keys.values().map(Vec::len).sum()
+    }
+
+    /// Whether an object of so many bytes, its key included, fits in.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= STATE_BYTES
     }
 
     /// The payload of `presence_state`.
@@ -65,14 +86,16 @@ impl Presence {
         let Some(before) = before else {
             let meta = Meta::new(member, reference, None, tracked);
             let diff = diff(&one(key, &meta), &Entries::new());
+            self.bytes += key.len() + meta.text.len();
             metas.push(meta);
             return Some(diff);
         };
         let meta = Meta::new(member, reference, Some(&before.reference), tracked);
-        if meta.tracked == before.tracked {
+        if meta.tracked() == before.tracked() {
             return None;
         }
         let diff = diff(&one(key, &meta), &one(key, before));
+        self.bytes = self.bytes.saturating_sub(before.text.len()) + meta.text.len();
         *before = meta;
         Some(diff)
     }
@@ -84,7 +107,9 @@ impl Presence {
         for (member, key) in members {
             let Some(metas) = self.keys.get_mut(key) else { continue };
             let Some(place) = metas.iter().position(|meta| meta.member == member) else { continue };
-            leaves.entry(key).or_default().push(metas.remove(place).text);
+            let text = metas.remove(place).text;
+            self.bytes = self.bytes.saturating_sub(key.len() + text.len());
+            leaves.entry(key).or_default().push(text);
             if metas.is_empty() {
                 self.keys.remove(key);
             }

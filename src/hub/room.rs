@@ -215,6 +215,12 @@ impl Room {
         self.remove(vec![member]);
     }
 
+    /// Whether an object of so many bytes can be tracked by a member, beside what others do.
+    pub(super) fn has_room(&self, member: MemberId, bytes: usize) -> bool {
+        let key = self.seats.get(&member).map_or(0, |seat| seat.key.len());
+        self.presence.has_room(key + bytes)
+    }
+
     /// A member leaves, and nobody is told.
     pub(super) fn leave_unsaid(&mut self, member: MemberId) {
         if let Some(seat) = self.seats.remove(&member) {

@@ -126,6 +126,12 @@ impl Rooms {
         self.with(name, |room| room.set_reads(member, reads));
     }
 
+    /// Whether a member can track an object of so many bytes: a room has room for as much presence as those who join can
+    /// be told. To be asked before `track`, which does not look.
+    pub fn has_room(&self, name: &RoomName, member: MemberId, bytes: usize) -> bool {
+        self.with(name, |room| room.has_room(member, bytes)).unwrap_or(true)
+    }
+
     /// A member tracks an object. False when it is no member.
     pub fn track(&self, name: &RoomName, member: MemberId, tracked: Map<String, Value>) -> bool {
         let reference = self.reference();

@@ -19,6 +19,8 @@ pub const TOPIC_NAME_REQUIRED: &str = "TopicNameRequired: You must provide a top
 pub const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels";
 /// `private` that is neither true nor false. It is not guessed: a guess could make a private channel public.
 pub const PRIVATE_NOT_BOOLEAN: &str = "InvalidJoinPayload: `private` must be true or false";
+/// A key to be present under that is longer than anybody's name.
+pub const PRESENCE_KEY_TOO_LONG: &str = "InvalidJoinPayload: `presence.key` is too long";
 /// More bindings than one join may have.
 pub const TOO_MANY_BINDINGS: &str = "InvalidJoinPayload: too many `postgres_changes` bindings";
 /// More regular expressions than the filters of one socket may have.
@@ -51,6 +53,8 @@ pub const CLIENT_PRESENCE_RATE: &str = "Client presence rate limit exceeded";
 pub const TRACK_TOO_LARGE: &str = "Track message size exceeded";
 /// What is tracked must be an object.
 pub const TRACK_NOT_AN_OBJECT: &str = "Presence track payload must be a map";
+/// There is no room for another tracked object beside those of others.
+pub const PRESENCE_FULL: &str = "The presence of this channel is full";
 /// The response to a broadcast over the size limit: this word alone, as JSON.
 pub const BROADCAST_TOO_LARGE: &str = r#""payload_size_exceeded""#;
 /// The response to a broadcast that is to be stored.

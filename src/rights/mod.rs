@@ -21,6 +21,7 @@ use crate::{
 use complaints::Complaints;
 use database::Database;
 use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// Connections that ask at the same time.
 const CONNECTIONS: usize = 4;
@@ -44,6 +45,8 @@ pub struct ChannelRights {
     metrics: Arc<Metrics>,
     database: Arc<Database>,
     complaints: Arc<Complaints>,
+    /// Places of who shares these rights with others; any number without it.
+    places: Option<Arc<Semaphore>>,
 }
 
 impl ChannelRights {
@@ -54,7 +57,15 @@ impl ChannelRights {
         // Nobody else's connections: a policy that takes long must not hold up others.
         let pool = target.pool("walcast rights", CONNECTIONS, "")?;
         let database = Database::new(pool, statement_timeout, complaints.clone());
-        Ok(ChannelRights { refresh, metrics, database: Arc::new(database), complaints })
+        Ok(ChannelRights { refresh, metrics, database: Arc::new(database), complaints, places: None })
+    }
+
+    /// The same for one who asks much: he has the database asked this many questions at the same time at most, and
+    /// waits for himself. Connections are few, and else who asks a thousand questions at once makes others wait for
+    /// all of them.
+    #[must_use]
+    pub fn share(&self, questions: usize) -> ChannelRights {
+        ChannelRights { places: Some(Arc::new(Semaphore::new(questions))), ..self.clone() }
     }
 
     /// What somebody may do in a private channel, now.
@@ -67,6 +78,10 @@ impl ChannelRights {
             }
             return Ok(granted);
         }
+        let _place = match &self.places {
+            Some(places) => places.acquire().await.ok(),
+            None => None,
+        };
         self.metrics.rights_asked.add(1);
         let answer = self.database.ask(user, access).await;
         if answer.as_ref().map_or(true, |answer| answer.has_failed) {

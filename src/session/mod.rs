@@ -39,7 +39,7 @@ const HEARTBEAT_TOPIC: &str = "phoenix";
 const TOPIC_PREFIX: &str = "realtime:";
 /// Bytes of pushes that wait for an answer about their channel; beyond that, no more should be read.
 const HELD_BYTES: usize = 1024 * 1024;
-/// What a held push costs beside its payload, more or less.
+/// What a held push costs beside its payload and its names, more or less.
 const PUSH_BYTES: usize = 512;
 
 /// What the operator may choose about sessions.
@@ -196,7 +196,7 @@ impl Session {
             (topic, _) => match self.channels.get_mut(topic) {
                 None => self.unmatched(&push),
                 Some(channel) if channel.asked.is_some() => {
-                    let cost = push.payload.size() + PUSH_BYTES;
+                    let cost = cost(&push);
                     self.held_bytes += cost;
                     channel.held.push_back((push, cost));
                 }
@@ -335,6 +335,12 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What it costs to hold a push.
+fn cost(push: &Push) -> usize {
+    let text = |value: &Value| value.as_str().map_or(0, str::len);
+    push.payload.size() + text(&push.topic) + text(&push.event) + PUSH_BYTES
 }
 
 /// `{"reason": text}`.

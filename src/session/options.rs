@@ -11,6 +11,8 @@ const WAIT_DEFAULT: Duration = Duration::from_millis(15_000);
 const WAIT_CAP: Duration = Duration::from_millis(20_000);
 /// The most messages that are replayed, and as many as are when it is not said.
 const REPLAY_LIMIT: u32 = 25;
+/// The longest key to be present under: every channel keeps its own, and every difference repeats it.
+const MAX_KEY_BYTES: usize = 16 * 1024;
 
 /// Messages of the past that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,10 @@ impl Options {
         let part = |part: &str, key: &str| config.and_then(|config| config.get(part)?.get(key));
         let row_option = |key| part("postgres_changes_options", key);
         let timeout = row_option("timeout").and_then(Value::as_u64).filter(|&milliseconds| milliseconds > 0);
+        let presence_key = part("presence", "key").and_then(key);
+        if presence_key.as_ref().is_some_and(|key| key.len() > MAX_KEY_BYTES) {
+            return Err(refusal::PRESENCE_KEY_TOO_LONG);
+        }
         let timeout = timeout.map_or(WAIT_DEFAULT, Duration::from_millis).min(WAIT_CAP);
         Ok(Options {
             is_private: is_private(config.and_then(|config| config.get("private")))?,
@@ -62,7 +68,7 @@ impl Options {
             echo: is_true(part("broadcast", "self")),
             replay: replay(part("broadcast", "replay")),
             replication_ready: is_truthy(part("broadcast", "replication_ready")),
-            presence_key: part("presence", "key").and_then(key),
+            presence_key,
             presence: is_true(part("presence", "enabled")),
             visibility: is_true(row_option("visibility")),
             wait: is_true(row_option("wait")).then_some(timeout),

@@ -1,6 +1,6 @@
 //! What a client says in a channel: broadcasts, presence, its next token (protocol reference, sections 6.1 and 7).
 
-use super::{Channel, Counted, Effect, PUSH_BYTES, Session, reason, rights::About};
+use super::{Channel, Counted, Effect, Session, cost, reason, rights::About};
 use crate::{
     hub::{MemberId, Publication, RoomName},
     limits::ClientPresence,
@@ -82,7 +82,7 @@ impl Session {
     fn ask_before(&mut self, topic: &str, push: Push) {
         let Some(channel) = self.channels.get_mut(topic) else { return };
         debug_assert!(channel.asked.is_none(), "a push is heard only when nothing is asked");
-        let cost = push.payload.size() + PUSH_BYTES;
+        let cost = cost(&push);
         self.held_bytes += cost;
         channel.held.push_front((push, cost));
         self.ask(topic, ChannelAccess::Write, About::Speech);
@@ -163,14 +163,17 @@ impl Session {
             return self.close_limited(topic, "max_client_presence_events_per_window", refusal::CLIENT_PRESENCE_RATE);
         }
         let limit = self.payload_limit();
-        let is_too_large = matches!(&wanted, Wanted::Track(_)) && push.payload.size() > limit;
-        if is_too_large {
+        let size = if matches!(&wanted, Wanted::Track(_)) { push.payload.size() } else { 0 };
+        if size > limit {
             return self.close_limited(topic, "max_payload_size_in_kb", refusal::TRACK_TOO_LARGE);
         }
         let Some(channel) = self.channels.get(topic) else { return };
         let (join_ref, member) = (&channel.join_ref, channel.member.id());
         match wanted {
             Wanted::Track(_) if !granted.presence => self.reply(&push, join_ref, false, "{}"),
+            Wanted::Track(_) if !self.parts.rooms.has_room(&channel.room, member, size) => {
+                self.reply(&push, join_ref, false, &reason(refusal::PRESENCE_FULL));
+            }
             Wanted::Track(tracked) => {
                 self.reply(&push, join_ref, true, "{}");
                 self.parts.rooms.track(&channel.room, member, tracked);

@@ -194,3 +194,29 @@ async fn without_a_database_only_what_the_process_knows_is_decided() {
     assert_eq!(batch(server, &alice(), json!([private("asked", 1)])).await.outcome(), (202, ""));
     assert_silent(&mut heard).await;
 }
+
+#[tokio::test]
+async fn who_asks_about_many_topics_does_not_keep_others_from_joining() {
+    // Half a second a question about speaking, which is about two extensions.
+    let slow = "create policy hear on realtime.messages for select to authenticated using (pg_sleep(0.05) is not null);
+        create policy speak on realtime.messages for insert to anon with check (pg_sleep(0.25) is not null)";
+    let stage = Stage::on(database(slow).await, &[]).await;
+    let asked: Vec<Value> = (0..100).map(|number| private(&format!("t{number}"), number)).collect();
+    let token = anon();
+    let requests = join_all((0..8).map(|_| batch(&stage.server, &token, json!(asked.clone()))));
+    let joins = async {
+        let count = async || {
+            let health = Request::new("GET", "/health").send(&stage.server).await.json();
+            health["counters"]["rights_asked_total"].as_u64()
+        };
+        until(SOON, async || count().await >= Some(2)).await;
+        for topic in ["a", "b"] {
+            member(&stage.server, "2.0.0", topic).await;
+        }
+        count().await
+    };
+    tokio::select! {
+        asked = joins => assert!(asked < Some(100), "{asked:?}"),
+        _ = requests => panic!("all was answered before anybody joined"),
+    }
+}

@@ -3,8 +3,9 @@
 use super::speaker::{Speaker, World};
 use serde_json::json;
 use walcast::{
+    doors::phoenix::{V1, V2},
     limits::{ClientPresence, Limits},
-    protocol::refusal::Disconnect,
+    protocol::{Codec, refusal::Disconnect},
     session::Effect,
 };
 
@@ -35,6 +36,33 @@ fn joins_are_refused_by_limits_in_their_words() {
     let mut ann = World::with(Limits { private_only: true, ..Limits::default() }).v2(1);
     ann.join("1", ROOM, json!({"private": true}));
     ann.question();
+}
+
+#[test]
+fn nobody_can_have_long_names_and_references_kept_for_him() {
+    let huge = "x".repeat(20_000);
+    let mut frames = vec![json!(["1", "1", huge, "e", {}]), json!(["1", "1", ROOM, huge, {}])];
+    for reference in [json!(huge), json!(vec![json!([]); 1000])] {
+        frames.extend([json!([reference, "1", ROOM, "e", {}]), json!(["1", reference, ROOM, "e", {}])]);
+    }
+    for frame in frames {
+        assert!(V2.decode_text(&frame.to_string()).is_err());
+        let [join_ref, reference, topic, event, payload] = frame.as_array().unwrap().as_slice() else { panic!("five") };
+        let frame = json!({"join_ref": join_ref, "ref": reference, "topic": topic, "event": event, "payload": payload});
+        assert!(V1.decode_text(&frame.to_string()).is_err());
+    }
+    let mut ann = World::new().v2(1);
+    ann.join("1", ROOM, json!({"presence": {"key": huge}}));
+    assert_eq!(ann.refusal(), "InvalidJoinPayload: `presence.key` is too long");
+
+    // What waits for an answer counts with its names.
+    ann.join("2", ROOM, json!({"private": true}));
+    let (topic, event) = (ROOM, "e".repeat(10_000));
+    let held = (0..2000).take_while(|_| {
+        ann.say(json!(["2", "1", topic, event, {}]));
+        ann.session.takes_more()
+    });
+    assert!(held.count() < 150);
 }
 
 #[test]

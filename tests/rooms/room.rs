@@ -102,6 +102,32 @@ fn what_is_kept_for_a_member_until_its_join_is_complete_is_bounded_in_bytes_too(
 }
 
 #[test]
+fn a_room_takes_as_much_presence_as_who_joins_can_be_told() {
+    let rooms = Rooms::default();
+    let name = name("realtime:r");
+    let large = json!({"x": "x".repeat(1_000_000)});
+    let mut guests = Vec::new();
+    let mut tracked = 0;
+    for number in 0..20 {
+        let mut guest = enter(&rooms, number, greeted());
+        assert!(!guest.outbox.is_closed(), "{number}");
+        let state = Message::read(&guest.receiver.receive_ready().unwrap());
+        assert_eq!(present(&state.payload).values().map(std::collections::BTreeMap::len).sum::<usize>(), tracked);
+        if rooms.has_room(&name, guest.member.id(), 1_000_000) {
+            assert!(rooms.track(&name, guest.member.id(), large.as_object().unwrap().clone()));
+            tracked += 1;
+        }
+        guests.push(guest);
+        guests.iter_mut().for_each(|guest| while guest.receiver.receive_ready().is_some() {});
+    }
+    assert!((4..=8).contains(&tracked), "{tracked}");
+    let last = guests.last().unwrap().member.id();
+    assert!(!rooms.has_room(&name, last, 1_000_000));
+    rooms.leave(&name, guests[0].member.id());
+    assert!(rooms.has_room(&name, last, 1_000_000), "room that is given up is there for others");
+}
+
+#[test]
 fn one_who_does_not_read_is_closed_and_delays_nobody() {
     let rooms = Rooms::default();
     let (slow, mut quick) = (enter(&rooms, 1, Some(Greeting::default())), enter(&rooms, 2, Some(Greeting::default())));

@@ -32,6 +32,8 @@ const BURST_FRAMES: usize = 64;
 const BURST_BYTES: usize = 64 * 1024;
 /// Delayed refusals and pending subscriptions of one socket. Beyond that it is read no further until some are done.
 const MAX_PENDING: usize = 1024;
+/// Questions about private channels that the database is asked for one socket at the same time.
+const MAX_QUESTIONS: usize = 2;
 /// Wait before a subscription is tried again when the database could not be asked, as range of seconds.
 const RETRY_SECONDS: std::ops::Range<f64> = 1.0..3.0;
 
@@ -50,13 +52,14 @@ enum Done {
     Subscribed { join: JoinId, outcome: Result<SubscriptionKey, Option<String>> },
 }
 
-pub(super) async fn run(socket: WebSocket, door: Door, codec: &'static dyn Codec, upgrade: Upgraded, place: Place) {
+pub(super) async fn run(socket: WebSocket, mut door: Door, codec: &'static dyn Codec, upgrade: Upgraded, place: Place) {
     let (sink, stream) = socket.split();
     let (outbox, receiver) = outbox(door.config.outbox_frames, door.config.outbox_bytes);
     let write_timeout = door.config.write_timeout;
     let tasks = door.tasks.clone();
     let writer_outbox = outbox.clone();
     tasks.spawn("socket writer", write(sink, receiver, writer_outbox, write_timeout));
+    door.rights = door.rights.share(MAX_QUESTIONS);
     let session = Session::new(session::Parts {
         config: door.config.session.clone(),
         verifier: door.verifier.clone(),

@@ -47,6 +47,10 @@ use tokio::sync::watch;
 
 /// What a message takes beside its payload, mostly.
 const ENVELOPE_BYTES: usize = 160;
+/// The longest reference, as JSON.
+const MAX_REFERENCE_BYTES: usize = 1024;
+/// The longest topic or event, as JSON.
+const MAX_NAME_BYTES: usize = 16 * 1024;
 
 /// What the operator may choose about sockets.
 #[derive(Clone, Debug)]
@@ -197,6 +201,17 @@ fn codec(version: Option<&str>) -> Option<&'static dyn Codec> {
         [2, 0, _] => Some(&V2),
         _ => None,
     }
+}
+
+/// A reference, which is echoed and kept with a channel: a number or a short text with every client there is. Others
+/// could hold much memory with them, for nothing limits how many channels keep theirs.
+fn reference(raw: &RawValue) -> Result<Value, BadFrame> {
+    if raw.get().len() > MAX_REFERENCE_BYTES { Err(BadFrame("a reference is too long")) } else { value(raw) }
+}
+
+/// A topic or an event, likewise.
+fn name(raw: &RawValue) -> Result<Value, BadFrame> {
+    if raw.get().len() > MAX_NAME_BYTES { Err(BadFrame("a topic or event is too long")) } else { value(raw) }
 }
 
 /// A value of a frame.

@@ -1,7 +1,7 @@
 //! `vsn=1.0.0`: JSON objects (protocol reference, section 2.1). The server's frames always have the four keys topic,
 //! event, payload and ref, and never `join_ref`: strict clients throw anything else away.
 
-use super::{ENVELOPE_BYTES, payload_of, value};
+use super::{ENVELOPE_BYTES, name, payload_of, reference};
 use crate::protocol::{BadFrame, Broadcast, Codec, Event, Frame, Push, Reply};
 use serde_json::{Value, value::RawValue};
 use std::{borrow::Cow, collections::HashMap, fmt::Write};
@@ -23,15 +23,15 @@ impl Codec for V1 {
             return Err(BadFrame("not a JSON object"));
         };
         let get = |key| frame.get(key).copied();
-        let (Some(topic), Some(event), Some(payload), Some(reference)) =
+        let (Some(topic), Some(event), Some(payload), Some(own)) =
             (get("topic"), get("event"), get("payload"), get("ref"))
         else {
             return Err(BadFrame("topic, event, payload or ref is missing"));
         };
-        let event = value(event)?;
+        let event = name(event)?;
         let payload = payload_of(&event, payload)?;
-        let join_ref = get("join_ref").map_or(Ok(Value::Null), value)?;
-        Ok(Push { join_ref, reference: value(reference)?, topic: value(topic)?, event, payload })
+        let join_ref = get("join_ref").map_or(Ok(Value::Null), reference)?;
+        Ok(Push { join_ref, reference: reference(own)?, topic: name(topic)?, event, payload })
     }
 
     fn decode_binary(&self, bytes: &[u8]) -> Result<Push, BadFrame> {

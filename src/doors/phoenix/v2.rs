@@ -1,6 +1,6 @@
 //! `vsn=2.0.0`: JSON arrays in text frames, Phoenix' binary push and the broadcasts of Supabase (protocol reference, sections 2.2 and 2.3).
 
-use super::{ENVELOPE_BYTES, payload_of, value};
+use super::{ENVELOPE_BYTES, name, payload_of, reference};
 use crate::protocol::{BadFrame, Broadcast, Codec, Content, Event, Frame, Payload, Push, Reply, UserBroadcast};
 use bytes::Bytes;
 use serde_json::{Value, value::RawValue};
@@ -36,12 +36,12 @@ impl Codec for V2 {
             return Err(BadFrame("not a JSON array"));
         };
         // Elements behind the fifth are ignored, as Phoenix does.
-        let [join_ref, reference, topic, event, payload, ..] = frame[..] else {
+        let [join_ref, own, topic, event, payload, ..] = frame[..] else {
             return Err(BadFrame("fewer than five elements"));
         };
-        let event = value(event)?;
+        let event = name(event)?;
         let payload = payload_of(&event, payload)?;
-        Ok(Push { join_ref: value(join_ref)?, reference: value(reference)?, topic: value(topic)?, event, payload })
+        Ok(Push { join_ref: reference(join_ref)?, reference: reference(own)?, topic: name(topic)?, event, payload })
     }
 
     fn decode_binary(&self, bytes: &[u8]) -> Result<Push, BadFrame> {

@@ -53,6 +53,8 @@ pub struct Config {
     pub requests: usize,
     /// Requests among them that wait for an answer about rights.
     pub questions: usize,
+    /// Questions about rights that the database is asked at the same time: others join meanwhile, and have to ask, too.
+    pub questions_asked: usize,
     /// How long a request waits for answers about rights.
     pub rights_timeout: Duration,
 }
@@ -66,6 +68,7 @@ impl Default for Config {
             bodies_bytes: 64 * 1024 * 1024,
             requests: 1024,
             questions: 256,
+            questions_asked: 2,
             rights_timeout: Duration::from_secs(10),
         }
     }
@@ -104,7 +107,8 @@ struct Message {
 }
 
 /// The routes, with CORS: tokens travel in headers, never in cookies, so any page may ask.
-pub fn routes(parts: Parts) -> Router {
+pub fn routes(mut parts: Parts) -> Router {
+    parts.rights = parts.rights.share(parts.config.questions_asked);
     let rate_headers = ["x-rate-rolling", "x-rate-limit", "x-rate-limit-remaining"].map(HeaderName::from_static);
     let cors = CorsLayer::new()
         .allow_origin(Any)
