@@ -37,6 +37,11 @@ pub(super) fn publication(report: &mut Report, world: &World<'_>, named: &Named,
         let meaning = format!("{table} is not a table, so its rows are not in the stream");
         return report.hides("publication", meaning, None);
     }
+    if table == "realtime.messages" && !named.is_published {
+        let meaning = "rows of realtime.messages are broadcast, not streamed to subscribers of the table; \
+                       `walcast check --policies` says who may use private channels";
+        return report.hides("publication", meaning.to_owned(), None);
+    }
     if !named.has_publication {
         let fix = format!("create publication {} for table {quoted}", quoted_name(publication));
         let meaning = format!("there is no publication {publication}, so nothing is streamed");

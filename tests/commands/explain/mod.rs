@@ -151,6 +151,9 @@ async fn what_is_missing_is_named_with_the_sql_that_adds_it() {
     let unpublished = explained(&database, &alice(), &["--table", "Not", "--row", "1"]);
     assert!(unpublished.verdict().contains("not in publication supabase_realtime"), "{}", unpublished.verdict());
     database.execute(unpublished.finding("publication")["fix"].as_str().unwrap()).await;
+    database.execute("create schema realtime; create table realtime.messages (id int primary key)").await;
+    let messages = explained(&database, &alice(), &["--table", "realtime.messages", "--row", "1"]);
+    assert!(messages.verdict().contains("are broadcast") && messages.finding("publication")["fix"].is_null());
     database.execute("insert into \"Not\" values (1)").await;
     let open = explained(&database, &alice(), &["--table", "Not", "--row", "1"]);
     assert_eq!(open.finding("row_security")["effect"], "note", "everybody sees it");
