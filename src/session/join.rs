@@ -177,6 +177,7 @@ impl Session {
             writes: None,
             asked: None,
             held: VecDeque::new(),
+            tracked: 0,
             presence_times: VecDeque::new(),
         };
         self.channels.insert(topic.to_owned(), channel);

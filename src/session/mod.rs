@@ -84,6 +84,8 @@ struct Channel {
     asked: Option<Asked>,
     /// Pushes that wait for that, with what each costs.
     held: VecDeque<(Push, usize)>,
+    /// Bytes of what it tracks.
+    tracked: usize,
     /// When presence was pushed, as far back as a limit looks.
     presence_times: VecDeque<i64>,
 }

@@ -9,6 +9,9 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
+/// Bytes that one connection may track in all of its channels: they are kept for as long as it stays.
+const TRACKED_BYTES: usize = 8 * 1024 * 1024;
+
 /// Bytes a payload may have beside its limit.
 const PAYLOAD_ALLOWANCE: usize = 500;
 
@@ -167,23 +170,31 @@ impl Session {
         if size > limit {
             return self.close_limited(topic, "max_payload_size_in_kb", refusal::TRACK_TOO_LARGE);
         }
+        let others = self.channels.iter().filter(|(other, _)| *other != topic);
+        let has_share = others.map(|(_, channel)| channel.tracked).sum::<usize>() + size <= TRACKED_BYTES;
         let Some(channel) = self.channels.get(topic) else { return };
         let (join_ref, member) = (&channel.join_ref, channel.member.id());
+        let mut tracked_bytes = channel.tracked;
         match wanted {
             Wanted::Track(_) if !granted.presence => self.reply(&push, join_ref, false, "{}"),
-            Wanted::Track(_) if !self.parts.rooms.has_room(&channel.room, member, size) => {
+            Wanted::Track(_) if !has_share || !self.parts.rooms.has_room(&channel.room, member, size) => {
                 self.reply(&push, join_ref, false, &reason(refusal::PRESENCE_FULL));
             }
             Wanted::Track(tracked) => {
                 self.reply(&push, join_ref, true, "{}");
                 self.parts.rooms.track(&channel.room, member, tracked);
+                tracked_bytes = size;
             }
             Wanted::Untrack => {
                 self.reply(&push, join_ref, true, "{}");
                 self.parts.rooms.untrack(&channel.room, member);
+                tracked_bytes = 0;
             }
             Wanted::Nothing => self.reply(&push, join_ref, true, "{}"),
             Wanted::Refused(response) => self.reply(&push, join_ref, false, &response),
+        }
+        if let Some(channel) = self.channels.get_mut(topic) {
+            channel.tracked = tracked_bytes;
         }
     }
 }

@@ -68,10 +68,6 @@ fn nobody_can_have_long_names_and_references_kept_for_him() {
 #[test]
 fn a_join_over_the_rate_ends_the_connection_behind_its_refusal() {
     let world = World::with(Limits { max_joins_per_second: Some(0), ..Limits::default() });
-    if !world.meters.has_too_many_joins(1000) {
-        // Rates are not counted in this build.
-        return;
-    }
     let mut ann = world.v2(1);
     ann.join("1", ROOM, json!({}));
     let then = ann.effects.iter().find_map(|effect| match effect {
@@ -125,6 +121,24 @@ fn a_broadcast_over_the_size_limit_is_dropped_and_said_to_who_wants_an_acknowled
     assert!(ben.messages().is_empty() && ann.messages().is_empty());
     ann.track("4", ROOM, sized(1600));
     assert_eq!(ann.summary(), ["system Track message size exceeded", "phx_close"]);
+}
+
+#[test]
+fn one_connection_tracks_so_much_in_all_of_its_channels_and_no_more() {
+    let mut ann = World::new().v2(1);
+    let large = json!({"p": "x".repeat(2_900_000)});
+    for (number, answer) in [(1, "ok 2"), (2, "ok 2"), (3, "error 2"), (2, "ok 2")] {
+        let topic = format!("realtime:{number}");
+        ann.join("1", &topic, json!({}));
+        ann.messages();
+        ann.track("2", &topic, large.clone());
+        assert_eq!(ann.summary()[0], answer, "{topic}");
+    }
+    // What is not tracked any more counts no more.
+    ann.say(json!(["1", "3", "realtime:1", "presence", {"event": "untrack"}]));
+    ann.messages();
+    ann.track("4", "realtime:3", large);
+    assert_eq!(ann.summary()[0], "ok 4");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::room::{config, hear, hears_nothing, listening, member, presence, present, private_as, say};
+use super::room::{config, hear, hears_nothing, listening, member, presence, present, private_as, say, state};
 use super::{Check, Door};
 use crate::support::frames::UserPush;
 use crate::support::token;
@@ -19,6 +19,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check::v2(308, "what was not set limits no rates", |d| Box::pin(no_rates(d))),
     Check::both(309, "a policy that raises refuses a REST message like one that denies", |d| Box::pin(raises(d))),
     Check::v2(310, "pages for people are not there", |d| Box::pin(pages(d))),
+    Check::v2(313, "a room takes as much presence as who joins can be told", |d| Box::pin(full_presence(d))),
+    Check::both(314, "names and references have a length", |d| Box::pin(long_names(d))),
 ];
 
 /// On a database of its own, whose messages have no place.
@@ -167,4 +169,32 @@ async fn lacking_claim(door: Door) {
         let (_, reply) = socket.join_raw("realtime:lacking", &payload).await;
         assert_eq!(*reply.at("status"), "error", "{issuer:?}: {reply}");
     }
+}
+
+async fn full_presence(door: Door) {
+    let topic = "realtime:full";
+    let object = json!({"type": "presence", "event": "track", "payload": {"about": "x".repeat(2_500_000)}});
+    let (mut first, own) = member(&door, topic, &present(&json!("first"))).await;
+    let (mut second, other) = member(&door, topic, &present(&json!("second"))).await;
+    for (socket, channel) in [(&mut first, &own), (&mut second, &other)] {
+        assert_eq!(presence(socket, channel, &object).await.at("status").as_str(), Some("ok"));
+    }
+    let (mut third, channel) = member(&door, topic, &present(&json!("third"))).await;
+    let refused = presence(&mut third, &channel, &object).await;
+    let reason = json!({"status": "error", "response": {"reason": "The presence of this channel is full"}});
+    assert_eq!(refused, reason);
+    // Whoever comes is told all of it, and stays.
+    let told = state(&mut third, &channel).await;
+    assert_eq!(told.keys(), ["first", "second"]);
+    third.heartbeat().await;
+}
+
+async fn long_names(door: Door) {
+    let mut socket = door.anon().await;
+    let topic = format!("realtime:{}", "t".repeat(20_000));
+    socket.push(&json!("1"), &json!("1"), &topic, "phx_join", &listening()).await;
+    let reference = json!("r".repeat(2000));
+    socket.push(&reference, &reference, "realtime:short", "phx_join", &listening()).await;
+    hears_nothing(&mut socket, "both are dropped as malformed").await;
+    socket.join("realtime:short", &listening()).await;
 }

@@ -241,7 +241,7 @@ groups! {
     servers_pass_check_49: life::CHECKS, [], "";
     ending_servers_pass_check_50: life::DRAIN, [], "";
     other_libraries_pass_checks_144_and_145: conversations::CHECKS, [], "";
-    what_differs_on_purpose_passes_checks_303_to_310: departures::CHECKS, [], private::SCHEMA;
+    what_differs_on_purpose_passes_checks_303_to_314: departures::CHECKS, [], private::SCHEMA;
     databases_without_partitions_pass_check_311: departures::NO_PARTITION, [], private::SCHEMA;
     validated_claims_pass_check_312: departures::VALIDATED, [departures::CLAIMS], "";
     attempts_pass_checks_from_250_on: odd::CHECKS, [], private::SCHEMA;
