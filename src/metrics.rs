@@ -85,6 +85,8 @@ counters! {
     mute_subscriptions,
     /// Messages of the database that were said to a room, or would have been if it had members.
     messages,
+    /// Messages of the database nobody was told, because they were sent before the server began.
+    messages_before_start,
     /// Messages of the database nobody was told, because it was not known whether their table holds messages.
     messages_lost,
     /// Times the partitions of realtime.messages could not be seen to.

@@ -112,7 +112,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         lane: config.lane.clone(),
         follow: config.follow.clone(),
         wish: wish.clone(),
-        messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone()),
+        messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone(), end_of_log(&query_pool).await?),
         fragments: received,
         state: router_state,
         handed_on,
@@ -250,6 +250,14 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
     Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, rooms, meters, keys, recall })
+}
+
+/// Where the log ends. Nobody is let in before that was asked.
+async fn end_of_log(pool: &deadpool_postgres::Pool) -> anyhow::Result<Lsn> {
+    let sql = "select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() \
+               else pg_catalog.pg_current_wal_lsn() end::text";
+    let row = pool.get().await?.query_one(sql, &[]).await?;
+    Ok(row.get::<_, String>(0).parse()?)
 }
 
 /// The refusal with what to do about it.

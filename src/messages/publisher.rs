@@ -6,10 +6,14 @@ use crate::{
     change::Change,
     hub::{OnItsWay, Publication, Published, Rooms},
     limits::Meters,
+    lsn::Lsn,
     metrics::Metrics,
 };
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -22,6 +26,8 @@ pub struct Publisher {
     rooms: Rooms,
     meters: Arc<Meters>,
     metrics: Arc<Metrics>,
+    /// The end of the log when the server began: nobody had joined before.
+    since: Arc<AtomicU64>,
 }
 
 /// A message that some members get only behind the row changes that are on their way to them.
@@ -38,14 +44,25 @@ impl Postponed {
 }
 
 impl Publisher {
-    /// One for these rooms.
-    pub fn new(rooms: Rooms, meters: Arc<Meters>, metrics: Arc<Metrics>) -> Publisher {
-        Publisher { rooms, meters, metrics }
+    /// One for these rooms. What committed before `since` is not said: the slot may be behind the server's beginning, and
+    /// who has joined since must not take for new what was sent to others.
+    pub fn new(rooms: Rooms, meters: Arc<Meters>, metrics: Arc<Metrics>, since: Lsn) -> Publisher {
+        Publisher { rooms, meters, metrics, since: Arc::new(AtomicU64::new(since.0)) }
     }
 
-    /// Says what a change of the message table says, to everybody for whom it is the turn; who is left.
-    pub fn publish(&self, change: &Change) -> Option<Postponed> {
+    /// The log is another one: its positions do not compare with those of the one before it.
+    pub fn begin_anew(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// Says what a change of the message table says, to everybody for whom it is the turn; who is left. `commit` is where
+    /// its transaction ended.
+    pub fn publish(&self, change: &Change, commit: Lsn) -> Option<Postponed> {
         let message = message(change)?;
+        if commit.0 < self.since.load(Ordering::Relaxed) {
+            self.metrics.messages_before_start.add(1);
+            return None;
+        }
         if !self.is_within_limits(&message) {
             return None;
         }

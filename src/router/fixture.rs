@@ -245,7 +245,7 @@ pub(super) fn core_in(rows: RowRule, rooms: &Rooms, message_tables: BTreeSet<u32
 
 /// Says messages in rooms, without limits.
 pub(super) fn publisher(rooms: &Rooms) -> Publisher {
-    Publisher::new(rooms.clone(), Arc::default(), Arc::default())
+    Publisher::new(rooms.clone(), Arc::default(), Arc::default(), Lsn::ZERO)
 }
 
 /// A client that keeps what it is told.

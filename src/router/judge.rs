@@ -11,6 +11,7 @@ use crate::{
     change::Fragment,
     claims::Claims,
     hub::Rooms,
+    lsn::Lsn,
     messages::Publisher,
     metrics::Metrics,
     policy::{catalog::Catalog, lookup::Lookups},
@@ -37,7 +38,7 @@ impl Judge {
     pub fn new(config: Config, catalog: Arc<Catalog>) -> Judge {
         let metrics = Arc::<Metrics>::default();
         // Nobody is in a room.
-        let messages = Publisher::new(Rooms::default(), config.meters.clone(), metrics.clone());
+        let messages = Publisher::new(Rooms::default(), config.meters.clone(), metrics.clone(), Lsn::ZERO);
         Judge { core: RouterCore::new(config, metrics.clone(), messages, catalog), metrics }
     }
 

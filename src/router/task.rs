@@ -156,6 +156,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 if std::mem::replace(&mut beginnings, now) != now {
                     // Whoever subscribed before the first beginning waited for it.
                     if now > 1 {
+                        parts.messages.begin_anew();
                         intake.core.announce_gap();
                     }
                 }

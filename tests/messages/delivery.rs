@@ -53,6 +53,21 @@ async fn what_the_database_sends_reaches_the_members_of_the_room_in_both_encodin
 }
 
 #[tokio::test]
+async fn what_was_sent_while_no_server_ran_is_nothing_new_to_who_joins_afterwards() {
+    let database = database(Postgres::default(), Kind::Bare).await;
+    server(&database, &[]).await.stop().await;
+    let client = database.connect().await;
+    let old = "select realtime.send('{}', 'old', 'r', false) from generate_series(1, 500)";
+    client.batch_execute(old).await.unwrap();
+    let server = server(&database, &[]).await;
+    let mut ear = Ear::open(&server, "2.0.0", "r").await;
+    client.batch_execute("select realtime.send('{}', 'new', 'r', false)").await.unwrap();
+    assert_eq!(ear.broadcast().await.event, "new");
+    let health = wait_for_health(&server, |status, _| status == 200).await;
+    assert_eq!(health.at("counters").at("messages_before_start_total").as_i64(), Some(500));
+}
+
+#[tokio::test]
 async fn rows_inserted_by_hand_bytes_and_any_json_are_sent_as_they_are() {
     let database = database(Postgres::default(), Kind::Bare).await;
     let server = server(&database, &[]).await;

@@ -91,7 +91,7 @@ impl RouterCore {
         for (at, change) in fragment.changes.iter().enumerate() {
             self.deadlines.note(change, fragment.xid, basis.now);
             if self.catalog.message_tables.contains(&change.relation.oid) {
-                let message = self.messages.publish(change);
+                let message = self.messages.publish(change, fragment.commit_lsn);
                 postponed.extend(message.map(|postponed| LaneMessage { change: at, postponed }));
             } else if may_be_message_table(&change.relation) {
                 // The catalogue could not be read since it was made: nobody is told, and that is said.
