@@ -40,7 +40,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,8 @@ const EXPLAIN_CONNECTIONS: usize = 2;
 const UPKEEP_CONNECTIONS: usize = 2;
 /// Connections that replay messages; they keep the database's own settings.
 const REPLAY_CONNECTIONS: usize = 2;
+/// How often rooms are looked through for members who have ended.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -245,11 +247,21 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
+    doors.spawn("rooms", sweep(rooms.clone(), doors.stop_token().clone()));
     doors.spawn("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
     Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, rooms, meters, keys, recall })
+}
+
+/// Sees to it that nobody is present in a room who was ended by somebody else than his own connection.
+async fn sweep(rooms: Rooms, stop: CancellationToken) {
+    let mut turn = interval(SWEEP_INTERVAL);
+    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(turn.tick()).await.is_some() {
+        rooms.sweep();
+    }
 }
 
 /// Where the log ends. Nobody is let in before that was asked.

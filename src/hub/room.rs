@@ -221,6 +221,13 @@ impl Room {
         self.presence.has_room(key + bytes)
     }
 
+    /// Takes out members who have ended without a word, as the router ends those it could not serve.
+    pub(super) fn sweep(&mut self) {
+        let gone = self.seats.iter().filter(|(_, seat)| seat.member.is_ended()).map(|(&id, _)| id);
+        let gone = gone.collect();
+        self.remove(gone);
+    }
+
     /// A member leaves, and nobody is told.
     pub(super) fn leave_unsaid(&mut self, member: MemberId) {
         if let Some(seat) = self.seats.remove(&member) {

@@ -176,6 +176,17 @@ impl Rooms {
         self.shared.is_ending.store(true, Ordering::Relaxed);
     }
 
+    /// Takes out members who have ended without a word. Looks at every room: to be done now and then.
+    pub fn sweep(&self) {
+        for shard in &self.shared.shards {
+            let names: Vec<RoomName> = lock(shard).keys().cloned().collect();
+            for name in names {
+                // One that is gone meanwhile needs no sweeping.
+                let _ = self.with(&name, Room::sweep);
+            }
+        }
+    }
+
     /// How many there are. Looks at every room: for reports.
     pub fn counts(&self) -> RoomCounts {
         let mut counts = RoomCounts::default();

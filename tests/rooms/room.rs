@@ -63,6 +63,23 @@ fn all_who_leave_together_are_one_difference() {
 }
 
 #[test]
+fn a_member_ended_by_others_is_seen_present_no_longer_than_until_the_next_sweep() {
+    let rooms = Rooms::default();
+    let (failing, mut other) = (enter(&rooms, 1, greeted()), enter(&rooms, 2, greeted()));
+    rooms.track(&name("realtime:r"), failing.member.id(), Map::new());
+    let mut view = View::default();
+    let mut look = |other: &mut Guest| {
+        std::iter::from_fn(|| other.receiver.receive_ready()).for_each(|frame| view.hear(&Message::read(&frame)));
+        view.present.as_ref().map(std::collections::BTreeMap::len)
+    };
+    rooms.sweep();
+    assert_eq!((look(&mut other), rooms.counts().members), (Some(1), 2));
+    failing.member.fail();
+    rooms.sweep();
+    assert_eq!((look(&mut other), rooms.counts().members), (Some(0), 1));
+}
+
+#[test]
 fn whoever_is_sent_away_with_the_server_leaves_without_a_word_to_the_others() {
     let rooms = Rooms::default();
     let (leaving, mut other) = (enter(&rooms, 1, greeted()), enter(&rooms, 2, greeted()));
