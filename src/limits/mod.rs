@@ -48,6 +48,16 @@ pub struct Limits {
     pub suspend: bool,
 }
 
+/// What a payload may take beyond its limit, for what stands around it; as the server we replace reckons.
+const PAYLOAD_ALLOWANCE: usize = 500;
+
+impl Limits {
+    /// `max_payload_size_in_kb` in bytes, with that server's allowance.
+    pub fn max_payload_bytes(&self) -> usize {
+        self.max_payload_size_in_kb.saturating_mul(1000).saturating_add(PAYLOAD_ALLOWANCE)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -17,9 +17,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// What a payload may take beyond its limit, for what stands around it; as the server we replace reckons.
-const SIZE_ALLOWANCE: usize = 500;
-
 /// Says messages in rooms. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -92,7 +89,7 @@ impl Publisher {
 
     /// What is too much is skipped, as by the server we replace; the log says so, without what was in it.
     fn is_within_limits(&self, message: &Message) -> bool {
-        let limit = self.meters.limits().max_payload_size_in_kb.saturating_mul(1000).saturating_add(SIZE_ALLOWANCE);
+        let limit = self.meters.limits().max_payload_bytes();
         let setting = if message.broadcast.size() > limit {
             "max_payload_size_in_kb"
         } else if self.meters.limits_events() && self.meters.has_too_many_events(now()) {

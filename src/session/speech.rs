@@ -12,9 +12,6 @@ use serde_json::{Map, Value};
 /// Bytes that one connection may track in all of its channels: they are kept for as long as it stays.
 const TRACKED_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes a payload may have beside its limit.
-const PAYLOAD_ALLOWANCE: usize = 500;
-
 /// What a presence push wants.
 enum Wanted {
     Track(Map<String, Value>),
@@ -98,7 +95,7 @@ impl Session {
     }
 
     fn payload_limit(&self) -> usize {
-        self.parts.meters.limits().max_payload_size_in_kb.saturating_mul(1000).saturating_add(PAYLOAD_ALLOWANCE)
+        self.parts.meters.limits().max_payload_bytes()
     }
 
     fn broadcast(&mut self, topic: &str, push: Push, now: i64) {

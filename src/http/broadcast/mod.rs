@@ -37,9 +37,6 @@ const POOL_EXHAUSTED: &str = "Connection pool exhausted";
 const RATE_EXCEEDED: &str = "You have exceeded your rate limit";
 /// The rate of messages would be over its limit after this batch.
 const BATCH_TOO_LARGE: &str = "Too many messages to broadcast, please reduce the batch size";
-/// What the server we replace allows a payload beside the limit.
-const PAYLOAD_SLACK_BYTES: usize = 500;
-
 /// Bounds of what goes on at the same time.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -224,7 +221,7 @@ impl Rest {
     }
 
     fn max_payload_bytes(&self) -> usize {
-        self.parts.meters.limits().max_payload_size_in_kb.saturating_mul(1000).saturating_add(PAYLOAD_SLACK_BYTES)
+        self.parts.meters.limits().max_payload_bytes()
     }
 
     /// Counts a refusal for a payload over the limit.
