@@ -172,11 +172,11 @@ function broadcast({ heard }, meta) {
 function gapOf(join, { status, message, resumed, reason }) {
   const hadCursor = typeof join.resume === 'string'
   if (!hadCursor && join.resume !== true) return undefined
-  if (status === 'ok' && message === ACTIVE && !join.isActive) {
-    join.isActive = true
-    if (hadCursor) return resumed === true ? undefined : (reason ?? 'the server does not resume')
-    // Who was subscribed before and begins anew missed what was in between.
-    return join.isFirst ? undefined : 'no cursor was known'
-  }
-  return status === 'error' && resumed === false ? (reason ?? 'unknown') : undefined
+  // A running subscription says it of itself: also with status "ok", when a binding works again that did not for a while.
+  if (join.isActive || status !== 'ok') return resumed === false ? (reason ?? 'unknown') : undefined
+  if (message !== ACTIVE) return undefined
+  join.isActive = true
+  if (hadCursor) return resumed === true ? undefined : (reason ?? 'the server does not resume')
+  // Who was subscribed before and begins anew missed what was in between.
+  return join.isFirst ? undefined : 'no cursor was known'
 }

@@ -290,10 +290,20 @@ for (const vsn of Object.keys(ENCODINGS)) {
     test('a rights change or another token is no gap', () => {
       const one = client()
       one.at('a')
-      one.system('1', active({ cursor: 'b', resumed: false }))
+      one.system('1', active({ cursor: 'b', resumed: true }))
+      one.system('1', active({ resumed: true }))
       one.system('1', { extension: 'postgres_changes', status: 'ok', message: 'Rights to rows have changed', channel: 'room' })
+      one.system('1', { extension: 'postgres_changes', status: 'error', message: 'a policy fails', channel: 'room' })
       one.system('1', { extension: 'system', status: 'error', message: 'x', resumed: false })
       assert.deepEqual(one.gaps, [])
+      assert.equal(one.joins('2'), 'b')
+    })
+
+    test('a binding that works again missed what was in between', () => {
+      const one = client()
+      one.at('a')
+      one.system('1', active({ cursor: 'b', resumed: false, reason: 'inactive' }))
+      assert.deepEqual(one.gaps, [{ topic: ROOM, reason: 'inactive', cursor: 'b' }])
     })
 
     test('a column that is called cursor is no cursor', () => {
