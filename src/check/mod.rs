@@ -1,6 +1,6 @@
 //! `walcast check`: can this database serve us? Also the look before `serve` and `tap`.
 //!
-//! `facts` reads, `server`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
+//! `facts` reads, `server`, `slots`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
 //! `preflight` keeps to what is certain not to work.
 //! It changes nothing and needs no more than the least-privileged role.
 
@@ -13,11 +13,13 @@ mod preflight;
 mod report;
 mod schemas;
 mod server;
+mod slots;
 mod tables;
 
 use facts::Server;
-pub(crate) use facts::{catalog, connect};
+pub(crate) use facts::{catalog, connect, slots};
 pub use preflight::{Unsuitable, preflight, preflight_stream};
+pub(crate) use slots::{Judgement, judge};
 
 use crate::{
     config::{ConfigError, Settings},
@@ -46,6 +48,9 @@ pub enum CheckError {
     /// A statement failed.
     #[error("cannot read the catalogue")]
     Query(#[from] tokio_postgres::Error),
+    /// The slots could not be read.
+    #[error(transparent)]
+    Slots(#[from] crate::pg::slot::SlotsError),
     /// A row of the catalogue is not what was expected.
     #[error("cannot understand the catalogue")]
     Row(#[from] serde_json::Error),
@@ -196,6 +201,7 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
+    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot));
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));
