@@ -81,6 +81,10 @@ counters! {
     lags,
     /// Subscriptions told that changes are lost to them, because the backlog was too short or the database gone.
     gaps,
+    /// Times more than half of the WAL budget was kept for the slot.
+    slot_warnings,
+    /// Times the slot was given up to keep its WAL within its budget.
+    slot_sheds,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     mute_subscriptions,
     /// Messages of the database that were said to a room, or would have been if it had members.

@@ -19,7 +19,7 @@ mod tables;
 use facts::Server;
 pub(crate) use facts::{catalog, connect, slots};
 pub use preflight::{Unsuitable, preflight, preflight_stream};
-pub(crate) use slots::{Judgement, judge};
+pub(crate) use slots::{Judgement, Keeping, judge};
 
 use crate::{
     config::{ConfigError, Settings},
@@ -137,6 +137,9 @@ pub struct Arguments {
     /// Replication slot that `serve` uses [default: walcast]
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     slot: Option<String>,
+    /// WAL that may be kept for the slot [default: any]
+    #[arg(long, env = "WALCAST_WAL_BUDGET_BYTES", value_name = "BYTES")]
+    wal_budget_bytes: Option<u64>,
 }
 
 impl Arguments {
@@ -146,6 +149,7 @@ impl Arguments {
             database_url: self.database_url.clone(),
             publication: self.publication.clone(),
             slot: self.slot.clone(),
+            wal_budget_bytes: self.wal_budget_bytes,
             ..Settings::default()
         };
         settings.with_file()
@@ -161,7 +165,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print(&if arguments.json { json(&lines)? } else { policies::text(&lines) })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let findings = findings(&target, &publication, &settings.slot()?).await?;
+    let findings = findings(&target, &publication, &settings.slot()?, settings.keeping()).await?;
     let is_coloured = || std::io::stdout().is_terminal() && crate::tap::wants_colour();
     print(&if arguments.json { json(&findings)? } else { report::text(&findings, is_coloured()) })?;
     let failed = findings.iter().any(|finding| finding.status == Status::Error);
@@ -193,7 +197,12 @@ async fn policy_lines(target: &Target, publication: &str) -> Result<Vec<policies
 }
 
 /// Looks at everything.
-pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<Vec<Finding>, CheckError> {
+async fn findings(
+    target: &Target,
+    publication: &str,
+    slot: &str,
+    keeping: Keeping,
+) -> Result<Vec<Finding>, CheckError> {
     let mut client = facts::connect(target, "walcast check").await?;
     let server = facts::server(&client, publication, slot).await?;
     let mut findings = server::findings(&server);
@@ -201,7 +210,7 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
-    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot));
+    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot, keeping));
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));

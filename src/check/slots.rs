@@ -1,7 +1,10 @@
 //! What it means how a replication slot is doing: one sentence with the fix, for `check` and for `slot status`. Pure.
 
 use super::{Finding, Status};
-use crate::pg::slot::{Slot, Slots, size};
+use crate::{
+    pg::slot::{Slot, Slots, size},
+    source::guard::shed_limit,
+};
 use postgres_protocol::escape::escape_literal;
 use serde::Serialize;
 
@@ -109,8 +112,108 @@ pub(crate) fn judge(slot: &Slot, ours: &str) -> Judgement {
     Judgement::warning(meaning).with_fix(drop_slot)
 }
 
-/// Our slot, and those of this database that nobody reads.
-pub(super) fn findings(slots: &Slots, ours: &str) -> Vec<Finding> {
+/// Below this, a server that is down over night comes back to a slot that Postgres has given up.
+const SHORT_IDLE_TIMEOUT_SECONDS: i64 = 24 * 3600;
+
+/// How much WAL is meant to be kept for the slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    /// How far it is confirmed behind what was handed on.
+    pub(crate) window: i64,
+    /// How much may be kept; none when that is only watched.
+    pub(crate) budget: Option<i64>,
+}
+
+impl Keeping {
+    /// What is kept in ordinary operation: the window, the segments at both ends, and what Postgres frees only with the
+    /// next checkpoint.
+    fn ordinary(self, segment: i64) -> i64 {
+        self.window.saturating_add(segment.saturating_mul(3))
+    }
+}
+
+/// Our slot, those of this database that nobody reads, and whether what is to be kept can be.
+pub(super) fn findings(slots: &Slots, ours: &str, keeping: Keeping) -> Vec<Finding> {
+    let mut findings = states(slots, ours);
+    findings.extend(window(slots, keeping));
+    findings.push(budget(slots, keeping));
+    findings.extend(idle_timeout(slots));
+    findings
+}
+
+fn window(slots: &Slots, keeping: Keeping) -> Option<Finding> {
+    let (id, subject) = ("resume_window", "WALCAST_RESUME_WINDOW_BYTES");
+    let keep = slots.max_slot_wal_keep_bytes?;
+    let needed = keeping.ordinary(slots.segment_bytes);
+    if keep >= needed {
+        return None;
+    }
+    let meaning = format!(
+        "the window of {} keeps up to {} of WAL, more than max_slot_wal_keep_size ({}): Postgres may give the slot up while \
+         all goes well; raise max_slot_wal_keep_size, or make the window smaller",
+        size(keeping.window),
+        size(needed),
+        size(keep)
+    );
+    let enough = needed.saturating_mul(4) / (1 << 20);
+    let sql = format!("alter system set max_slot_wal_keep_size = '{enough}MB';\nselect pg_catalog.pg_reload_conf();");
+    Some(Finding::warning(id, subject, meaning).with_fix(sql))
+}
+
+fn budget(slots: &Slots, keeping: Keeping) -> Finding {
+    let (id, subject) = ("wal_budget", "WALCAST_WAL_BUDGET_BYTES");
+    let unsigned = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    let keep = slots.max_slot_wal_keep_bytes;
+    let Some(budget) = keeping.budget else {
+        return match keep {
+            None => Finding::ok(id, subject, "none: WAL that is kept for the slot is watched, and nothing more"),
+            Some(keep) => {
+                let meaning = format!("none: Postgres gives the slot up at {} without a warning before", size(keep));
+                Finding::ok(id, subject, meaning)
+            }
+        };
+    };
+    let needed = keeping.ordinary(slots.segment_bytes);
+    let limit = shed_limit(unsigned(budget), keep.map(unsigned), unsigned(slots.segment_bytes));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    if limit < needed.saturating_mul(2) {
+        let meaning = format!(
+            "the slot is dropped at {}, but keeps up to {} while all goes well: half of the budget must be more than that; \
+             make it larger, or WALCAST_RESUME_WINDOW_BYTES smaller",
+            size(limit),
+            size(needed)
+        );
+        return if limit < needed {
+            Finding::error(id, subject, meaning)
+        } else {
+            Finding::warning(id, subject, meaning)
+        };
+    }
+    if limit < budget {
+        let meaning = format!(
+            "{}, more than max_slot_wal_keep_size allows: the slot is dropped at {}, before Postgres gives it up",
+            size(budget),
+            size(limit)
+        );
+        return Finding::warning(id, subject, meaning);
+    }
+    Finding::ok(id, subject, format!("warned of at {}, and the slot is dropped at {}", size(limit / 2), size(limit)))
+}
+
+fn idle_timeout(slots: &Slots) -> Option<Finding> {
+    let id = "idle_replication_slot_timeout";
+    let seconds = slots.idle_timeout_seconds?;
+    if seconds >= SHORT_IDLE_TIMEOUT_SECONDS {
+        return Some(Finding::ok(id, id, format!("{} h", seconds / 3600)));
+    }
+    let meaning = format!(
+        "a slot that nobody reads for {seconds} s is given up: a server that is down for longer loses changes to clients"
+    );
+    let sql = "alter system set idle_replication_slot_timeout = '2d';\nselect pg_catalog.pg_reload_conf();";
+    Some(Finding::warning(id, id, meaning).with_fix(sql))
+}
+
+fn states(slots: &Slots, ours: &str) -> Vec<Finding> {
     let subject = |name: &str| format!("slot {}", escape_literal(name));
     let is_ours = |slot: &&Slot| slot.name == ours;
     let own = match slots.slots.iter().find(is_ours) {
@@ -129,8 +232,8 @@ pub(super) fn findings(slots: &Slots, ours: &str) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Status, judge};
-    use crate::pg::slot::Slot;
+    use super::{Keeping, Status, findings, judge};
+    use crate::pg::slot::{Slot, Slots};
     use serde_json::{Value, json};
 
     fn slot(changed: Value) -> Slot {
@@ -188,6 +291,40 @@ mod tests {
         for changed in [json!({"plugin": "wal2json"}), json!({"is_here": false}), json!({"synced": true})] {
             let judgement = judge(&slot(changed), "walcast");
             assert!(judgement.fix.is_none() && !judgement.meaning.contains("slot drop"), "{judgement:?}");
+        }
+    }
+
+    const MIB: i64 = 1 << 20;
+
+    fn status(keep: Option<i64>, idle: Option<i64>, keeping: Keeping, id: &str) -> Option<Status> {
+        let slots: Slots = serde_json::from_value(json!({
+            "version_number": 180_000, "database": "app", "login": "walcast", "in_recovery": false, "end_lsn": "0/1",
+            "segment_bytes": 16 * MIB, "max_slot_wal_keep_bytes": keep, "idle_timeout_seconds": idle, "slots": []
+        }))
+        .unwrap();
+        findings(&slots, "walcast", keeping).into_iter().find(|finding| finding.id == id).map(|finding| finding.status)
+    }
+
+    #[test]
+    fn a_window_that_postgres_may_not_keep_and_a_budget_that_the_window_uses_up_are_told() {
+        let (window, none) = (64 * MIB, None);
+        let keeping = |budget| Keeping { window, budget };
+        for (keep, expected) in [(none, None), (Some(1024 * MIB), None), (Some(100 * MIB), Some(Status::Warning))] {
+            assert_eq!(status(keep, None, keeping(None), "resume_window"), expected, "{keep:?}");
+        }
+        for (keep, budget, expected) in [
+            (none, None, Status::Ok),
+            (Some(1024 * MIB), None, Status::Ok),
+            (none, Some(1024 * MIB), Status::Ok),
+            (none, Some(200 * MIB), Status::Warning),
+            (none, Some(100 * MIB), Status::Error),
+            (Some(1024 * MIB), Some(2048 * MIB), Status::Warning),
+            (Some(4096 * MIB), Some(2048 * MIB), Status::Ok),
+        ] {
+            assert_eq!(status(keep, None, keeping(budget), "wal_budget"), Some(expected), "{keep:?} {budget:?}");
+        }
+        for (idle, expected) in [(None, None), (Some(600), Some(Status::Warning)), (Some(172_800), Some(Status::Ok))] {
+            assert_eq!(status(none, idle, keeping(None), "idle_replication_slot_timeout"), expected, "{idle:?}");
         }
     }
 }

@@ -13,6 +13,7 @@ pub use reload::Reload;
 
 use crate::{
     auth,
+    check::Keeping,
     doors::phoenix,
     http::tenants,
     limits::{Limits, Meters},
@@ -20,7 +21,7 @@ use crate::{
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
-    source::slot,
+    source::{guard, slot},
     telemetry::LogFormat,
 };
 use std::{sync::Arc, time::Duration};
@@ -38,6 +39,8 @@ pub struct ServeConfig {
     pub admin_role: String,
     /// The stream.
     pub slot: slot::Config,
+    /// Watching the slot.
+    pub guard: guard::Config,
     /// Deliveries.
     pub router: router::Config,
     /// The database lane.
@@ -125,6 +128,12 @@ impl Settings {
         Ok(name)
     }
 
+    /// How much WAL is meant to be kept for the slot.
+    pub(crate) fn keeping(&self) -> Keeping {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Keeping { window: bytes(64 << 20), budget: self.wal_budget_bytes.map(bytes) }
+    }
+
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
     fn start(&self) -> Result<StartConfig, ConfigError> {
         let is_drop_in = self.replaced.names_database;
@@ -170,6 +179,12 @@ impl Settings {
                 application: "walcast".to_owned(),
                 lookups: true,
                 messages: true,
+            },
+            guard: guard::Config {
+                slot: slot.clone(),
+                publication: self.publication(),
+                budget: self.wal_budget_bytes.map(|budget| at_least_one("wal_budget_bytes", budget)).transpose()?,
+                interval: Duration::from_millis(at_least_one("wal_watch_ms", self.wal_watch_ms.unwrap_or(2000))?),
             },
             router: router::Config {
                 strict_deletes,
@@ -263,6 +278,8 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
+            ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));

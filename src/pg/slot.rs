@@ -135,6 +135,12 @@ pub async fn slots(client: &Client, name: &str, all: bool) -> Result<Slots, Slot
     Ok(serde_json::from_value(row.try_get(0)?)?)
 }
 
+/// The oid of a publication, if there is one of this name.
+pub async fn publication(client: &Client, name: &str) -> Result<Option<u32>, tokio_postgres::Error> {
+    let sql = "select oid from pg_catalog.pg_publication where pubname = $1";
+    client.query_opt(sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()
+}
+
 /// How dropping a slot went, if it could be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {

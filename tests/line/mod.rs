@@ -9,3 +9,5 @@ mod lane_edges;
 mod pressure;
 mod session;
 pub mod setup;
+mod standby;
+mod wal;
