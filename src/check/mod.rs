@@ -140,6 +140,12 @@ pub struct Arguments {
     /// WAL that may be kept for the slot [default: any]
     #[arg(long, env = "WALCAST_WAL_BUDGET_BYTES", value_name = "BYTES")]
     wal_budget_bytes: Option<u64>,
+    /// Bytes of the log the slot keeps behind what was delivered [default: 67108864]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_BYTES", value_name = "BYTES")]
+    resume_window_bytes: Option<u64>,
+    /// For how long it does, at most [default: 300000]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
+    resume_window_ms: Option<u64>,
 }
 
 impl Arguments {
@@ -150,6 +156,8 @@ impl Arguments {
             publication: self.publication.clone(),
             slot: self.slot.clone(),
             wal_budget_bytes: self.wal_budget_bytes,
+            resume_window_bytes: self.resume_window_bytes,
+            resume_window_ms: self.resume_window_ms,
             ..Settings::default()
         };
         settings.with_file()

@@ -21,7 +21,7 @@ use crate::{
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
-    source::{guard, slot},
+    source::{WindowConfig, guard, slot},
     telemetry::LogFormat,
 };
 use std::{sync::Arc, time::Duration};
@@ -128,10 +128,35 @@ impl Settings {
         Ok(name)
     }
 
+    /// How far the slot is confirmed behind what was handed on.
+    fn window(&self) -> WindowConfig {
+        WindowConfig {
+            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
+            time: Duration::from_millis(self.resume_window_ms.unwrap_or(300_000)),
+        }
+    }
+
     /// How much WAL is meant to be kept for the slot.
     pub(crate) fn keeping(&self) -> Keeping {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        Keeping { window: bytes(64 << 20), budget: self.wal_budget_bytes.map(bytes) }
+        let window = self.window();
+        let window = if window.time.is_zero() { 0 } else { window.bytes };
+        Keeping { window: bytes(window), budget: self.wal_budget_bytes.map(bytes) }
+    }
+
+    /// How much WAL may be kept for the slot. What is kept anyway must fit.
+    fn wal_budget(&self) -> Result<Option<u64>, ConfigError> {
+        let Some(budget) = self.wal_budget_bytes else { return Ok(None) };
+        let window = self.window();
+        if budget == 0 || (!window.time.is_zero() && budget <= window.bytes) {
+            let why = format!(
+                "the slot would be dropped all the time: it must be more than resume_window_bytes ({}), best several times \
+                 as much",
+                window.bytes
+            );
+            return Err(ConfigError::Value { setting: "wal_budget_bytes", why });
+        }
+        Ok(Some(budget))
     }
 
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
@@ -165,6 +190,7 @@ impl Settings {
         };
         let slot = self.slot()?;
         let limits = self.limits()?;
+        let window = self.window();
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
@@ -179,17 +205,19 @@ impl Settings {
                 application: "walcast".to_owned(),
                 lookups: true,
                 messages: true,
+                window,
             },
             guard: guard::Config {
                 slot: slot.clone(),
                 publication: self.publication(),
-                budget: self.wal_budget_bytes.map(|budget| at_least_one("wal_budget_bytes", budget)).transpose()?,
+                budget: self.wal_budget()?,
                 interval: Duration::from_millis(at_least_one("wal_watch_ms", self.wal_watch_ms.unwrap_or(2000))?),
             },
             router: router::Config {
                 strict_deletes,
                 max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
                 backlog_bytes: self.backlog_bytes.unwrap_or(64 * 1024 * 1024),
+                resume_window: window,
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
                 meters: Arc::new(Meters::new(limits.clone())),
             },

@@ -119,7 +119,11 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     if let Some(end) = end {
         let since = |position: Lsn| bytes(end.0.saturating_sub(position.0));
-        gauges.push(("slot_lag_bytes", "Bytes of the log that are not confirmed, the window for resuming among them", since(source.confirmed)));
+        gauges.push((
+            "slot_lag_bytes",
+            "Bytes of the log that are not confirmed, the window for resuming among them",
+            since(source.confirmed),
+        ));
         gauges.push(("lag_bytes", "Bytes of the log that have not been handed on", since(source.reached)));
     }
     let state = health.slot.borrow();

@@ -7,6 +7,7 @@ mod flips;
 mod lane;
 mod lane_edges;
 mod pressure;
+mod resume;
 mod session;
 pub mod setup;
 mod standby;

@@ -38,12 +38,10 @@ impl Follower {
     async fn join(&mut self, server: &Server) -> bool {
         let mut socket = Socket::open(&server.websocket_url("2.0.0", &alice())).await;
         let options = json!({"resume": self.cursor});
-        let payload =
-            json!({"config": {"postgres_changes": all_of("docs"), "postgres_changes_options": options}});
+        let payload = json!({"config": {"postgres_changes": all_of("docs"), "postgres_changes_options": options}});
         socket.join(TOPIC, &payload).await;
-        let is_subscribed = |m: &Message| {
-            m.is(TOPIC, "system") && *m.payload.at("message") == "Subscribed to PostgreSQL"
-        };
+        let is_subscribed =
+            |m: &Message| m.is(TOPIC, "system") && *m.payload.at("message") == "Subscribed to PostgreSQL";
         let word = socket.expect_within(TAKEOVER * 2, "the subscription", is_subscribed).await;
         self.remember(word.payload.at("cursor"));
         self.socket = Some(socket);
@@ -149,8 +147,7 @@ async fn a_join_on_a_standby_is_told_so_and_completed_when_it_takes_over() {
     assert_eq!(*told.payload.at("status"), "error");
     assert!(told.payload.at("message").as_str().unwrap().contains("standby"), "{}", told.payload);
     assert!(active.stop().await.success());
-    let is_subscribed =
-        |m: &Message| m.is(TOPIC, "system") && *m.payload.at("message") == "Subscribed to PostgreSQL";
+    let is_subscribed = |m: &Message| m.is(TOPIC, "system") && *m.payload.at("message") == "Subscribed to PostgreSQL";
     socket.expect_within(TAKEOVER * 2, "the subscription", is_subscribed).await;
     database.execute("insert into docs values (1)").await;
     assert_eq!(super::setup::next(&mut socket).await, super::setup::is("INSERT", 1));
@@ -202,7 +199,11 @@ async fn who_loses_the_slot_sends_its_clients_away_and_coming_back_says_a_gap_on
         wait_for_stream(&first).await;
         let gaps = first.log().iter().filter(|line| line.contains("are lost to clients")).count();
         assert_eq!(gaps, usize::from(window_ms == "0"), "{:?}", first.log());
-        assert_eq!(follower.join(&first).await, window_ms != "0", "of what the second told, the first knows with a window");
+        assert_eq!(
+            follower.join(&first).await,
+            window_ms != "0",
+            "of what the second told, the first knows with a window"
+        );
         database.execute("insert into docs values (3)").await;
         follower.listen_until(3).await;
         assert_eq!(follower.heard, [1, 2, 3]);

@@ -1,9 +1,7 @@
 //! WAL that is kept for the slot: told, kept within its budget by giving the slot up, and set free while nothing of what is
 //! published changes; and a publication that is made anew under a stream that runs.
 
-use super::setup::{
-    all_of, database, get, is, items, next, problem, subscriber, wait_for_health, wait_for_stream,
-};
+use super::setup::{all_of, database, get, is, items, next, problem, subscriber, wait_for_health, wait_for_stream};
 use crate::support::{
     json::Json,
     postgres::{Database, Postgres, majors},
@@ -66,16 +64,21 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
         assert_eq!(next(&mut plain).await, is("INSERT", id.into()));
     }
     let health = wait_for_health(&server, |_, health| *wal(health, "pressure") == "high").await;
-    assert_eq!((wal(&health, "budget_bytes"), wal(&health, "window_bytes")), (&json!(80_000_000).into(), &json!(1_000_000).into()));
+    assert_eq!(
+        (wal(&health, "budget_bytes"), wal(&health, "window_bytes")),
+        (&json!(80_000_000).into(), &json!(1_000_000).into())
+    );
     assert!(wal(&health, "retained_bytes").as_i64().unwrap() > 40 * 1_000_000, "{health}");
     assert_eq!((counted(&health, "slot_warnings_total"), counted(&health, "slot_sheds_total")), (1, 0));
     let before = restart_lsn(&client, &database).await;
     for id in 4..=6 {
         use_up_a_segment(&client, id).await;
     }
-    let health = wait_for_health(&server, |status, health| status == 200 && counted(health, "slot_sheds_total") == 1).await;
+    let health =
+        wait_for_health(&server, |status, health| status == 200 && counted(health, "slot_sheds_total") == 1).await;
     assert!(server.log().iter().any(|line| line.contains("are lost to clients") && line.contains("budget")));
-    let told = resuming.expect("word of the gap", |m| m.is(TOPIC, "system") && *m.payload.at("status") == "error").await;
+    let told =
+        resuming.expect("word of the gap", |m| m.is(TOPIC, "system") && *m.payload.at("status") == "error").await;
     assert_eq!(*told.payload.at("resumed"), json!(false), "{}", told.payload);
     assert!(told.payload.at("reason").as_str().unwrap().contains("budget") && told.payload.has("cursor"));
     plain.expect("the end of the channel", |m| m.is(TOPIC, "phx_error")).await;
@@ -86,7 +89,8 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
     .await;
     // Live goes on in the channel that was told of the gap.
     client.execute("insert into docs values (100)", &[]).await.unwrap();
-    let is_last = |m: &Message| m.is(TOPIC, "postgres_changes") && *m.payload.at("data").at("record").at("id") == json!(100);
+    let is_last =
+        |m: &Message| m.is(TOPIC, "postgres_changes") && *m.payload.at("data").at("record").at("id") == json!(100);
     resuming.expect("what came behind the gap", is_last).await;
     let lines = server.log().iter().filter(|line| line.contains("more than half of the WAL budget")).count();
     assert_eq!(lines, 1, "{health}");

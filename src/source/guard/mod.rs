@@ -74,18 +74,6 @@ impl SlotState {
     pub fn existing(&self) -> Option<&slot::Slot> {
         self.slot.as_ref()?.slot.as_ref()
     }
-
-    /// What there is to be afraid of.
-    pub fn warning(&self) -> Option<&'static str> {
-        match self.pressure {
-            Pressure::Calm => None,
-            Pressure::High => Some(
-                "more than half of the WAL budget is kept for the slot; at the limit the slot is dropped and clients lose \
-                 changes: look for a transaction that stays open (pg_stat_activity), or for what holds the stream",
-            ),
-            Pressure::Shedding => Some("the WAL budget is used up: the slot is being made anew, and clients lose changes"),
-        }
-    }
 }
 
 /// The task.
@@ -168,26 +156,29 @@ impl SlotGuard {
             is_ours: source.streaming,
         };
         let name = self.config.slot.as_str();
-        let kept = size(i64::try_from(retained).unwrap_or(i64::MAX));
-        let limit = size(i64::try_from(reading.limit.unwrap_or_default()).unwrap_or(i64::MAX));
-        match gauge.take(reading, Instant::now()) {
-            None => {}
-            Some(Act::Warn) => {
-                self.metrics.slot_warnings.add(1);
-                tracing::warn!(
-                    slot = name,
-                    kept,
-                    limit,
-                    "more than half of the WAL budget is kept for the slot; at the limit the slot is dropped and clients \
-                     lose changes: look for a transaction that stays open, or for what holds the stream in /health"
-                );
-            }
-            Some(Act::Order) => {
-                tracing::error!(slot = name, kept, limit, "the WAL budget is used up: the slot is given up");
-                self.order(source, GapReason::Shed);
-            }
-            Some(Act::Drop) => self.drop_slot(name).await,
+        let bytes = |bytes: u64| size(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let (kept, limit) = (bytes(retained), bytes(reading.limit.unwrap_or_default()));
+        let before = gauge.pressure();
+        let act = gauge.take(reading, Instant::now());
+        let now = gauge.pressure();
+        if let Some(warning) = now.warning().filter(|_| now > before) {
+            tracing::warn!(slot = name, kept, limit, "{warning}");
         }
+        self.metrics.slot_warnings.add(usize::from(act == Some(Act::Warn)));
+        self.metrics.slot_sheds.add(usize::from(now == Pressure::Shedding && before != now));
+        match act {
+            Some(Act::Order) => self.order(source, GapReason::Shed),
+            Some(Act::Drop) => self.drop_slot(name).await,
+            None | Some(Act::Warn) => {}
+        }
+        if now != Pressure::Shedding {
+            self.withdraw();
+        }
+    }
+
+    /// What was to be set free is: whatever has not been done is not to be done any more.
+    fn withdraw(&self) {
+        self.order.send_if_modified(|order| order.reason.take_if(|reason| *reason == GapReason::Shed).is_some());
     }
 
     /// What is left when the walreceiver cannot come to it.
@@ -198,7 +189,6 @@ impl SlotGuard {
         };
         match timeout(LIMIT, dropping).await {
             Ok(Ok(Dropped::Done)) => {
-                self.metrics.slot_sheds.add(1);
                 tracing::error!(slot = name, "replication slot dropped, to keep its WAL within its budget");
             }
             Ok(Ok(Dropped::Absent | Dropped::Active)) => {}

@@ -25,7 +25,7 @@ pub(super) struct Reading {
 }
 
 /// How it stands with the limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     /// Far from it.
     #[default]
@@ -43,6 +43,20 @@ impl Pressure {
             Pressure::Calm => "calm",
             Pressure::High => "high",
             Pressure::Shedding => "shedding",
+        }
+    }
+
+    /// What there is to be afraid of, and what to do.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Pressure::Calm => None,
+            Pressure::High => Some(
+                "more than half of the WAL budget is kept for the slot; at the limit the slot is dropped and clients lose \
+                 changes: look for a transaction that stays open (pg_stat_activity), or for what holds the stream",
+            ),
+            Pressure::Shedding => {
+                Some("the WAL budget is used up: the slot is dropped and made anew, and clients lose changes")
+            }
         }
     }
 }
