@@ -329,7 +329,8 @@ async fn two_servers_on_one_slot_do_not_disturb_each_other() {
     wait_for_stream(&first).await;
     let (mut socket, _) = subscriber(&first, &alice(), "docs").await;
     let second = Server::start(&database, &[]).await;
-    let health = wait_for_health(&second, |_, health| problem(health).contains("another session reads slot")).await;
+    let health =
+        wait_for_health(&second, |_, health| problem(health).contains("another server reads replication slot")).await;
     assert_eq!(*health.at("status"), "degraded");
     for id in 1..=5 {
         database.execute(&format!("insert into docs values ({id})")).await;
