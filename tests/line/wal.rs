@@ -1,7 +1,7 @@
 //! WAL that is kept for the slot: told, kept within its budget by giving the slot up, and set free while nothing of what is
 //! published changes; and a publication that is made anew under a stream that runs.
 
-use super::setup::{all_of, database, get, is, items, next, problem, subscriber, wait_for_health, wait_for_stream};
+use super::setup::{all_of, database, is, items, next, problem, subscriber, wait_for_health, wait_for_stream};
 use crate::support::{
     json::Json,
     postgres::{Database, Postgres, majors},
