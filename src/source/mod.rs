@@ -4,6 +4,7 @@
 //! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on. Who gets a
 //! change is the router's business.
 
+pub mod outbox;
 pub mod slot;
 pub mod slot_task;
 
