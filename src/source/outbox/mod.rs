@@ -6,6 +6,7 @@ mod images;
 mod reading;
 
 pub use images::Unreadable;
+pub use reading::Reader;
 
 /// Why the outbox is not read.
 #[derive(Debug, thiserror::Error)]

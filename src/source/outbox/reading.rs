@@ -25,7 +25,7 @@ const PENDING: i64 = 512;
 const SHAPES: usize = 4096;
 
 /// Where reading is.
-pub(super) struct Reader {
+pub struct Reader {
     /// The publication clients subscribe to.
     publication: String,
     /// The era of what is read.
@@ -49,7 +49,7 @@ struct Large {
 
 impl Reader {
     /// Reads from a number on.
-    pub(super) fn new(publication: &str, era: u32, next: u64) -> Reader {
+    pub fn new(publication: &str, era: u32, next: u64) -> Reader {
         Reader {
             publication: publication.to_owned(),
             era,
@@ -63,12 +63,12 @@ impl Reader {
     }
 
     /// The next number it reads.
-    pub(super) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.large.as_ref().map_or(self.next, |large| large.transaction.number)
     }
 
     /// The next fragments; none when there is no transaction with a number left. After an error it goes on where it was.
-    pub(super) async fn next(&mut self, client: &Client) -> Result<Vec<Fragment>, OutboxError> {
+    pub async fn next(&mut self, client: &Client) -> Result<Vec<Fragment>, OutboxError> {
         let fragments = self.read(client).await;
         if fragments.is_err() {
             self.pending.clear();
