@@ -1,5 +1,6 @@
--- Gives numbers to the transactions that are seen committed and have none; the next number, and how many got one. The state
--- is locked by a statement before, so this one sees what others have numbered. Why this is the order: `pg::outbox`.
+-- $1 a snapshot, or null. Gives numbers to the transactions that are seen committed (and that this snapshot shows) and have
+-- none; the next number. The state is locked by a statement before, so this one sees what others have numbered. Why this is
+-- the order: `pg::outbox`.
 with recursive open(xid) as (
   (select o.xid from walcast.outbox o
    where o.xid >= (select s.oldest_open from walcast.outbox_state s) order by o.xid limit 1)
@@ -17,6 +18,7 @@ fresh as materialized (
     from walcast.outbox o where o.xid = open.xid) written
   where open.xid is not null
     and not exists (select from walcast.outbox_transactions t where t.xid = open.xid)
+    and ($1::text is null or pg_catalog.pg_visible_in_snapshot(open.xid, $1::text::pg_catalog.pg_snapshot))
 ),
 numbered as (
   insert into walcast.outbox_transactions (number, xid, rows, bytes, written_at)
@@ -27,5 +29,6 @@ numbered as (
 )
 update walcast.outbox_state s
 set next_number = s.next_number + (select pg_catalog.count(*) from numbered),
-    oldest_open = pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())
-returning s.next_number, (select pg_catalog.count(*) from numbered)
+    oldest_open = case when $1::text is null
+      then pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) else s.oldest_open end
+returning s.next_number

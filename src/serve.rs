@@ -25,7 +25,7 @@ use crate::{
     rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
-    source::{HandedOn, SourceState, Wish, slot_task::Walreceiver},
+    source::{HandedOn, SourceState, Wish, choice::Source, slot_task::Walreceiver},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -134,7 +134,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         state: source_state,
         stop: stream.stop_token().clone(),
     };
-    stream.spawn("walreceiver", walreceiver.run());
+    stream.spawn("source", Source { choice: config.source, walreceiver }.run());
     let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
     let upkeep = Upkeep {
         config: config.messages.clone(),

@@ -39,12 +39,15 @@ create table walcast.outbox_transactions (
   written_at timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 
--- What is known of them: the next number, the oldest transaction that may still be without one, and whose numbers they are.
+-- What is known of them: the next number, the oldest transaction that may still be without one, of which database the
+-- numbers are, and how often they began anew: when a server went over to the log, transactions in between have none.
 create table walcast.outbox_state (
   is_it boolean primary key default true check (is_it),
   next_number bigint not null default 1,
   oldest_open xid8 not null default '0',
-  history text not null default ''
+  history text not null default '',
+  generation bigint not null default 0,
+  is_whole boolean not null default false
 );
 insert into walcast.outbox_state default values;
 

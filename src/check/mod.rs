@@ -8,6 +8,7 @@ mod channels;
 mod facts;
 mod lookups;
 mod messages;
+mod outbox;
 mod policies;
 mod preflight;
 mod report;
@@ -22,6 +23,7 @@ pub use preflight::{Unsuitable, preflight, preflight_stream};
 use crate::{
     config::{ConfigError, Settings},
     pg::{Target, connect::ConnectError},
+    source::choice::Choice,
 };
 use clap::Args;
 use serde::Serialize;
@@ -132,6 +134,9 @@ pub struct Arguments {
     /// Replication slot that `serve` uses [default: walcast]
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     slot: Option<String>,
+    /// Where `serve` reads changes [default: auto]
+    #[arg(long, env = "WALCAST_SOURCE", value_name = "auto|wal|notify")]
+    source: Option<String>,
 }
 
 impl Arguments {
@@ -141,6 +146,7 @@ impl Arguments {
             database_url: self.database_url.clone(),
             publication: self.publication.clone(),
             slot: self.slot.clone(),
+            source: self.source.clone(),
             ..Settings::default()
         };
         settings.with_file()
@@ -156,7 +162,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print(&if arguments.json { json(&lines)? } else { policies::text(&lines) })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let findings = findings(&target, &publication, &settings.slot()?).await?;
+    let findings = findings(&target, &publication, &settings.slot()?, settings.source()?).await?;
     let is_coloured = || std::io::stdout().is_terminal() && crate::tap::wants_colour();
     print(&if arguments.json { json(&findings)? } else { report::text(&findings, is_coloured()) })?;
     let failed = findings.iter().any(|finding| finding.status == Status::Error);
@@ -188,7 +194,12 @@ async fn policy_lines(target: &Target, publication: &str) -> Result<Vec<policies
 }
 
 /// Looks at everything.
-pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<Vec<Finding>, CheckError> {
+pub async fn findings(
+    target: &Target,
+    publication: &str,
+    slot: &str,
+    source: Choice,
+) -> Result<Vec<Finding>, CheckError> {
     let mut client = facts::connect(target, "walcast check").await?;
     let server = facts::server(&client, publication, slot).await?;
     let mut findings = server::findings(&server);
@@ -196,6 +207,8 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
+    let outbox = facts::outbox(&client, publication).await?;
+    outbox::add(&mut findings, &server, &outbox, source);
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));

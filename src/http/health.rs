@@ -9,7 +9,7 @@ use crate::{
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
     source::{
-        SourceState,
+        Kind, SourceState,
         slot::{Config, SourceError},
     },
 };
@@ -104,6 +104,8 @@ async fn report(State(health): State<Health>) -> Response {
         source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
     }
     let is_ok = source.streaming && is_published && is_fresh;
+    // Numbers of the outbox are no positions of the log.
+    let end = end.filter(|_| source.kind == Kind::Log);
     let lag_bytes = end.map(|end| end.0.saturating_sub(source.confirmed.0));
     // With everything handed on there is no lag, however long ago the last commit was.
     let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.confirmed >= source.received;
@@ -119,6 +121,8 @@ async fn report(State(health): State<Health>) -> Response {
         "replication": {
             "state": if source.streaming { "streaming" } else { "interrupted" },
             "problem": source.problem,
+            "source": if source.kind == Kind::Outbox { "notify" } else { "wal" },
+            "why_not_wal": source.why_not_log,
             "slot": health.stream.slot,
             "received_lsn": source.received.to_string(),
             "confirmed_lsn": source.confirmed.to_string(),

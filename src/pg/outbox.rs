@@ -21,10 +21,11 @@
 //! A number is given by whoever needs to know where the outbox ends, a server that waits among them.
 
 use bytes::Bytes;
+use crate::lsn::Lsn;
 use serde::Deserialize;
-use std::error::Error;
+use std::{collections::HashSet, error::Error};
 use tokio_postgres::{
-    Client,
+    Client, GenericClient,
     types::{FromSql, Type},
 };
 
@@ -33,6 +34,10 @@ const TABLES: &str = include_str!("../../sql/outbox_tables.sql");
 const TRIGGERS: &str = include_str!("../../sql/outbox_triggers.sql");
 const UNNUMBERED: &str = include_str!("../../sql/outbox_unnumbered.sql");
 const NUMBER: &str = include_str!("../../sql/outbox_number.sql");
+const UNSEEN: &str = include_str!("../../sql/outbox_unseen.sql");
+const PRUNE: &str = include_str!("../../sql/outbox_prune.sql");
+const HORIZON: &str = include_str!("../../sql/outbox_horizon.sql");
+const POSSIBLE: &str = include_str!("../../sql/outbox_possible.sql");
 const PENDING: &str = include_str!("../../sql/outbox_pending.sql");
 const ROWS: &str = include_str!("../../sql/outbox_rows.sql");
 const SHAPES: &str = include_str!("../../sql/outbox_shapes.sql");
@@ -157,30 +162,119 @@ pub async fn number(client: &mut Client) -> Result<u64, tokio_postgres::Error> {
     if !row.try_get::<_, bool>(0)? {
         return Ok(unsigned(row.try_get(1)?));
     }
+    give_numbers(client, None).await
+}
+
+/// The same for what a snapshot shows, and nothing else.
+pub async fn number_shown(client: &mut Client, snapshot: &str) -> Result<u64, tokio_postgres::Error> {
+    give_numbers(client, Some(snapshot)).await
+}
+
+async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
-    let next = transaction.query_one(NUMBER, &[]).await?.try_get(0)?;
+    let next = transaction.query_one(NUMBER, &[&snapshot]).await?.try_get(0)?;
     transaction.commit().await?;
     Ok(unsigned(next))
 }
 
-/// Makes the numbers those of this history. Those of another one, as of a cluster this database was restored from, count
-/// for nothing, and what they number cannot be told from what this cluster has done: it goes. Whether that was so.
-pub async fn begin_history(client: &mut Client, history: &str) -> Result<bool, tokio_postgres::Error> {
+/// The transactions that have numbers and are not shown by a snapshot, without their epochs.
+pub async fn unseen(client: &Client, snapshot: &str) -> Result<HashSet<u32>, tokio_postgres::Error> {
+    let rows = client.query(UNSEEN, &[&snapshot]).await?;
+    rows.iter().map(|row| Ok(u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())).collect()
+}
+
+/// What clients were given already by the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Every transaction with a lower id.
+    pub before: u64,
+    /// And these, without their epochs.
+    pub also: HashSet<u32>,
+}
+
+/// Begins to read, and says which generation of numbers it is. When there was none of this database, or it is not whole
+/// because a server went over to the log, another one begins, and what was numbered before goes. Numbers never come twice.
+/// Also whether it is another one.
+pub async fn begin(
+    client: &mut Client,
+    history: &str,
+    given: &Given,
+) -> Result<(i64, bool), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    let row = transaction.query_one("select history from walcast.outbox_state for update", &[]).await?;
-    let before: &str = row.try_get(0)?;
-    if before == history {
-        return Ok(false);
+    let sql = "select history, generation, is_whole from walcast.outbox_state for update";
+    let row = transaction.query_one(sql, &[]).await?;
+    let (before, generation, is_whole): (String, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let is_same = before == history;
+    if is_same && is_whole {
+        return Ok((generation, false));
     }
-    let is_foreign = !before.is_empty();
-    if is_foreign {
-        transaction.batch_execute("delete from walcast.outbox; delete from walcast.outbox_transactions").await?;
+    if is_same || before.is_empty() {
+        let sql = "delete from walcast.outbox o using walcast.outbox_transactions t where t.xid = o.xid";
+        transaction.execute(sql, &[]).await?;
+        forget(&transaction, given).await?;
+    } else {
+        // What other clusters and databases have written has ids that say nothing here.
+        transaction.execute("delete from walcast.outbox", &[]).await?;
     }
-    let sql = "update walcast.outbox_state set history = $1, oldest_open = '0'";
-    transaction.execute(sql, &[&history]).await?;
+    transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+    let sql = "update walcast.outbox_state \
+               set history = $1, generation = generation + 1, is_whole = true, oldest_open = '0' returning generation";
+    let generation = transaction.query_one(sql, &[&history]).await?.try_get(0)?;
     transaction.commit().await?;
-    Ok(is_foreign)
+    Ok((generation, true))
+}
+
+/// Says that from now on transactions get no numbers: they are read from the log.
+pub async fn leave(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.execute("update walcast.outbox_state set is_whole = false where is_whole", &[]).await.map(drop)
+}
+
+/// Takes out what clients were given.
+pub async fn forget(client: &impl GenericClient, given: &Given) -> Result<(), tokio_postgres::Error> {
+    let before = given.before.to_string();
+    client.execute("delete from walcast.outbox where xid < $1::text::pg_catalog.xid8", &[&before]).await?;
+    if given.also.is_empty() {
+        return Ok(());
+    }
+    let also: Vec<i64> = given.also.iter().map(|&xid| i64::from(xid)).collect();
+    let sql = "delete from walcast.outbox where xid >= $1::text::pg_catalog.xid8 \
+               and xid::text::bigint % 4294967296 = any ($2)";
+    client.execute(sql, &[&before, &also]).await.map(drop)
+}
+
+/// How far behind what is handed on the outbox is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// In milliseconds.
+    pub milliseconds: i64,
+    /// In bytes.
+    pub bytes: i64,
+}
+
+/// Deletes what is handed on and not kept, about so many rows; whether there may be more.
+pub async fn prune(client: &Client, handed_on: u64, kept: Kept, rows: i64) -> Result<bool, tokio_postgres::Error> {
+    let handed_on = i64::try_from(handed_on).unwrap_or(i64::MAX);
+    let row = client.query_one(PRUNE, &[&handed_on, &kept.milliseconds, &kept.bytes, &rows]).await?;
+    Ok(row.try_get::<_, i64>(0)? > 0)
+}
+
+/// The first number that is left; none when there is none.
+pub async fn first(client: &Client) -> Result<Option<u64>, tokio_postgres::Error> {
+    let row = client.query_one("select min(number) from walcast.outbox_transactions", &[]).await?;
+    Ok(row.try_get::<_, Option<i64>>(0)?.map(unsigned))
+}
+
+/// The oldest transaction that has not ended, and where the log ended at the earliest when the others had.
+pub async fn horizon(client: &Client) -> Result<(u64, Lsn), tokio_postgres::Error> {
+    let row = client.query_one(HORIZON, &[]).await?;
+    let end: &str = row.try_get(1)?;
+    Ok((xid(row.try_get(0)?), end.parse().unwrap_or(Lsn(u64::MAX))))
+}
+
+/// Whether nothing speaks against logical replication with this slot, as far as can be seen without trying.
+pub async fn is_log_possible(client: &Client, slot: &str) -> Result<bool, tokio_postgres::Error> {
+    Ok(client.query_one(POSSIBLE, &[&slot]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or_default())
 }
 
 /// A transaction with a number.

@@ -7,6 +7,7 @@ use crate::{
     lsn::Lsn,
     policy::catalog::RowRule,
     protocol::refusal,
+    source::Kind,
     router::fixture::{Asked, Client, MEMBERS, compiled, core, insert, is_owner, part, relation_of},
 };
 use std::path::Path;
@@ -38,6 +39,7 @@ impl Follow for Follower {
         self.applied.push((fragment.commit_lsn.0, fragment.changes.len()));
         fragment.changes.iter().map(|change| change.relation.oid).filter(|oid| *oid == MEMBERS).collect()
     }
+    fn begin_era(&mut self, _kind: Kind) {}
     fn distrust(&mut self) {
         self.is_distrusted = true;
     }

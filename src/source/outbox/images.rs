@@ -28,7 +28,7 @@ pub enum Unreadable {
 
 /// What the publications list, by table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing(HashMap<u32, Entry>);
+pub(super) struct Listing(HashMap<u32, Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
@@ -39,7 +39,7 @@ struct Entry {
 impl Listing {
     /// Of a table with a filter nothing is told: the outbox has rows that the filter leaves out. How the clients' publication
     /// lists a table counts, also for messages.
-    pub fn new(tables: &[Listed]) -> Listing {
+    pub(super) fn new(tables: &[Listed]) -> Listing {
         let mut entries = HashMap::new();
         for table in tables {
             let Operations { insert, .. } = table.operations;
@@ -62,7 +62,7 @@ impl Listing {
 
 /// How rows of one shape become changes of the table that is published.
 #[derive(Debug)]
-pub struct Reading {
+pub(super) struct Reading {
     /// How many values an image has.
     width: usize,
     /// By column of an image, whether it belongs to the identity of the table the row is in.
@@ -78,7 +78,7 @@ pub struct Reading {
 impl Reading {
     /// `shape` is the table and the tables it is a part of, from the smallest to the largest. The largest that is listed
     /// names the row. None when nothing of it is published.
-    pub fn new(shape: &[TableShape], listing: &Listing) -> Option<Reading> {
+    pub(super) fn new(shape: &[TableShape], listing: &Listing) -> Option<Reading> {
         let stored = shape.first()?;
         let (named, entry) = shape.iter().rev().find_map(|table| Some((table, listing.0.get(&table.oid)?)))?;
         let published = |column: &&ColumnShape| entry.columns.contains(&column.0);
@@ -109,7 +109,7 @@ impl Reading {
     }
 
     /// The change a row of the outbox tells of; none when it is not published, or the stream would not have it.
-    pub fn change(&self, written: &Written, ordinal: u64) -> Result<Option<Change>, Unreadable> {
+    pub(super) fn change(&self, written: &Written, ordinal: u64) -> Result<Option<Change>, Unreadable> {
         let operation = match written.operation {
             b'I' if self.operations.insert => Operation::Insert,
             b'U' if self.operations.update => Operation::Update,

@@ -9,6 +9,7 @@ use crate::{
     change::{
         Change, Fragment,
         assemble::{FRAGMENT_BYTES, FRAGMENT_CHANGES},
+        position::Era,
     },
     lsn::Lsn,
     pg::{
@@ -29,7 +30,7 @@ pub struct Reader {
     /// The publication clients subscribe to.
     publication: String,
     /// The era of what is read.
-    era: u32,
+    era: Era,
     /// The next number.
     next: u64,
     pending: VecDeque<Pending>,
@@ -49,7 +50,7 @@ struct Large {
 
 impl Reader {
     /// Reads from a number on.
-    pub fn new(publication: &str, era: u32, next: u64) -> Reader {
+    pub fn new(publication: &str, era: Era, next: u64) -> Reader {
         Reader {
             publication: publication.to_owned(),
             era,
@@ -232,8 +233,9 @@ impl Reader {
             xid: (transaction.xid & u64::from(u32::MAX)) as u32,
             commit_lsn: number,
             commit_time: transaction.written_at,
+            era: self.era,
             changes,
-            end_lsn: is_whole.then_some(number),
+            end_lsn: is_whole.then_some(Lsn(transaction.number + 1)),
         })
     }
 }
