@@ -27,6 +27,7 @@ use crate::{
     shutdown::Tasks,
     source::{
         HandedOn, Order, SourceState, Wish,
+        choice::Source,
         guard::{SlotGuard, SlotState},
         slot_task::Walreceiver,
     },
@@ -141,7 +142,6 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         state: source_state,
         stop: stream.stop_token().clone(),
     };
-    stream.spawn("walreceiver", walreceiver.run());
     let guard = SlotGuard {
         config: config.guard.clone(),
         pool: config.target.pool("walcast slot", 1, "")?,
@@ -152,6 +152,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stop: stream.stop_token().clone(),
     };
     stream.spawn("slot guard", guard.run());
+    stream.spawn("source", Source { choice: config.source, walreceiver }.run());
     let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
     let upkeep = Upkeep {
         config: config.messages.clone(),

@@ -19,6 +19,8 @@ mod line;
 mod messages;
 mod migrate;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod outbox;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod rights;

@@ -87,6 +87,9 @@ pub struct Settings {
     /// How often it is looked at how much that is [default: 2000]
     #[arg(long, env = "WALCAST_WAL_WATCH_MS", value_name = "MS")]
     pub wal_watch_ms: Option<u64>,
+    /// Where changes are read: `wal`, the outbox of `walcast migrate --notify`, or the first that can be had [default: auto]
+    #[arg(long, env = "WALCAST_SOURCE", value_name = "auto|wal|notify")]
+    pub source: Option<String>,
     /// Opaque keys and the role each stands for: key=role,key=role
     #[arg(long, env = "WALCAST_API_KEYS", hide_env_values = true, value_name = "LIST")]
     pub api_keys: Option<String>,
@@ -279,7 +282,7 @@ macro_rules! settings {
 }
 
 settings! {
-    database_url jwt_secret host port publication slot wal_budget_bytes wal_watch_ms api_keys jwt_audience jwt_issuer deletes
+    database_url jwt_secret host port publication slot source wal_budget_bytes wal_watch_ms api_keys jwt_audience jwt_issuer deletes
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms

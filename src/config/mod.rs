@@ -21,7 +21,7 @@ use crate::{
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
-    source::{WindowConfig, guard, slot},
+    source::{WindowConfig, choice::Choice, guard, slot},
     telemetry::LogFormat,
 };
 use std::{sync::Arc, time::Duration};
@@ -37,6 +37,8 @@ pub struct ServeConfig {
     pub auth: auth::Config,
     /// The role whose tokens may ask about others.
     pub admin_role: String,
+    /// Where changes are read.
+    pub source: Choice,
     /// The stream.
     pub slot: slot::Config,
     /// Watching the slot.
@@ -159,6 +161,19 @@ impl Settings {
         Ok(Some(budget))
     }
 
+    /// Where changes are read.
+    pub(crate) fn source(&self) -> Result<Choice, ConfigError> {
+        match self.source.as_deref() {
+            None | Some("auto") => Ok(Choice::Auto),
+            Some("wal") => Ok(Choice::Log),
+            Some("notify") => Ok(Choice::Outbox),
+            Some(other) => {
+                let why = format!("`{other}` is none of auto, wal and notify");
+                Err(ConfigError::Value { setting: "source", why })
+            }
+        }
+    }
+
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
     fn start(&self) -> Result<StartConfig, ConfigError> {
         let is_drop_in = self.replaced.names_database;
@@ -198,6 +213,7 @@ impl Settings {
             admin_role: self.admin_role(),
             tenants: self.tenants(&slot),
             metrics_secrets: self.metrics_secrets(),
+            source: self.source()?,
             slot: slot::Config {
                 publication: self.publication(),
                 slot: slot.clone(),
@@ -317,6 +333,7 @@ mod tests {
     #[test]
     fn names_that_cannot_be_used_are_refused() {
         assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
+        assert!(refusal(&Settings { source: Some("log".to_owned()), ..settings() }).starts_with("source"));
         assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
     }
 }

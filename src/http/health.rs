@@ -9,7 +9,7 @@ use crate::{
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
     source::{
-        SourceState,
+        Kind, SourceState,
         guard::SlotState,
         slot::{Config, SourceError},
     },
@@ -109,6 +109,8 @@ async fn report(State(health): State<Health>) -> Response {
         source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
     }
     let is_ok = source.streaming && is_published && is_fresh;
+    // Numbers of the outbox are no positions of the log.
+    let end = end.filter(|_| source.kind == Kind::Log);
     // Not from what is confirmed, which is kept behind on purpose.
     let lag_bytes = end.map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
@@ -125,6 +127,8 @@ async fn report(State(health): State<Health>) -> Response {
         "replication": {
             "state": state(&source),
             "problem": source.problem,
+            "source": if source.kind == Kind::Outbox { "notify" } else { "wal" },
+            "why_not_wal": source.why_not_log,
             "slot": health.stream.slot,
             "received_lsn": source.received.to_string(),
             "handed_on_lsn": source.reached.to_string(),

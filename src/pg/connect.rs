@@ -7,8 +7,9 @@ use super::tls::{self, TlsError, Verification};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
 use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::Notify;
 use tokio_postgres::{
-    Client, Config,
+    AsyncMessage, Client, Config,
     config::{Host, SslMode},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -120,15 +121,28 @@ impl Target {
 
     /// A plain connection. Its driver ends with the client.
     pub async fn connect(&self, application: &str) -> Result<Client, ConnectError> {
+        self.connect_hearing(application, Arc::default()).await
+    }
+
+    /// The same, and whoever waits is woken by every notification. What it says, nobody reads.
+    pub async fn connect_hearing(&self, application: &str, heard: Arc<Notify>) -> Result<Client, ConnectError> {
         let mut config = (*self.config).clone();
         config.application_name(application);
-        let (client, connection) = config
+        let (client, mut connection) = config
             .connect(self.rustls())
             .await
             .map_err(|source| ConnectError::Connect { address: self.address(), source })?;
         crate::shutdown::drive(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %describe(&error), "postgres connection ended");
+            while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(_)) => heard.notify_one(),
+                    Ok(AsyncMessage::Notice(notice)) => tracing::debug!(severity = notice.severity(), "notice"),
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(error = %describe(&error), "postgres connection ended");
+                        break;
+                    }
+                }
             }
         });
         Ok(client)

@@ -78,6 +78,18 @@ impl Session {
             .ok_or_else(|| ReplicationError::Protocol("CREATE_REPLICATION_SLOT named no consistent point".to_owned()))
     }
 
+    /// Makes a lasting slot, and says where it starts and the name of the snapshot that shows what committed before that. It
+    /// can be taken until the session's next command.
+    pub async fn create_slot_with_snapshot(&mut self, slot: &str) -> Result<(Lsn, String), ReplicationError> {
+        let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", escape_identifier(slot));
+        let rows = self.query(&sql).await?;
+        let cell = |index: usize| rows.first().and_then(|row| row.get(index).cloned().flatten());
+        match (cell(1).and_then(|point| point.parse().ok()), cell(2)) {
+            (Some(point), Some(snapshot)) => Ok((point, snapshot)),
+            _ => Err(ReplicationError::Protocol("CREATE_REPLICATION_SLOT named no snapshot".to_owned())),
+        }
+    }
+
     /// Starts streaming from the slot; `from` below the slot's own position means that position.
     pub async fn start(
         mut self,

@@ -15,7 +15,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{Feed, Follows, HandedOn, SourceState, Wish, slot_task::postgres_clock},
+    source::{Feed, HandedOn, SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -157,6 +157,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 let state = parts.source.borrow_and_update().clone();
                 intake.follow.set_source(&state);
                 intake.core.reach(state.era, state.reached);
+                intake.core.set_source(&state);
             }
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
@@ -178,8 +179,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             fed = parts.feed.recv(), if intake.wants_fragment() => match fed {
                 Some(Feed::Fragment(fragment)) => intake.hold(fragment),
                 Some(Feed::Begin(beginning)) => {
-                    if matches!(beginning.follows, Follows::Gap(_)) {
-                        parts.messages.begin_anew();
+                    if let Some(from) = beginning.new_from {
+                        parts.messages.begin_anew(from);
                     }
                     intake.begin_era(&beginning);
                 }
