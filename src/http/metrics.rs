@@ -112,6 +112,8 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         ("presences", "Presences that are tracked", count(rooms.present)),
         ("users", "Sockets with at least one channel", count(health.meters.users())),
         ("subscriptions", "Subscriptions to row changes", count(health.router.borrow().subscriptions)),
+        ("subscriptions_behind", "Subscriptions served from the backlog", count(health.router.borrow().behind)),
+        ("backlog_bytes", "Bytes of the changes kept for these", count(health.router.borrow().backlog_bytes)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
         ("catalogue_age_seconds", "Seconds since the catalogue was looked at", age),
     ];

@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The longest message Postgres can build (`MaxAllocSize`). A longer one is not Postgres speaking.
 const MAX_MESSAGE_BYTES: usize = 0x3FFF_FFFF;
 
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// An error the server reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError {
@@ -88,7 +91,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Io>, address: String) -> Wire {
-        Wire { stream, input: BytesMut::with_capacity(64 * 1024), address }
+        Wire { stream, input: BytesMut::with_capacity(CHUNK_BYTES), address }
     }
 
     /// Reads until a whole message stands in the buffer; its length with the tag. Safe to cancel.
@@ -102,16 +105,26 @@ impl Wire {
                 if self.input.len() >= length {
                     return Ok(length);
                 }
-                self.input.reserve(length - self.input.len());
+                if self.input.capacity() < length {
+                    self.renew(length.max(CHUNK_BYTES));
+                }
             }
             if self.input.capacity() == self.input.len() {
-                self.input.reserve(64 * 1024);
+                self.renew(CHUNK_BYTES);
             }
             let read = self.stream.read_buf(&mut self.input).await.map_err(|source| self.io(source))?;
             if read == 0 {
                 return Err(self.io(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")));
             }
         }
+    }
+
+    /// Goes on in a new buffer. Parts of messages keep alive the buffer they were read into, so a small one must not stand
+    /// in a large one: a message that is larger than a chunk gets one of its own, and its room is not used again.
+    fn renew(&mut self, capacity: usize) {
+        let mut input = BytesMut::with_capacity(self.input.len().max(capacity));
+        input.extend_from_slice(&self.input);
+        self.input = input;
     }
 
     pub(super) async fn message(&mut self) -> Result<Message, ReplicationError> {

@@ -1,13 +1,15 @@
 //! Where changes come from: the live slot.
 //!
 //! `slot` makes the slot and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
-//! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on, a window
+//! connection and the assembler, hands fragments to one bounded queue (`feed`), and confirms what has been handed on, a window
 //! behind (`window`). Who gets a change is the router's business.
 
+mod feed;
 pub mod slot;
 pub mod slot_task;
 mod window;
 
+pub use feed::{FeedReceiver, FeedSender, Place, ReaderGone, feed};
 pub use window::Config as WindowConfig;
 
 use crate::{
