@@ -28,6 +28,7 @@ use crate::{
     source::{
         HandedOn, Order, SourceState, Wish,
         choice::Source,
+        feed,
         guard::{SlotGuard, SlotState},
         slot_task::Walreceiver,
     },
@@ -44,13 +45,15 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Fragments that wait for the router; each holds at most about 1 MiB.
+/// Fragments that wait for the router ...
 const FRAGMENT_QUEUE: usize = 32;
+/// ... and their bytes. One holds about 1 MiB, or one row that is larger.
+const FRAGMENT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Connections that read filters and positions for new subscriptions, and serve health.
 const QUERY_CONNECTIONS: usize = 4;
 /// One reads lookup tables, which holds the stream; the other one looks for deadlines, and must not be waited for.
@@ -101,7 +104,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (doors, stream, router_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::default());
     let connections = Arc::new(AtomicUsize::new(0));
-    let (feed, fed) = mpsc::channel(FRAGMENT_QUEUE);
+    let (feed, fed) = feed(FRAGMENT_QUEUE, FRAGMENT_QUEUE_BYTES);
     let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
@@ -123,6 +126,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         wish: wish.clone(),
         messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone(), end_of_log(&query_pool).await?),
         feed: fed,
+        spill: config.spill.clone(),
         state: router_state,
         handed_on,
         refresh: refresh.clone(),

@@ -193,6 +193,13 @@ pub struct Settings {
     /// Bytes of one transaction kept in memory until all of it has come; the rest goes to a file [default: 33554432]
     #[arg(long, env = "WALCAST_TRANSACTION_BYTES", value_name = "BYTES")]
     pub transaction_bytes: Option<usize>,
+    /// Where that file is made [default: the directory for temporary files, TMPDIR]
+    #[arg(long, env = "WALCAST_SPILL_DIRECTORY", value_name = "DIRECTORY")]
+    pub spill_directory: Option<PathBuf>,
+    /// Bytes of that file; what is larger cannot be judged by policies that look into other tables, and their subscribers
+    /// are told that changes are lost [default: 8589934592]
+    #[arg(long, env = "WALCAST_SPILL_BYTES", value_name = "BYTES")]
+    pub spill_bytes: Option<u64>,
     /// Frames that may wait for one client [default: 4096]
     #[arg(long, env = "WALCAST_OUTBOX_FRAMES", value_name = "COUNT")]
     pub outbox_frames: Option<usize>,
@@ -286,7 +293,7 @@ settings! {
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
-    resume_window_bytes resume_window_ms
+    resume_window_bytes resume_window_ms spill_directory spill_bytes
     lookup_bytes lookup_load_limit_ms messages_retention_hours idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client
     outbox_frames outbox_bytes log_format log_level

@@ -19,12 +19,12 @@ use crate::{
     limits::{Limits, Meters},
     messages,
     pg::Target,
-    router::{self, FollowConfig, LaneConfig},
+    router::{self, FollowConfig, LaneConfig, SpillConfig},
     session,
     source::{WindowConfig, choice::Choice, guard, slot},
     telemetry::LogFormat,
 };
-use std::{sync::Arc, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 /// Everything `serve` needs.
 #[derive(Clone)]
@@ -45,6 +45,8 @@ pub struct ServeConfig {
     pub guard: guard::Config,
     /// Deliveries.
     pub router: router::Config,
+    /// Files of transactions that do not fit into memory.
+    pub spill: SpillConfig,
     /// The database lane.
     pub lane: LaneConfig,
     /// Lookup tables.
@@ -112,6 +114,18 @@ impl Settings {
     /// The publication's name.
     pub fn publication(&self) -> String {
         self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
+    }
+
+    /// Where files are made. That one is missing is better found out now than amid a large transaction.
+    fn spill_directory(&self) -> Result<PathBuf, ConfigError> {
+        let Some(directory) = &self.spill_directory else { return Ok(env::temp_dir()) };
+        match directory.is_dir() {
+            true => Ok(directory.clone()),
+            false => {
+                let why = format!("there is no directory {}", directory.display());
+                Err(ConfigError::Value { setting: "spill_directory", why })
+            }
+        }
     }
 
     /// The role whose tokens may do what operators do.
@@ -237,6 +251,10 @@ impl Settings {
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
                 meters: Arc::new(Meters::new(limits.clone())),
             },
+            spill: SpillConfig {
+                directory: self.spill_directory()?,
+                limit_bytes: self.spill_bytes.unwrap_or(8 * 1024 * 1024 * 1024),
+            },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
                 statement_timeout: milliseconds(self.lane_statement_timeout_ms, 2000),
@@ -325,6 +343,7 @@ mod tests {
             ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
             ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
+            ("spill_directory", Settings { spill_directory: Some("/nowhere/at/all".into()), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));
         }

@@ -140,6 +140,8 @@ async fn report(State(health): State<Health>) -> Response {
         "catalogue_age_ms": health.refresh.age().as_millis(),
         "connections": health.connections.load(Ordering::Relaxed),
         "subscriptions": router.subscriptions,
+        "subscriptions_behind": router.behind,
+        "backlog_bytes": router.backlog_bytes,
         "rooms": rooms.rooms,
         "members": rooms.members,
         "presences": rooms.present,

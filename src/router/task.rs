@@ -8,6 +8,7 @@ use super::{
     intake::Intake,
     refill::Refiller,
     refresh::Refresh,
+    transaction::SpillConfig,
     visible::wait_until_visible,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{Feed, HandedOn, SourceState, Wish, slot_task::postgres_clock},
+    source::{Feed, FeedReceiver, HandedOn, SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -26,8 +27,8 @@ use tokio::{
 
 /// How often subscriptions of connections that ended without a word are taken out.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// How often those who are behind are served: often enough to keep a fast client busy, seldom enough that live changes
-/// get the greater share.
+/// How often those who are behind are served: often enough to keep a fast client busy. When that takes longer than this,
+/// live changes get as much time before the next turn.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 /// How long the router waits until the transaction that altered a table is visible. Longer than that takes without
 /// synchronous replication.
@@ -52,7 +53,7 @@ pub struct Parts {
     /// Where the source is told to begin anew.
     pub wish: watch::Sender<Wish>,
     /// The changes.
-    pub feed: mpsc::Receiver<Feed>,
+    pub feed: FeedReceiver,
     /// Where it says how far it is.
     pub state: watch::Sender<RouterState>,
     /// Up to where changes have been handed on.
@@ -63,6 +64,8 @@ pub struct Parts {
     pub source: watch::Receiver<SourceState>,
     /// Where messages of the database are said.
     pub messages: Publisher,
+    /// Where what does not fit into memory of a transaction goes.
+    pub spill: SpillConfig,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the lane's task runs.
@@ -90,7 +93,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     follow.set_catalog(&parts.refresh.catalog());
     follow.set_source(&parts.source.borrow());
     let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
-    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
+    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, parts.spill.clone());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,14 +165,26 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
                 intake.core.sweep();
-                parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
+                parts.state.send_modify(|state| {
+                    state.subscriptions = intake.core.subscriptions();
+                    state.behind = intake.core.behind();
+                    state.backlog_bytes = intake.core.backlog_bytes();
+                });
             }
             () = lagging.notified() => intake.core.notice_lagging(),
             () = looks.looked(), if !is_fresh => {}
             _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
+                let begun = Instant::now();
                 for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
+                // Else the next turn would be due at once, again and again, and nothing live would come to pass.
+                catch_up.reset_after(begun.elapsed().max(CATCH_UP_INTERVAL));
+                parts.state.send_if_modified(|state| {
+                    state.behind = intake.core.behind();
+                    state.backlog_bytes = intake.core.backlog_bytes();
+                    false
+                });
             }
             (ticket, answer) = refiller.answer() => intake.core.refilled(ticket, answer, postgres_clock()),
             () = tokio::time::sleep(until_deadline.unwrap_or_default()), if until_deadline.is_some() => {

@@ -2,10 +2,11 @@
 //!
 //! `choice` says which, and goes from one to the other; `outbox` is the one without a slot.
 //! `slot` makes the slot and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
-//! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on, a window
+//! connection and the assembler, hands fragments to one bounded queue (`feed`), and confirms what has been handed on, a window
 //! behind (`window`). `guard` watches how much WAL that keeps. Who gets a change is the router's business.
 
 pub mod choice;
+mod feed;
 pub mod guard;
 mod holder;
 mod ledger;
@@ -14,6 +15,7 @@ pub mod slot;
 pub mod slot_task;
 mod window;
 
+pub use feed::{FeedReceiver, FeedSender, Place, ReaderGone, feed};
 pub use window::Config as WindowConfig;
 
 use crate::{

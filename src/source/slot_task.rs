@@ -13,7 +13,7 @@
 //! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
-    Beginning, Feed, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
+    Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
     ledger::Ledger,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
@@ -42,7 +42,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ pub struct Walreceiver {
     /// Which slot.
     pub config: Config,
     /// Where fragments go, and word of how their eras begin.
-    pub feed: mpsc::Sender<Feed>,
+    pub feed: FeedSender,
     /// Up to where the receiver has handed them on.
     pub handed_on: watch::Receiver<HandedOn>,
     /// Where it is told to begin anew.
@@ -464,19 +464,25 @@ impl Connection<'_> {
         fragment: Fragment,
         timer: &mut tokio::time::Interval,
     ) -> Result<Option<Ended>, SourceError> {
-        let permit = loop {
+        let receiver = self.receiver;
+        let fragment = Arc::new(fragment);
+        let feed = Feed::Fragment(fragment.clone());
+        // One wait, however often the timer ticks meanwhile: whoever asks again stands last again.
+        let reserving = receiver.feed.reserve(&feed);
+        tokio::pin!(reserving);
+        let place = loop {
             tokio::select! {
-                () = self.receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
+                () = receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
                 () = ordered(&mut self.order, self.number) => return Ok(Some(Ended::Ordered)),
                 _ = timer.tick() => {
                     // The socket is not read now, so silence proves nothing.
                     self.heard = Instant::now();
                     self.tick().await?;
                 }
-                permit = self.receiver.feed.reserve() => break permit,
+                place = &mut reserving => break place,
             }
         };
-        let Ok(permit) = permit else { return Ok(Some(Ended::Stopped)) };
+        let Ok(place) = place else { return Ok(Some(Ended::Stopped)) };
         // Only now: a connection that broke while the queue was full sends these changes again.
         if let Some(last) = fragment.changes.last() {
             self.progress.next = Position { ordinal: last.ordinal + 1, ..fragment.position(last) };
@@ -488,7 +494,7 @@ impl Connection<'_> {
             }
         }
         self.progress.is_amid = fragment.end_lsn.is_none();
-        permit.send(Feed::Fragment(Arc::new(fragment)));
+        place.put(Feed::Fragment(fragment));
         Ok(None)
     }
 

@@ -155,6 +155,21 @@ impl RouterCore {
         self.lagging.clone()
     }
 
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many subscriptions are served from the backlog.
+    pub(super) fn behind(&self) -> usize {
+        self.behind.len()
+    }
+
+    /// Bytes of the changes that are kept for them.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.bytes()
+    }
+
     /// Whether anybody is behind.
     pub(super) fn has_behind(&self) -> bool {
         !self.behind.is_empty() || self.onlookers.wait()
