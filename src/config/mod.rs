@@ -38,6 +38,8 @@ pub struct ServeConfig {
     pub admin_role: String,
     /// The stream.
     pub slot: slot::Config,
+    /// How long the stream may be interrupted before clients are told.
+    pub interruption_notice: Duration,
     /// Deliveries.
     pub router: router::Config,
     /// The database lane.
@@ -175,7 +177,12 @@ impl Settings {
                 lookups: true,
                 messages: true,
                 window,
+                silence_limit: Duration::from_millis(at_least_one(
+                    "silence_limit_ms",
+                    self.silence_limit_ms.unwrap_or(40_000),
+                )?),
             },
+            interruption_notice: milliseconds(self.interruption_notice_ms, 10_000),
             router: router::Config {
                 strict_deletes,
                 max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
@@ -269,6 +276,7 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("silence_limit_ms", Settings { silence_limit_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));

@@ -1,4 +1,4 @@
-//! Postgres connections: where the database is and how to reach it (`connect`, `tls`), the walsender session
+//! Postgres connections: where the database is and how to reach it (`target`, `connect`, `tls`), the walsender session
 //! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
 //! nothing about rows.
 
@@ -10,7 +10,9 @@ pub mod messages;
 pub mod migrate;
 pub mod moments;
 pub mod replication;
+mod target;
 mod tls;
 mod wire;
 
-pub use connect::{ConnectError, Target};
+pub use connect::ConnectError;
+pub use target::Target;
