@@ -21,7 +21,10 @@ use crate::{
     lsn::Lsn,
     messages::{MessagesState, Publisher, Replay, StreamKeeper, Upkeep},
     metrics::Metrics,
-    pg::connect::{TEXT_FORMS, TEXT_INPUT},
+    pg::{
+        Target,
+        connect::{TEXT_FORMS, TEXT_INPUT},
+    },
     rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
@@ -83,6 +86,7 @@ pub struct Running {
     meters: Arc<Meters>,
     keys: Keys,
     recall: Recall,
+    target: Target,
 }
 
 /// Who is let in, by what was read last.
@@ -121,6 +125,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
         own_pool: target.pool("walcast router", 1, "")?,
         lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
+        interruption_notice: config.interruption_notice,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
         wish: wish.clone(),
@@ -277,7 +282,19 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, rooms, meters, keys, recall })
+    Ok(Running {
+        address,
+        doors,
+        stream,
+        router: router_tasks,
+        accepting,
+        stop_limit,
+        rooms,
+        meters,
+        keys,
+        recall,
+        target: config.target,
+    })
 }
 
 /// Sees to it that nobody is present in a room who was ended by somebody else than his own connection.
@@ -329,10 +346,23 @@ impl Running {
         self.address
     }
 
+    /// Waits until the database refuses the login.
+    pub async fn login_refused(&self) {
+        self.target.refused().await;
+    }
+
+    /// Opens connections to the database in another way from now on.
+    pub fn replace_login(&self, target: &Target) {
+        self.target.adopt(target);
+    }
+
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
         // The admin API may have set what the settings say otherwise.
+        if self.target.is_same_place(&config.target) {
+            self.target.adopt(&config.target);
+        }
         let (before, limits) = (self.meters.limits(), &config.limits);
         let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
         self.meters.set_limits(limits.clone());

@@ -72,8 +72,9 @@ pub async fn preflight(target: &Target, publication: &str, slot: &str, source: C
         return Err(Unsuitable::NoRole(server.login).into());
     }
     match slot_fault(&server).filter(|_| source != Choice::Outbox) {
+        // It is made anew, and clients hear of the gap.
+        None | Some(Unsuitable::LostSlot(_)) => Ok(()),
         Some(fault) => Err(fault.into()),
-        None => Ok(()),
     }
 }
 

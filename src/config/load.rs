@@ -190,6 +190,12 @@ pub struct Settings {
     /// For how long it does, at most; 0 keeps none [default: 300000]
     #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
     pub resume_window_ms: Option<u64>,
+    /// Silence of the database after which its connection counts as dead [default: 40000]
+    #[arg(long, env = "WALCAST_SILENCE_LIMIT_MS", value_name = "MS")]
+    pub silence_limit_ms: Option<u64>,
+    /// Time after which clients that resume are told that replication is interrupted [default: 10000]
+    #[arg(long, env = "WALCAST_INTERRUPTION_NOTICE_MS", value_name = "MS")]
+    pub interruption_notice_ms: Option<u64>,
     /// Bytes of one transaction kept in memory until all of it has come; the rest goes to a file [default: 33554432]
     #[arg(long, env = "WALCAST_TRANSACTION_BYTES", value_name = "BYTES")]
     pub transaction_bytes: Option<usize>,
@@ -293,7 +299,7 @@ settings! {
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
-    resume_window_bytes resume_window_ms spill_directory spill_bytes
+    resume_window_bytes resume_window_ms spill_directory spill_bytes silence_limit_ms interruption_notice_ms
     lookup_bytes lookup_load_limit_ms messages_retention_hours idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client
     outbox_frames outbox_bytes log_format log_level

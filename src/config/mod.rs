@@ -41,6 +41,8 @@ pub struct ServeConfig {
     pub source: Choice,
     /// The stream.
     pub slot: slot::Config,
+    /// How long the stream may be interrupted before clients are told.
+    pub interruption_notice: Duration,
     /// Watching the slot.
     pub guard: guard::Config,
     /// Deliveries.
@@ -236,7 +238,12 @@ impl Settings {
                 lookups: true,
                 messages: true,
                 window,
+                silence_limit: Duration::from_millis(at_least_one(
+                    "silence_limit_ms",
+                    self.silence_limit_ms.unwrap_or(40_000),
+                )?),
             },
+            interruption_notice: milliseconds(self.interruption_notice_ms, 10_000),
             guard: guard::Config {
                 slot: slot.clone(),
                 publication: self.publication(),
@@ -340,6 +347,7 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("silence_limit_ms", Settings { silence_limit_ms: Some(0), ..settings() }),
             ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
             ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),

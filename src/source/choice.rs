@@ -89,7 +89,7 @@ impl Source {
                 never = self.keep(&ledger, &mut lead) => match never {},
             };
             let Some(error) = error else { return };
-            let problem = error.with_hint(&ends.config);
+            let problem = error.with_hint(&ends.config, &ends.target.user());
             if let Err(why) = self.has_outbox().await {
                 let problem = match why {
                     OutboxError::NotInstalled => {
@@ -126,7 +126,7 @@ impl Source {
     async fn has_outbox(&self) -> Result<(), OutboxError> {
         let ends = &self.walreceiver;
         let client = ends.target.connect("walcast outbox").await?;
-        answer(find(&client, ends.target.user())).await.map(drop)
+        answer(find(&client, &ends.target.user())).await.map(drop)
     }
 
     /// Keeps the ledger while the log is read.
@@ -152,7 +152,7 @@ impl Source {
             std::future::pending().await
         }
         let client = ends.target.connect("walcast outbox").await?;
-        let installed = answer(find(&client, ends.target.user())).await?;
+        let installed = answer(find(&client, &ends.target.user())).await?;
         let is_ours = match lead {
             Some(lead) => lead.is_held(installed.table).await,
             None => false,

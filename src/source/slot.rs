@@ -35,6 +35,8 @@ pub struct Config {
     pub messages: bool,
     /// How far the slot is confirmed behind what was handed on.
     pub window: WindowConfig,
+    /// After so long without a word from the server the connection counts as dead.
+    pub silence_limit: Duration,
 }
 
 /// What is known of the stream before this one.
@@ -97,12 +99,28 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The error with its causes and, when that is known, what to do about it, in one line.
-    pub fn with_hint(&self, config: &Config) -> String {
-        match self.hint(config) {
-            Some(hint) => format!("{}; {hint}", describe(self)),
-            None => describe(self),
+    /// The error with its causes and what to do about it, in one line. `role` is our login.
+    pub fn with_hint(&self, config: &Config, role: &str) -> String {
+        let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
+        let hint = hint.replace("<role>", &identifier(role));
+        format!("{}; {hint}", describe(self))
+    }
+
+    /// What may help against an error that may go away by waiting.
+    fn advice(&self) -> &'static str {
+        match self {
+            SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
+                "the server starts or stops: it is tried again until it is ready"
+            }
+            SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
+            | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
+            _ => "it is tried again; the database's log may say more",
         }
+    }
+
+    /// Whether the way to the server may be what failed.
+    pub(super) fn is_of_network(&self) -> bool {
+        matches!(self, SourceError::Silent(_) | SourceError::Replication(ReplicationError::Io { .. }))
     }
 
     /// Whether the publication of lookup tables may be what broke the stream: it is missing where a change is older, or
@@ -190,12 +208,27 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
+                "53300" => Some(
+                    "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit \
+                     -1;), or close other sessions"
+                        .to_owned(),
+                ),
                 "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
                 "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
                 _ => None,
             },
             _ => None,
         }
+    }
+}
+
+/// A name as SQL has it, with quotes only where it needs them.
+fn identifier(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        postgres_protocol::escape::escape_identifier(name)
     }
 }
 

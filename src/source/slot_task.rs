@@ -47,19 +47,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A status update goes out this often, or at a third of `wal_sender_timeout` where that is less: often enough that a
-/// restart resends little.
+/// A status update goes out this often, or at a third of `wal_sender_timeout` or an eighth of the silence that is borne
+/// where that is less: often enough that a restart resends little, and that who is asked has time to answer.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Every status update asks for an answer once the server has been silent for this long ...
-const ASK_AFTER: Duration = Duration::from_secs(10);
-/// ... and after this long without any byte the connection counts as dead.
-const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// Every status update asks for an answer once the server has been silent for this part of what it may be.
+const ASK_AFTER: u32 = 4;
 /// How often the server is asked how far it is while the stream is to begin anew.
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Waits between attempts double from here ...
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// ... to here.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// About how often it is tried whether the other server has left the slot: taking over takes a few seconds.
 const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// Seconds between the epochs of Unix and of Postgres.
@@ -161,6 +159,7 @@ impl Walreceiver {
         progress: &mut Progress,
     ) -> Option<SourceError> {
         let mut wait = FIRST_WAIT;
+        let mut changes = self.target.changes();
         while !self.stop.is_cancelled() {
             let started = Instant::now();
             let error = match self.stream_once(first.take(), progress).await {
@@ -193,7 +192,11 @@ impl Walreceiver {
             }
             // While the publication is missing the next attempt ends before the slot is looked at.
             progress.replace = error.needs_new_slot(&self.config).or(progress.replace);
-            let problem = error.with_hint(&self.config);
+            let problem = error.with_hint(&self.config, &self.target.user());
+            if error.is_of_network() {
+                // What else is open leads nowhere, either.
+                self.target.doubt();
+            }
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
@@ -206,6 +209,8 @@ impl Walreceiver {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(jittered) => {}
+                // With another password it may go on at once.
+                Ok(()) = changes.changed() => {}
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
@@ -215,7 +220,7 @@ impl Walreceiver {
 
     /// Says that another server reads the slot, once, and waits a little; false when it is time to stop.
     async fn stand_by(&self, error: &SourceError) -> bool {
-        let problem = error.with_hint(&self.config);
+        let problem = error.with_hint(&self.config, &self.target.user());
         if !self.state.borrow().standby {
             tracing::info!(slot = self.config.slot, problem, "standby");
         }
@@ -283,7 +288,7 @@ impl Walreceiver {
             number: self.number(),
             heard: Instant::now(),
         };
-        let result = connection.run(status_interval(sender_timeout)).await;
+        let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
         if result.is_ok() {
             let update = connection.status(false);
             let finish = connection.stream.finish(update);
@@ -500,18 +505,20 @@ impl Connection<'_> {
 
     async fn tick(&mut self) -> Result<(), SourceError> {
         let silence = self.heard.elapsed();
-        if silence > SILENCE_LIMIT {
+        let limit = self.receiver.config.silence_limit;
+        if silence > limit {
             return Err(SourceError::Silent(silence.as_secs()));
         }
-        self.send_status(silence > ASK_AFTER).await
+        self.send_status(silence > limit / ASK_AFTER).await
     }
 
     async fn send_status(&mut self, reply: bool) -> Result<(), SourceError> {
         let update = self.status(reply);
         // A server that takes nothing in is as dead as one that says nothing.
-        match tokio::time::timeout(SILENCE_LIMIT, self.stream.send(update)).await {
+        let limit = self.receiver.config.silence_limit;
+        match tokio::time::timeout(limit, self.stream.send(update)).await {
             Ok(sent) => sent?,
-            Err(_) => return Err(SourceError::Silent(SILENCE_LIMIT.as_secs())),
+            Err(_) => return Err(SourceError::Silent(limit.as_secs())),
         }
         self.receiver.state.send_if_modified(|state| {
             let reached = self.progress.reached;
@@ -547,9 +554,9 @@ async fn ordered(order: &mut watch::Receiver<Order>, number: u64) {
     }
 }
 
-fn status_interval(sender_timeout: Option<Duration>) -> Duration {
+fn status_interval(sender_timeout: Option<Duration>, silence_limit: Duration) -> Duration {
     let third = sender_timeout.map_or(STATUS_INTERVAL, |timeout| timeout / 3);
-    third.clamp(Duration::from_millis(10), STATUS_INTERVAL)
+    third.min(silence_limit / 8).clamp(Duration::from_millis(10), STATUS_INTERVAL)
 }
 
 /// Microseconds since 2000-01-01 UTC.

@@ -132,10 +132,11 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         lookups: false,
         messages: false,
         window: WindowConfig::default(),
+        silence_limit: Duration::from_secs(40),
     };
     let started = slot::start(&target, &config, &slot::Before::default())
         .await
-        .map_err(|error| anyhow::Error::msg(error.with_hint(&config)))?;
+        .map_err(|error| anyhow::Error::msg(error.with_hint(&config, &target.user())))?;
     let choice = Choice::new(&arguments.tables, &arguments.events);
     announce(&config.publication, &choice, &refresh.catalog());
 

@@ -18,10 +18,7 @@ use std::{
     sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
-use tokio::{
-    runtime::Runtime,
-    sync::{mpsc, watch},
-};
+use tokio::{runtime::Runtime, sync::watch};
 use tower::ServiceExt;
 use walcast::{
     auth::Verifier,
@@ -138,6 +135,7 @@ fn routes() -> Router {
         wish: watch::channel(Default::default()).0,
         feed: walcast::source::feed(1, 1024).1,
         spill: config.spill.clone(),
+        interruption_notice: config.interruption_notice,
         state,
         handed_on: watch::channel(Default::default()).0,
         refresh: refresh.clone(),

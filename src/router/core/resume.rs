@@ -107,6 +107,16 @@ impl RouterCore {
         }
     }
 
+    /// The stream does not run for long, or runs again: whoever can come back is told, so that what he shows is not taken
+    /// for new.
+    pub(in crate::router) fn tell_interruption(&self, begins: bool) {
+        let message = if begins { refusal::STREAM_INTERRUPTED } else { refusal::STREAM_GOES_ON };
+        let members = self.active.iter().map(|(_, active)| &active.subscription.member);
+        for member in members.filter(|member| member.form() == MessageForm::Resumable) {
+            member.deliver_system("postgres_changes", !begins, message);
+        }
+    }
+
     /// Whether there is a stream: before that nobody knows what a cursor means.
     pub(in crate::router) fn has_begun(&self) -> bool {
         !self.eras.is_empty()

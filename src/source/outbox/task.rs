@@ -149,7 +149,7 @@ impl OutboxTask<'_> {
     async fn session(&self, place: &mut Place, lead: &mut Option<Lead>) -> Result<End, OutboxError> {
         let heard = Arc::new(Notify::new());
         let mut client = self.ends.target.connect_hearing("walcast outbox", heard.clone()).await?;
-        let installed = answer(find(&client, self.ends.target.user())).await?;
+        let installed = answer(find(&client, &self.ends.target.user())).await?;
         if !self.has_lead(lead, installed.table).await? {
             return Ok(End::Stopped);
         }
@@ -300,7 +300,7 @@ impl Session<'_> {
                     match exported {
                         Ok(exported) => return moving::to_log(self, exported).await.map(End::Moved),
                         Err(error) => tracing::info!(
-                            problem = error.with_hint(&task.ends.config),
+                            problem = error.with_hint(&task.ends.config, &task.ends.target.user()),
                             "the log cannot be read yet"
                         ),
                     }

@@ -65,6 +65,7 @@ impl Line {
                 lookups: true,
                 messages: true,
                 window: WindowConfig::default(),
+                silence_limit: Duration::from_secs(40),
             },
             feed: feed_in,
             handed_on: handed_on_reader,
