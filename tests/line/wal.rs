@@ -1,7 +1,7 @@
 //! WAL that is kept for the slot: told, kept within its budget by giving the slot up, and set free while nothing of what is
 //! published changes; and a publication that is made anew under a stream that runs.
 
-use super::setup::{all_of, database, get, is, items, next, problem, subscriber, wait_for_health, wait_for_stream};
+use super::setup::{all_of, database, is, items, next, problem, subscriber, wait_for_health, wait_for_stream};
 use crate::support::{
     json::Json,
     postgres::{Database, Postgres, majors},
@@ -76,7 +76,8 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
     }
     let health =
         wait_for_health(&server, |status, health| status == 200 && counted(health, "slot_sheds_total") == 1).await;
-    assert!(server.log().iter().any(|line| line.contains("are lost to clients") && line.contains("budget")));
+    let says_the_gap = |line: &String| line.contains("are lost to clients") && line.contains("budget");
+    until(SOON, async || server.log().iter().any(says_the_gap)).await;
     let told =
         resuming.expect("word of the gap", |m| m.is(TOPIC, "system") && *m.payload.at("status") == "error").await;
     assert_eq!(*told.payload.at("resumed"), json!(false), "{}", told.payload);
