@@ -132,7 +132,8 @@ impl SlotGuard {
     fn follow_publication(&self, source: &SourceState, publication: Option<u32>) {
         let streamed = source.stream.as_ref().filter(|_| source.streaming).map(|stream| stream.publication);
         let (Some(found), Some(streamed)) = (publication, streamed) else { return };
-        if found != streamed {
+        // 0 is no oid: it is not known.
+        if streamed != 0 && found != streamed {
             self.order(source, GapReason::PublicationNew);
         }
     }
