@@ -302,12 +302,14 @@ impl Settings {
             Ok(text) => text,
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
-        let file: Settings = match toml::from_str(&text) {
-            Ok(file) => file,
-            Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
-        };
+        let file = Settings::of_toml(&text).map_err(|why| ConfigError::Parse { path, why })?;
         self.fill_from(file);
         Ok(self)
+    }
+
+    /// The settings of a file's text, or what is wrong with it, which no value of it is repeated in.
+    pub fn of_toml(text: &str) -> Result<Settings, String> {
+        toml::from_str(text).map_err(|error| without_lines(text, &error))
     }
 
     /// The same with the environment of the server we replace as `variable` has it.

@@ -58,7 +58,7 @@ impl Target {
     pub fn parse(text: &str) -> Result<Target, ConnectError> {
         let mut own = OwnOptions::default();
         let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            own.take_from_url(text)
+            own.take_from_url(text)?
         } else {
             own.take_from_pairs(text)?
         };
@@ -174,6 +174,34 @@ pub fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The options that tokio-postgres knows.
+const OPTIONS: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslmode",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// Whether an option of this name is read, here or there.
+fn is_option(key: &str) -> bool {
+    OPTIONS.contains(&key) || key == "sslrootcert"
+}
+
 /// The options of a connection string that tokio-postgres does not know.
 #[derive(Default)]
 struct OwnOptions {
@@ -191,8 +219,14 @@ impl OwnOptions {
         true
     }
 
-    fn take_from_url(&mut self, url: &str) -> String {
-        let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
+    fn take_from_url(&mut self, url: &str) -> Result<String, ConnectError> {
+        let Some((base, query)) = url.split_once('?') else { return Ok(url.to_owned()) };
+        // A `?` that is not encoded ends a password, and its rest up to the `@` looks like options.
+        let is_sound = base.contains('@') && !query.contains('@');
+        let unknown = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| !is_option(key));
+        if unknown.is_some() && !is_sound {
+            return Err(ConnectError::Url("it holds unknown options; write a `?` of the password as %3F".into()));
+        }
         let kept: Vec<&str> = query
             .split('&')
             .filter(|pair| {
@@ -201,12 +235,20 @@ impl OwnOptions {
                     .is_some_and(|(key, value)| self.take(key, &percent_decode_str(value).decode_utf8_lossy()))
             })
             .collect();
-        if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
+        Ok(if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) })
     }
 
     fn take_from_pairs(&mut self, text: &str) -> Result<String, ConnectError> {
         let mut kept = String::new();
         for (key, value) in key_value_pairs(text)? {
+            // Not by name: of a mistyped URL, and of a password with a space, everything up to a `=` looks like one.
+            if !is_option(&key) {
+                return Err(ConnectError::Url(
+                    "it holds an unknown option; a URL begins with postgresql://, and a value with a space stands in \
+                     quotes"
+                        .into(),
+                ));
+            }
             if !self.take(&key, &value) {
                 let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
                 kept.push_str(&format!("{key}='{quoted}' "));
@@ -224,10 +266,11 @@ impl OwnOptions {
             Some("require") => (SslMode::Require, Verification::None),
             Some("verify-ca") => (SslMode::Require, Verification::Chain),
             Some("verify-full") => (SslMode::Require, Verification::ChainAndName),
-            Some(other) => {
-                return Err(ConnectError::Url(format!(
-                    "sslmode is `{other}`; it is one of disable, prefer, require, verify-ca, verify-full"
-                )));
+            // Not what it is: that may be the rest of a password.
+            Some(_) => {
+                return Err(ConnectError::Url(
+                    "sslmode is none of disable, prefer, require, verify-ca and verify-full".into(),
+                ));
             }
         };
         config.ssl_mode(mode);
@@ -301,13 +344,18 @@ mod tests {
     #[test]
     fn a_bad_string_is_refused_by_what_is_wrong_and_never_repeated() {
         for (text, why) in [
-            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is `maybe`"),
+            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is none of"),
+            ("postgres://u@h/d?sslmode=sesame@h", "sslmode is none of"),
             ("postgres://u:sesame@h/d?nonsense=1", "nonsense"),
             ("postgres:///d", "no "),
             ("sesame", "neither a URL"),
             ("host=h user=u password='sesame", "not closed"),
             ("postgres://h/d", "no user"),
             ("postgres://u:open@sesame@h/d", "%40"),
+            ("postgres://u:open?sesame=x@h/d", "%3F"),
+            ("postgres://u:open?sesame@h/d?sslmode=require", "%3F"),
+            ("host=h user=u password=open sesame=x", "quotes"),
+            ("postgress://u:sesame@h/d?sslmode=require", "postgresql://"),
         ] {
             let error = describe(&Target::parse(text).err().unwrap());
             assert!(error.contains(why), "{text}: {error}");

@@ -44,6 +44,13 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Wire, 
     Err(last)
 }
 
+/// Authenticates over a stream without TLS, and waits until the server is ready.
+pub(super) async fn over(stream: Box<dyn Io>, target: &Target, application: &str) -> Result<Wire, ReplicationError> {
+    let mut wire = Wire::new(stream, target.address());
+    wire.authenticate(target, application, Binding::None).await?;
+    Ok(wire)
+}
+
 async fn connect_to(
     target: &Target,
     host: &Host,

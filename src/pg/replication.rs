@@ -23,6 +23,7 @@ use postgres_protocol::{
     },
 };
 use std::io;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use super::wire::{ReplicationError, ServerError};
 
@@ -35,6 +36,14 @@ impl Session {
     /// Connects, authenticates, and waits until the server is ready. Tries the hosts of the target in order.
     pub async fn connect(target: &Target, application: &str) -> Result<Session, ReplicationError> {
         Ok(Session { wire: handshake::connect(target, application).await? })
+    }
+
+    /// The same over a stream that is there already, without TLS.
+    pub async fn over<S>(stream: S, target: &Target, application: &str) -> Result<Session, ReplicationError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Ok(Session { wire: handshake::over(Box::new(stream), target, application).await? })
     }
 
     /// Runs one command of the simple protocol; the rows as text.

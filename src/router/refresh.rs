@@ -127,6 +127,13 @@ impl Refresher {
 }
 
 impl Refresh {
+    /// A catalogue that nobody reads again, for tests without a database. Like any other it grows stale.
+    pub fn once(catalog: Catalog) -> Refresh {
+        let (_, catalog) = watch::channel(Arc::new(catalog));
+        let (_, looks) = watch::channel(Looks { count: 0, last: Instant::now() });
+        Refresh { catalog, looks, wish: Arc::default() }
+    }
+
     /// The last catalogue that was read.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()

@@ -8,6 +8,7 @@ mod lane;
 mod lane_edges;
 mod pressure;
 mod resume;
+mod schema;
 mod session;
 pub mod setup;
 mod standby;
