@@ -73,7 +73,6 @@ pub(super) struct Slot {
     pub(super) database: Option<String>,
     pub(super) is_here: bool,
     pub(super) active: bool,
-    pub(super) wal_status: Option<String>,
 }
 
 /// A schema that neither our login nor some of the roles of tokens have USAGE on.

@@ -112,7 +112,7 @@ async fn report(State(health): State<Health>) -> Response {
     // Numbers of the outbox are no positions of the log.
     let end = end.filter(|_| source.kind == Kind::Log);
     // Not from what is confirmed, which is kept behind on purpose.
-    let lag_bytes = end.map(|end| end.0.saturating_sub(source.reached.0));
+    let lag_bytes = end.filter(|_| source.era > 0).map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
     let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.reached >= source.received;
     let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };

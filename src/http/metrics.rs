@@ -126,7 +126,9 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
             "Bytes of the log that are not confirmed, the window for resuming among them",
             since(source.confirmed),
         ));
-        gauges.push(("lag_bytes", "Bytes of the log that have not been handed on", since(source.reached)));
+        if source.era > 0 {
+            gauges.push(("lag_bytes", "Bytes of the log that have not been handed on", since(source.reached)));
+        }
     }
     let state = health.slot.borrow();
     if let Some(slot) = state.existing() {
@@ -138,6 +140,9 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         if let Some(safe) = slot.safe_wal_bytes {
             gauges.push(("slot_safe_bytes", "Bytes that may be written before the slot is in danger", safe.max(0)));
         }
+    }
+    if state.slot.is_some() {
+        gauges.push(("published", "1 while there is the publication, else 0", i64::from(!state.is_unpublished)));
     }
     if let Some(limit) = state.limit {
         gauges.push(("slot_limit_bytes", "Bytes kept for the slot at which it is dropped", bytes(limit)));

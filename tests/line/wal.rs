@@ -76,7 +76,8 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
     }
     let health =
         wait_for_health(&server, |status, health| status == 200 && counted(health, "slot_sheds_total") == 1).await;
-    assert!(server.log().iter().any(|line| line.contains("are lost to clients") && line.contains("budget")));
+    let says_the_gap = |line: &String| line.contains("are lost to clients") && line.contains("budget");
+    until(SOON, async || server.log().iter().any(says_the_gap)).await;
     let told =
         resuming.expect("word of the gap", |m| m.is(TOPIC, "system") && *m.payload.at("status") == "error").await;
     assert_eq!(*told.payload.at("resumed"), json!(false), "{}", told.payload);

@@ -133,7 +133,8 @@ impl SlotGuard {
         let is_log = source.streaming && source.kind == Kind::Log;
         let streamed = source.stream.as_ref().filter(|_| is_log).map(|stream| stream.publication);
         let (Some(found), Some(streamed)) = (publication, streamed) else { return };
-        if found != streamed {
+        // 0 is no oid: it is not known.
+        if streamed != 0 && found != streamed {
             self.order(source, GapReason::PublicationNew);
         }
     }
