@@ -8,5 +8,8 @@ mod lane;
 mod lane_edges;
 mod pressure;
 mod resume;
+mod schema;
 mod session;
 pub mod setup;
+mod standby;
+mod wal;

@@ -1,0 +1,5 @@
+//! The notify fallback: what its triggers write is what the log has, against real Postgres.
+
+mod same;
+mod setup;
+mod types;
