@@ -22,7 +22,9 @@ use walcast::{
     },
     router::{Follow, FollowConfig, FollowParts, LookupPhase},
     shutdown::Tasks,
-    source::{Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed, slot::Config, slot_task::Walreceiver},
+    source::{
+        Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed, slot::Config, slot_task::Walreceiver,
+    },
 };
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -9,7 +9,9 @@ use walcast::{
     lsn::Lsn,
     pg::Target,
     shutdown::Tasks,
-    source::{Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed, slot::Config, slot_task::Walreceiver},
+    source::{
+        Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed, slot::Config, slot_task::Walreceiver,
+    },
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
