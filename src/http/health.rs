@@ -138,6 +138,7 @@ async fn report(State(health): State<Health>) -> Response {
             "wal": wal(&health, &health.slot.borrow()),
         },
         "catalogue_age_ms": health.refresh.age().as_millis(),
+        "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         "connections": health.connections.load(Ordering::Relaxed),
         "subscriptions": router.subscriptions,
         "subscriptions_behind": router.behind,

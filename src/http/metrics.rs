@@ -107,6 +107,7 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
     let age = i64::try_from(health.refresh.age().as_secs()).unwrap_or(i64::MAX);
     let mut gauges = vec![
         ("connections", "Sockets that are open", count(health.connections.load(Ordering::Relaxed))),
+        ("tasks", "Tasks that run", count(tokio::runtime::Handle::current().metrics().num_alive_tasks())),
         ("channels", "Channels that are joined", count(rooms.members)),
         ("rooms", "Rooms somebody is in", count(rooms.rooms)),
         ("presences", "Presences that are tracked", count(rooms.present)),
