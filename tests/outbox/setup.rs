@@ -7,7 +7,7 @@ use crate::{
 use bytes::Bytes;
 use tokio_postgres::Client;
 use walcast::{
-    change::{Change, Datum, Fragment, OldRow, Row, assemble::Assembler},
+    change::{Change, Datum, Fragment, OldRow, Row, assemble::Assembler, position::Era},
     pg::{migrate::notify, outbox},
     pgoutput,
     source::outbox::Reader,
@@ -88,8 +88,12 @@ pub struct Log {
 impl Log {
     /// Begins now.
     pub async fn begin(database: &Database) -> Log {
-        let client = database.connect().await;
-        let slot = database.slot();
+        Log::begin_named(database, &database.slot()).await
+    }
+
+    /// The same with a slot of this name.
+    pub async fn begin_named(database: &Database, slot: &str) -> Log {
+        let (client, slot) = (database.connect().await, slot.to_owned());
         client.execute("select pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot]).await.unwrap();
         let forms = "set datestyle to 'ISO'; set intervalstyle to 'postgres'; set bytea_output to 'hex'; \
                      set timezone to 'UTC'; set extra_float_digits to 3";
@@ -119,7 +123,7 @@ pub async fn outbox_transactions(client: &mut Client, from: u64) -> Vec<Vec<Told
 /// The same, as it is read.
 pub async fn outbox_fragments(client: &mut Client, from: u64) -> Vec<Fragment> {
     outbox::number(client).await.unwrap();
-    let mut reader = Reader::new(PUBLICATION, 1, from);
+    let mut reader = Reader::new(PUBLICATION, Era { number: 1, ..Era::default() }, from);
     let mut all = Vec::new();
     loop {
         let fragments = reader.next(client).await.unwrap();
