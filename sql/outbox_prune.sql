@@ -6,17 +6,17 @@ with kept as (
     select t.number, t.written_at, pg_catalog.sum(t.bytes + 100 * t.rows) over (order by t.number desc) as since
     from walcast.outbox_transactions t
   ) t
-  where t.number >= $1
-    or (t.since <= $3 and t.written_at >= pg_catalog.clock_timestamp() - $2::bigint * interval '1 millisecond')
+  where t.number >= $1::bigint
+    or (t.since <= $3::bigint and t.written_at >= pg_catalog.clock_timestamp() - $2::bigint * interval '1 millisecond')
 ),
 old as materialized (
   select o.number, o.xid
   from (
     select t.number, t.xid, pg_catalog.sum(t.rows) over (order by t.number) - t.rows as before
     from walcast.outbox_transactions t
-    where t.number < least($1, coalesce((select k.first from kept k), $1))
+    where t.number < least($1::bigint, coalesce((select k.first from kept k), $1::bigint))
   ) o
-  where o.before < $4
+  where o.before < $4::bigint
 ),
 forgotten as (
   delete from walcast.outbox_transactions t using old where t.number = old.number

@@ -8,5 +8,5 @@ from (
     order by xid, id limit $3
   ) o
 ) r
-where r.before < $4
+where r.before < $4::bigint
 order by r.xid, r.id

@@ -26,6 +26,11 @@ listed as materialized (
   where l.pubname in ($1, $2) and n.nspname <> 'walcast'
 )
 select l.is_messages, l.oid::bigint, l.name, l.pubinsert, l.pubupdate, l.pubdelete, l.is_filtered,
+  -- Whether it is all of them: columns that are gone by now were published, too.
+  not exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+      and l.attnames is not null and not l.attnames ? a.attname::text) as has_all_columns,
   (select coalesce(pg_catalog.array_agg(a.attnum order by a.attnum), '{}')
    from pg_catalog.pg_attribute a
    where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped

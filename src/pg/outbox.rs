@@ -93,6 +93,8 @@ pub struct Listed {
     pub operations: Operations,
     /// Whether the publication leaves rows out. What they are the outbox does not know.
     pub is_filtered: bool,
+    /// Whether all its columns are published, but generated ones.
+    pub has_all_columns: bool,
     /// The numbers of the columns that are published.
     pub columns: Vec<i16>,
     /// The table that is to have the trigger.
@@ -127,6 +129,7 @@ pub async fn tables(client: &Client, clients: &str, messages: &str) -> Result<Ve
                 delete: row.try_get("pubdelete")?,
             },
             is_filtered: row.try_get("is_filtered")?,
+            has_all_columns: row.try_get("has_all_columns")?,
             columns: row.try_get("columns")?,
             target: oid(row.try_get("target")?),
             target_name: row.try_get("target_name")?,

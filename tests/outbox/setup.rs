@@ -88,8 +88,12 @@ pub struct Log {
 impl Log {
     /// Begins now.
     pub async fn begin(database: &Database) -> Log {
-        let client = database.connect().await;
-        let slot = database.slot();
+        Log::begin_named(database, &database.slot()).await
+    }
+
+    /// The same with a slot of this name.
+    pub async fn begin_named(database: &Database, slot: &str) -> Log {
+        let (client, slot) = (database.connect().await, slot.to_owned());
         client.execute("select pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot]).await.unwrap();
         let forms = "set datestyle to 'ISO'; set intervalstyle to 'postgres'; set bytea_output to 'hex'; \
                      set timezone to 'UTC'; set extra_float_digits to 3";

@@ -33,6 +33,7 @@ pub(super) struct Listing(HashMap<u32, Entry>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     operations: Operations,
+    has_all_columns: bool,
     columns: Vec<i16>,
 }
 
@@ -49,7 +50,8 @@ impl Listing {
                 (false, true) => Operations { insert, update: false, delete: false },
                 (false, false) => table.operations,
             };
-            let entry = Entry { operations, columns: table.columns.clone() };
+            let Listed { has_all_columns, columns, .. } = table.clone();
+            let entry = Entry { operations, has_all_columns, columns };
             if table.is_messages {
                 entries.entry(table.table).or_insert(entry);
             } else {
@@ -81,7 +83,10 @@ impl Reading {
     pub(super) fn new(shape: &[TableShape], listing: &Listing) -> Option<Reading> {
         let stored = shape.first()?;
         let (named, entry) = shape.iter().rev().find_map(|table| Some((table, listing.0.get(&table.oid)?)))?;
-        let published = |column: &&ColumnShape| entry.columns.contains(&column.0);
+        let published = |column: &&ColumnShape| {
+            let is_generated = column.4;
+            entry.columns.contains(&column.0) || (entry.has_all_columns && !is_generated)
+        };
         let place = |name: &str| stored.columns.iter().position(|column| column.1 == name);
         let columns: Vec<&ColumnShape> = named.columns.iter().filter(published).collect();
         let identity = identity(named);

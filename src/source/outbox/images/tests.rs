@@ -23,6 +23,7 @@ fn listed(table: u32, columns: &[i16]) -> Listed {
         name: String::new(),
         operations: Operations { insert: true, update: true, delete: true },
         is_filtered: false,
+        has_all_columns: false,
         columns: columns.to_vec(),
         target: table,
         target_name: String::new(),
