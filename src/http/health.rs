@@ -106,7 +106,8 @@ async fn report(State(health): State<Health>) -> Response {
     }
     let is_fresh = health.refresh.is_fresh();
     if source.streaming && !is_fresh {
-        source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
+        let cause = health.refresh.problem().unwrap_or_else(|| "it has not been looked at for long".into());
+        source.problem = Some(format!("the catalogue cannot be read, so changes are held: {cause}"));
     }
     let is_ok = source.streaming && is_published && is_fresh;
     // Numbers of the outbox are no positions of the log.
