@@ -13,6 +13,7 @@ pub use reload::Reload;
 
 use crate::{
     auth,
+    check::Keeping,
     doors::phoenix,
     http::tenants,
     limits::{Limits, Meters},
@@ -20,7 +21,7 @@ use crate::{
     pg::Target,
     router::{self, FollowConfig, LaneConfig, SpillConfig},
     session,
-    source::{WindowConfig, slot},
+    source::{WindowConfig, choice::Choice, guard, slot},
     telemetry::LogFormat,
 };
 use std::{env, path::PathBuf, sync::Arc, time::Duration};
@@ -36,8 +37,14 @@ pub struct ServeConfig {
     pub auth: auth::Config,
     /// The role whose tokens may ask about others.
     pub admin_role: String,
+    /// Where changes are read.
+    pub source: Choice,
     /// The stream.
     pub slot: slot::Config,
+    /// How long the stream may be interrupted before clients are told.
+    pub interruption_notice: Duration,
+    /// Watching the slot.
+    pub guard: guard::Config,
     /// Deliveries.
     pub router: router::Config,
     /// Files of transactions that do not fit into memory.
@@ -139,6 +146,50 @@ impl Settings {
         Ok(name)
     }
 
+    /// How far the slot is confirmed behind what was handed on.
+    fn window(&self) -> WindowConfig {
+        WindowConfig {
+            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
+            time: Duration::from_millis(self.resume_window_ms.unwrap_or(300_000)),
+        }
+    }
+
+    /// How much WAL is meant to be kept for the slot.
+    pub(crate) fn keeping(&self) -> Keeping {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let window = self.window();
+        let window = if window.time.is_zero() { 0 } else { window.bytes };
+        Keeping { window: bytes(window), budget: self.wal_budget_bytes.map(bytes) }
+    }
+
+    /// How much WAL may be kept for the slot. What is kept anyway must fit.
+    fn wal_budget(&self) -> Result<Option<u64>, ConfigError> {
+        let Some(budget) = self.wal_budget_bytes else { return Ok(None) };
+        let window = self.window();
+        if budget == 0 || (!window.time.is_zero() && budget <= window.bytes) {
+            let why = format!(
+                "the slot would be dropped all the time: it must be more than resume_window_bytes ({}), best several times \
+                 as much",
+                window.bytes
+            );
+            return Err(ConfigError::Value { setting: "wal_budget_bytes", why });
+        }
+        Ok(Some(budget))
+    }
+
+    /// Where changes are read.
+    pub(crate) fn source(&self) -> Result<Choice, ConfigError> {
+        match self.source.as_deref() {
+            None | Some("auto") => Ok(Choice::Auto),
+            Some("wal") => Ok(Choice::Log),
+            Some("notify") => Ok(Choice::Outbox),
+            Some(other) => {
+                let why = format!("`{other}` is none of auto, wal and notify");
+                Err(ConfigError::Value { setting: "source", why })
+            }
+        }
+    }
+
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
     fn start(&self) -> Result<StartConfig, ConfigError> {
         let is_drop_in = self.replaced.names_database;
@@ -170,10 +221,7 @@ impl Settings {
         };
         let slot = self.slot()?;
         let limits = self.limits()?;
-        let window = WindowConfig {
-            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
-            time: milliseconds(self.resume_window_ms, 300_000),
-        };
+        let window = self.window();
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
@@ -181,6 +229,7 @@ impl Settings {
             admin_role: self.admin_role(),
             tenants: self.tenants(&slot),
             metrics_secrets: self.metrics_secrets(),
+            source: self.source()?,
             slot: slot::Config {
                 publication: self.publication(),
                 slot: slot.clone(),
@@ -189,6 +238,17 @@ impl Settings {
                 lookups: true,
                 messages: true,
                 window,
+                silence_limit: Duration::from_millis(at_least_one(
+                    "silence_limit_ms",
+                    self.silence_limit_ms.unwrap_or(40_000),
+                )?),
+            },
+            interruption_notice: milliseconds(self.interruption_notice_ms, 10_000),
+            guard: guard::Config {
+                slot: slot.clone(),
+                publication: self.publication(),
+                budget: self.wal_budget()?,
+                interval: Duration::from_millis(at_least_one("wal_watch_ms", self.wal_watch_ms.unwrap_or(2000))?),
             },
             router: router::Config {
                 strict_deletes,
@@ -287,6 +347,9 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("silence_limit_ms", Settings { silence_limit_ms: Some(0), ..settings() }),
+            ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
+            ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
             ("spill_directory", Settings { spill_directory: Some("/nowhere/at/all".into()), ..settings() }),
         ] {
@@ -297,6 +360,7 @@ mod tests {
     #[test]
     fn names_that_cannot_be_used_are_refused() {
         assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
+        assert!(refusal(&Settings { source: Some("log".to_owned()), ..settings() }).starts_with("source"));
         assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
     }
 }

@@ -105,8 +105,9 @@ impl Wire {
                 if self.input.len() >= length {
                     return Ok(length);
                 }
-                if self.input.capacity() < length {
-                    self.renew(length.max(CHUNK_BYTES));
+                if self.input.capacity() < length && self.input.capacity() == self.input.len() {
+                    // As much again as has come, at most: that a message is so long, only the rest of it proves.
+                    self.renew((2 * self.input.len()).min(length).max(CHUNK_BYTES));
                 }
             }
             if self.input.capacity() == self.input.len() {
@@ -165,4 +166,32 @@ pub(super) fn server_error(body: &ErrorResponseBody) -> ServerError {
         }
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection on which this is said, and then no more.
+    async fn wire(said: &[u8]) -> Wire {
+        let (mut server, client) = tokio::io::duplex(said.len());
+        server.write_all(said).await.unwrap();
+        Wire::new(Box::new(client), "h:1".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_length_that_nothing_proves_takes_no_memory() {
+        let mut wire = wire(&[&b"d\x3f\xff\xff\xfe"[..], &[0; 100]].concat()).await;
+        assert!(wire.message().await.is_err(), "the connection is closed before");
+        assert!(wire.input.capacity() < 4 * CHUNK_BYTES, "{}", wire.input.capacity());
+    }
+
+    #[tokio::test]
+    async fn a_message_longer_than_a_piece_is_read_whole() {
+        let body = vec![7; 5 * CHUNK_BYTES + 3];
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        let mut wire = wire(&[b"d", &length[..], &body].concat()).await;
+        let Message::CopyData(read) = wire.message().await.unwrap() else { panic!("data") };
+        assert!(read.into_bytes() == body);
+    }
 }

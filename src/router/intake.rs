@@ -18,7 +18,7 @@ use super::{
 use crate::{
     change::Fragment,
     policy::{catalog::Catalog, lookup::Lookups},
-    source::{Beginning, Follows, HandedOn},
+    source::{Beginning, Follows, HandedOn, Kind},
 };
 use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
@@ -36,6 +36,8 @@ pub(super) trait Follow {
     fn set_catalog(&mut self, catalog: &Catalog);
     /// Applies a fragment's changes of these tables; the tables whose rows have changed.
     fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32>;
+    /// An era begins, and where its changes are read.
+    fn begin_era(&mut self, kind: Kind);
     /// Changes are lost: what is known of the tables is wrong.
     fn distrust(&mut self);
 }
@@ -100,6 +102,7 @@ impl<F: Follow> Intake<F> {
         if !matches!(beginning.follows, Follows::Seamless) {
             self.stage = Stage::Passing;
         }
+        self.follow.begin_era(beginning.kind);
         self.core.begin(beginning);
     }
 

@@ -21,6 +21,7 @@ mod follow;
 mod image;
 mod index;
 mod intake;
+mod interruption;
 mod judge;
 mod judgement;
 mod lane_job;

@@ -82,16 +82,22 @@ impl Refresher {
         let mut timer = interval(POLL_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
+        let mut doubts = self.target.doubts();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = timer.tick() => {}
                 () = self.wish.notified() => {}
             }
-            let problem = match timeout(QUERY_LIMIT, self.look()).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(describe(&error)),
-                Err(_) => Some("no answer in time".to_owned()),
+            doubts.mark_unchanged();
+            let problem = tokio::select! {
+                looked = timeout(QUERY_LIMIT, self.look()) => match looked {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(describe(&error)),
+                    Err(_) => Some("no answer in time".to_owned()),
+                },
+                // An answer would have to come by a connection that leads nowhere.
+                Ok(()) = doubts.changed() => Some("the connection was lost".to_owned()),
             };
             if let Some(problem) = &problem {
                 self.reader = None;
@@ -127,6 +133,13 @@ impl Refresher {
 }
 
 impl Refresh {
+    /// A catalogue that nobody reads again, for tests without a database. Like any other it grows stale.
+    pub fn once(catalog: Catalog) -> Refresh {
+        let (_, catalog) = watch::channel(Arc::new(catalog));
+        let (_, looks) = watch::channel(Looks { count: 0, last: Instant::now() });
+        Refresh { catalog, looks, wish: Arc::default() }
+    }
+
     /// The last catalogue that was read.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()

@@ -16,7 +16,7 @@ use crate::{
     router::{Refresh, Refresher},
     shutdown::Tasks,
     source::{
-        Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed,
+        Feed, FeedReceiver, HandedOn, Order, SourceState, WindowConfig, Wish, feed,
         slot::{self, Config},
         slot_task::Walreceiver,
     },
@@ -132,10 +132,11 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         lookups: false,
         messages: false,
         window: WindowConfig::default(),
+        silence_limit: Duration::from_secs(40),
     };
     let started = slot::start(&target, &config, &slot::Before::default())
         .await
-        .map_err(|error| anyhow::Error::msg(error.with_hint(&config)))?;
+        .map_err(|error| anyhow::Error::msg(error.with_hint(&config, &target.user())))?;
     let choice = Choice::new(&arguments.tables, &arguments.events);
     announce(&config.publication, &choice, &refresh.catalog());
 
@@ -145,7 +146,8 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
     let stop = tasks.stop_token().clone();
     tasks.spawn("catalogue", refresher.run(stop.clone()));
     let (_, wish) = watch::channel(Wish::default());
-    let walreceiver = Walreceiver { target, config, feed, handed_on: handed_on_reader, wish, state, stop };
+    let (_, order) = watch::channel(Order::default());
+    let walreceiver = Walreceiver { target, config, feed, handed_on: handed_on_reader, wish, order, state, stop };
     tasks.spawn("walreceiver", walreceiver.run_from(started));
 
     let printer = Printer {

@@ -102,7 +102,9 @@ async fn run(plan: Plan) {
     let has = |part: &str| plan.parts.iter().any(|name| name == part);
     if has("million") {
         println!("A transaction of {} rows of about 150 bytes, and one of one row behind it.\n", plan.rows);
-        println!("| table | RSS before | most | 10 s behind | last row with the reader of everything s | small one with who sees 1 in {ROOMS} rows s | same, before s | server CPU s | reader of everything | who sees 1 in {ROOMS} | reader of 200/s | who reads nothing |");
+        println!(
+            "| table | RSS before | most | 10 s behind | last row with the reader of everything s | small one with who sees 1 in {ROOMS} rows s | same, before s | server CPU s | reader of everything | who sees 1 in {ROOMS} | reader of 200/s | who reads nothing |"
+        );
         println!("|---|---:|---:|---:|---:|---:|---:|---:|---|---|---|---|");
         for table in ["open", "posted"] {
             report(Large { plan: &plan, database: &database, table, rows: plan.rows, mib: 0 }.run().await);
@@ -111,7 +113,9 @@ async fn run(plan: Plan) {
     }
     if has("large") {
         println!("A transaction of {} rows of {} MB, and one of one small row behind it.\n", plan.large, plan.mib);
-        println!("| table | RSS before | most | 10 s behind | last row with the reader of everything s | small one with who sees 1 in {ROOMS} rows s | same, before s | server CPU s | reader of everything | who sees some | reader of 200/s | who reads nothing |");
+        println!(
+            "| table | RSS before | most | 10 s behind | last row with the reader of everything s | small one with who sees 1 in {ROOMS} rows s | same, before s | server CPU s | reader of everything | who sees some | reader of 200/s | who reads nothing |"
+        );
         println!("|---|---:|---:|---:|---:|---:|---:|---:|---|---|---|---|");
         for table in ["open", "posted", "asked"] {
             report(Large { plan: &plan, database: &database, table, rows: plan.large, mib: plan.mib }.run().await);
@@ -196,7 +200,8 @@ impl Large<'_> {
             "repeat('x', 100)".to_owned()
         };
         let room = if self.mib > 0 { ROOM.to_string() } else { format!("n % {ROOMS}") };
-        let insert = format!("insert into bench.{table} select n, {room}, {body} from generate_series(1, {}) n", self.rows);
+        let insert =
+            format!("insert into bench.{table} select n, {room}, {body} from generate_series(1, {}) n", self.rows);
         client.batch_execute(&insert).await.map_err(|error| error.to_string())?;
         let committed = origin.elapsed();
         let behind = small(behind_id).await?;

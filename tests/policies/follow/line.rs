@@ -65,10 +65,12 @@ impl Line {
                 lookups: true,
                 messages: true,
                 window: WindowConfig::default(),
+                silence_limit: Duration::from_secs(40),
             },
             feed: feed_in,
             handed_on: handed_on_reader,
             wish: wish_reader.clone(),
+            order: watch::channel(walcast::source::Order::default()).1,
             state,
             stop: tasks.stop_token().clone(),
         };
