@@ -108,7 +108,8 @@ async fn report(State(health): State<Health>) -> Response {
     if source.streaming && !is_fresh {
         source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
     }
-    let is_ok = source.streaming && is_published && is_fresh;
+    let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none();
+    let problem = source.problem.clone().or_else(|| router.problem.clone());
     // Not from what is confirmed, which is kept behind on purpose.
     let lag_bytes = end.map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
@@ -124,7 +125,7 @@ async fn report(State(health): State<Health>) -> Response {
         "status": if is_ok { "ok" } else { "degraded" },
         "replication": {
             "state": state(&source),
-            "problem": source.problem,
+            "problem": problem,
             "slot": health.stream.slot,
             "received_lsn": source.received.to_string(),
             "handed_on_lsn": source.reached.to_string(),

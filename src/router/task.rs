@@ -125,6 +125,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         let is_open = is_fresh && is_agreed && !intake.follow.is_holding();
         if is_open {
             let passed = intake.step().await;
+            if parts.state.borrow().problem.is_none() && intake.problem().is_some() {
+                parts.state.send_modify(|state| state.problem = intake.problem().cloned());
+            }
             if let Some(job) = passed.job {
                 lane.offer(job);
             }
@@ -174,7 +177,11 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
                 intake.core.sweep();
-                parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
+                intake.look_for_room().await;
+                parts.state.send_modify(|state| {
+                    state.subscriptions = intake.core.subscriptions();
+                    state.problem = intake.problem().cloned();
+                });
             }
             () = lagging.notified() => intake.core.notice_lagging(),
             () = interruption.due() => {}

@@ -35,6 +35,14 @@ pub(super) struct Transaction {
     spill: Option<Spill>,
 }
 
+/// Whether there is room for some of a transaction in a directory.
+pub(super) async fn has_room(directory: &Path) -> bool {
+    match Spill::open(directory).await {
+        Ok(spill) => spill.has_room().await,
+        Err(_) => false,
+    }
+}
+
 /// Where in a transaction somebody reads.
 #[derive(Default)]
 pub(super) struct Cursor {

@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 /// Each fragment stands behind its length.
 const HEADER_BYTES: usize = 8;
+/// So much is written to see whether there is room: about as much as a fragment.
+const TRIAL_BYTES: usize = 1024 * 1024;
 
 /// A file of fragments.
 pub(super) struct Spill {
@@ -39,6 +41,13 @@ impl Spill {
             Ok(file)
         });
         Ok(Spill { file: Arc::new(file.await?), relations: Relations::default(), end: 0 })
+    }
+
+    /// Whether some can be written.
+    pub(super) async fn has_room(&self) -> bool {
+        let file = self.file.clone();
+        // Not zeros: a file system may keep none of these.
+        blocking(move || file.write_all_at(&vec![1; TRIAL_BYTES], 0)).await.is_ok()
     }
 
     /// Adds a fragment, all of it or none.
