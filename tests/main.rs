@@ -10,6 +10,10 @@ mod commands;
 mod demo;
 mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod faults;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod fuzz;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod http;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;

@@ -4,11 +4,12 @@
 use super::{CheckError, messages::Messages, outbox::Outbox};
 use crate::{
     pg::{
-        Target,
+        self, Target,
         catalog::{self, CatalogError, LOOKUP_PUBLICATION, Scope},
         connect::ConnectError,
         messages::{self, obstacle},
         outbox,
+        slot::Slots,
     },
     policy::catalog::Catalog,
 };
@@ -72,8 +73,6 @@ pub(super) struct Slot {
     pub(super) database: Option<String>,
     pub(super) is_here: bool,
     pub(super) active: bool,
-    pub(super) wal_status: Option<String>,
-    pub(super) kept_bytes: Option<i64>,
 }
 
 /// A schema that neither our login nor some of the roles of tokens have USAGE on.
@@ -163,6 +162,12 @@ pub(super) async fn server(client: &Client, publication: &str, slot: &str) -> Re
         Ok(server)
     };
     tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?
+}
+
+/// Reads our slot, and every other one of pgoutput in this database.
+pub(crate) async fn slots(client: &Client, slot: &str) -> Result<Slots, CheckError> {
+    let slots = pg::slot::slots(client, slot, true);
+    Ok(tokio::time::timeout(LIMIT, slots).await.map_err(|_| CheckError::Silent)??)
 }
 
 /// Reads what concerns the published tables.

@@ -1,6 +1,6 @@
 //! `walcast check`: can this database serve us? Also the look before `serve` and `tap`.
 //!
-//! `facts` reads, `server`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
+//! `facts` reads, `server`, `slots`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
 //! `preflight` keeps to what is certain not to work.
 //! It changes nothing and needs no more than the least-privileged role.
 
@@ -14,11 +14,13 @@ mod preflight;
 mod report;
 mod schemas;
 mod server;
+mod slots;
 mod tables;
 
 use facts::Server;
-pub(crate) use facts::{catalog, connect};
+pub(crate) use facts::{catalog, connect, slots};
 pub use preflight::{Unsuitable, preflight, preflight_stream};
+pub(crate) use slots::{Judgement, Keeping, judge};
 
 use crate::{
     config::{ConfigError, Settings},
@@ -48,6 +50,9 @@ pub enum CheckError {
     /// A statement failed.
     #[error("cannot read the catalogue")]
     Query(#[from] tokio_postgres::Error),
+    /// The slots could not be read.
+    #[error(transparent)]
+    Slots(#[from] crate::pg::slot::SlotsError),
     /// A row of the catalogue is not what was expected.
     #[error("cannot understand the catalogue")]
     Row(#[from] serde_json::Error),
@@ -134,6 +139,15 @@ pub struct Arguments {
     /// Replication slot that `serve` uses [default: walcast]
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     slot: Option<String>,
+    /// WAL that may be kept for the slot [default: any]
+    #[arg(long, env = "WALCAST_WAL_BUDGET_BYTES", value_name = "BYTES")]
+    wal_budget_bytes: Option<u64>,
+    /// Bytes of the log the slot keeps behind what was delivered [default: 67108864]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_BYTES", value_name = "BYTES")]
+    resume_window_bytes: Option<u64>,
+    /// For how long it does, at most [default: 300000]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
+    resume_window_ms: Option<u64>,
     /// Where `serve` reads changes [default: auto]
     #[arg(long, env = "WALCAST_SOURCE", value_name = "auto|wal|notify")]
     source: Option<String>,
@@ -146,6 +160,9 @@ impl Arguments {
             database_url: self.database_url.clone(),
             publication: self.publication.clone(),
             slot: self.slot.clone(),
+            wal_budget_bytes: self.wal_budget_bytes,
+            resume_window_bytes: self.resume_window_bytes,
+            resume_window_ms: self.resume_window_ms,
             source: self.source.clone(),
             ..Settings::default()
         };
@@ -162,7 +179,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print(&if arguments.json { json(&lines)? } else { policies::text(&lines) })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let findings = findings(&target, &publication, &settings.slot()?, settings.source()?).await?;
+    let plan = Plan { slot: settings.slot()?, keeping: settings.keeping(), source: settings.source()? };
+    let findings = findings(&target, &publication, &plan).await?;
     let is_coloured = || std::io::stdout().is_terminal() && crate::tap::wants_colour();
     print(&if arguments.json { json(&findings)? } else { report::text(&findings, is_coloured()) })?;
     let failed = findings.iter().any(|finding| finding.status == Status::Error);
@@ -193,13 +211,16 @@ async fn policy_lines(target: &Target, publication: &str) -> Result<Vec<policies
     Ok(policies::lines(&catalog, publication, &server.login_name))
 }
 
-/// Looks at everything.
-pub async fn findings(
-    target: &Target,
-    publication: &str,
-    slot: &str,
+/// What `serve` is to do.
+struct Plan {
+    slot: String,
+    keeping: Keeping,
     source: Choice,
-) -> Result<Vec<Finding>, CheckError> {
+}
+
+/// Looks at everything.
+async fn findings(target: &Target, publication: &str, plan: &Plan) -> Result<Vec<Finding>, CheckError> {
+    let Plan { slot, keeping, source } = plan;
     let mut client = facts::connect(target, "walcast check").await?;
     let server = facts::server(&client, publication, slot).await?;
     let mut findings = server::findings(&server);
@@ -207,8 +228,9 @@ pub async fn findings(
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
+    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot, *keeping));
     let outbox = facts::outbox(&client, publication).await?;
-    outbox::add(&mut findings, &server, &outbox, source);
+    outbox::add(&mut findings, &server, &outbox, *source);
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));

@@ -50,7 +50,8 @@ pub(super) fn add(findings: &mut Vec<Finding>, server: &Server, outbox: &Outbox,
     }
     let Some(installed) = &outbox.installed else {
         if is_needed {
-            let meaning = "there is none: without logical replication nothing can be served; run: walcast migrate --notify";
+            let meaning =
+                "there is none: without logical replication nothing can be served; run: walcast migrate --notify";
             findings.push(Finding::error(ID, SUBJECT, meaning));
         }
         return;

@@ -48,9 +48,6 @@ pub enum Unsuitable {
          the grants"
     )]
     NoOutbox(String),
-    /// The slot's WAL is gone.
-    #[error("replication slot {0} has lost its WAL; run: select pg_drop_replication_slot({0}); and start again")]
-    LostSlot(String),
 }
 
 /// Whether this database can be served from, as far as that is certain.
@@ -72,8 +69,8 @@ pub async fn preflight(target: &Target, publication: &str, slot: &str, source: C
         return Err(Unsuitable::NoRole(server.login).into());
     }
     match slot_fault(&server).filter(|_| source != Choice::Outbox) {
-        Some(fault) => Err(fault.into()),
         None => Ok(()),
+        Some(fault) => Err(fault.into()),
     }
 }
 
@@ -125,5 +122,6 @@ pub(super) fn slot_fault(server: &Server) -> Option<Unsuitable> {
     if !slot.is_here {
         return foreign(format!("it belongs to database {}", slot.database.as_deref().unwrap_or("(none)")));
     }
-    (slot.wal_status.as_deref() == Some("lost")).then(|| Unsuitable::LostSlot(server.slot_literal.clone()))
+    // One that has lost its WAL is made anew by whoever reads it.
+    None
 }

@@ -13,17 +13,18 @@ pub use reload::Reload;
 
 use crate::{
     auth,
+    check::Keeping,
     doors::phoenix,
     http::tenants,
     limits::{Limits, Meters},
     messages,
     pg::Target,
-    router::{self, FollowConfig, LaneConfig},
+    router::{self, FollowConfig, LaneConfig, SpillConfig},
     session,
-    source::{WindowConfig, choice::Choice, slot},
+    source::{WindowConfig, choice::Choice, guard, slot},
     telemetry::LogFormat,
 };
-use std::{sync::Arc, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 /// Everything `serve` needs.
 #[derive(Clone)]
@@ -40,8 +41,14 @@ pub struct ServeConfig {
     pub source: Choice,
     /// The stream.
     pub slot: slot::Config,
+    /// How long the stream may be interrupted before clients are told.
+    pub interruption_notice: Duration,
+    /// Watching the slot.
+    pub guard: guard::Config,
     /// Deliveries.
     pub router: router::Config,
+    /// Files of transactions that do not fit into memory.
+    pub spill: SpillConfig,
     /// The database lane.
     pub lane: LaneConfig,
     /// Lookup tables.
@@ -111,6 +118,18 @@ impl Settings {
         self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
     }
 
+    /// Where files are made. That one is missing is better found out now than amid a large transaction.
+    fn spill_directory(&self) -> Result<PathBuf, ConfigError> {
+        let Some(directory) = &self.spill_directory else { return Ok(env::temp_dir()) };
+        match directory.is_dir() {
+            true => Ok(directory.clone()),
+            false => {
+                let why = format!("there is no directory {}", directory.display());
+                Err(ConfigError::Value { setting: "spill_directory", why })
+            }
+        }
+    }
+
     /// The role whose tokens may do what operators do.
     fn admin_role(&self) -> String {
         self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned())
@@ -125,6 +144,37 @@ impl Settings {
             return Err(ConfigError::Value { setting: "slot", why });
         }
         Ok(name)
+    }
+
+    /// How far the slot is confirmed behind what was handed on.
+    fn window(&self) -> WindowConfig {
+        WindowConfig {
+            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
+            time: Duration::from_millis(self.resume_window_ms.unwrap_or(300_000)),
+        }
+    }
+
+    /// How much WAL is meant to be kept for the slot.
+    pub(crate) fn keeping(&self) -> Keeping {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let window = self.window();
+        let window = if window.time.is_zero() { 0 } else { window.bytes };
+        Keeping { window: bytes(window), budget: self.wal_budget_bytes.map(bytes) }
+    }
+
+    /// How much WAL may be kept for the slot. What is kept anyway must fit.
+    fn wal_budget(&self) -> Result<Option<u64>, ConfigError> {
+        let Some(budget) = self.wal_budget_bytes else { return Ok(None) };
+        let window = self.window();
+        if budget == 0 || (!window.time.is_zero() && budget <= window.bytes) {
+            let why = format!(
+                "the slot would be dropped all the time: it must be more than resume_window_bytes ({}), best several times \
+                 as much",
+                window.bytes
+            );
+            return Err(ConfigError::Value { setting: "wal_budget_bytes", why });
+        }
+        Ok(Some(budget))
     }
 
     /// Where changes are read.
@@ -171,10 +221,7 @@ impl Settings {
         };
         let slot = self.slot()?;
         let limits = self.limits()?;
-        let window = WindowConfig {
-            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
-            time: milliseconds(self.resume_window_ms, 300_000),
-        };
+        let window = self.window();
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
@@ -191,6 +238,17 @@ impl Settings {
                 lookups: true,
                 messages: true,
                 window,
+                silence_limit: Duration::from_millis(at_least_one(
+                    "silence_limit_ms",
+                    self.silence_limit_ms.unwrap_or(40_000),
+                )?),
+            },
+            interruption_notice: milliseconds(self.interruption_notice_ms, 10_000),
+            guard: guard::Config {
+                slot: slot.clone(),
+                publication: self.publication(),
+                budget: self.wal_budget()?,
+                interval: Duration::from_millis(at_least_one("wal_watch_ms", self.wal_watch_ms.unwrap_or(2000))?),
             },
             router: router::Config {
                 strict_deletes,
@@ -199,6 +257,10 @@ impl Settings {
                 resume_window: window,
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
                 meters: Arc::new(Meters::new(limits.clone())),
+            },
+            spill: SpillConfig {
+                directory: self.spill_directory()?,
+                limit_bytes: self.spill_bytes.unwrap_or(8 * 1024 * 1024 * 1024),
             },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
@@ -285,7 +347,11 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("silence_limit_ms", Settings { silence_limit_ms: Some(0), ..settings() }),
+            ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
+            ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
+            ("spill_directory", Settings { spill_directory: Some("/nowhere/at/all".into()), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));
         }

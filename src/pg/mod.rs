@@ -1,5 +1,5 @@
-//! Postgres connections: where the database is and how to reach it (`connect`, `tls`), the walsender session
-//! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
+//! Postgres connections: where the database is and how to reach it (`target`, `connect`, `tls`), the walsender session
+//! (`replication`), slots (`slot`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
 //! nothing about rows.
 
 pub mod catalog;
@@ -11,7 +11,10 @@ pub mod migrate;
 pub mod moments;
 pub mod outbox;
 pub mod replication;
+pub mod slot;
+mod target;
 mod tls;
 mod wire;
 
-pub use connect::{ConnectError, Target};
+pub use connect::ConnectError;
+pub use target::Target;

@@ -20,8 +20,8 @@
 //! So between transactions that have nothing to do with each other the order may be another than that of their commits.
 //! A number is given by whoever needs to know where the outbox ends, a server that waits among them.
 
-use bytes::Bytes;
 use crate::lsn::Lsn;
+use bytes::Bytes;
 use serde::Deserialize;
 use std::{collections::HashSet, error::Error};
 use tokio_postgres::{
@@ -211,11 +211,7 @@ pub struct Given {
 /// Begins to read, and says which generation of numbers it is. When there was none of this database, or it is not whole
 /// because a server went over to the log, another one begins, and what was numbered before goes. Numbers never come twice.
 /// Also whether it is another one.
-pub async fn begin(
-    client: &mut Client,
-    history: &str,
-    given: &Given,
-) -> Result<(i64, bool), tokio_postgres::Error> {
+pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<(i64, bool), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     let sql = "select history, generation, is_whole from walcast.outbox_state for update";
     let row = transaction.query_one(sql, &[]).await?;
@@ -356,7 +352,8 @@ pub struct Page {
 pub async fn rows(client: &Client, page: &Page) -> Result<Vec<Written>, tokio_postgres::Error> {
     let xids: Vec<String> = page.xids.iter().map(u64::to_string).collect();
     let written = |row: &tokio_postgres::Row| {
-        let image = |index| Ok::<_, tokio_postgres::Error>(row.try_get::<_, Option<Image>>(index)?.map(|image| image.0));
+        let image =
+            |index| Ok::<_, tokio_postgres::Error>(row.try_get::<_, Option<Image>>(index)?.map(|image| image.0));
         Ok(Written {
             xid: xid(row.try_get(0)?),
             id: row.try_get(1)?,

@@ -31,6 +31,9 @@ pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
 pub const DISCONNECT: &str = "Server requested disconnect";
 /// The database cannot be asked at the moment; the subscription is tried again.
 pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the database cannot be reached, retrying";
+/// Another server streams the changes; the subscription is tried again.
+pub const STANDBY: &str =
+    "Unable to subscribe to changes: this server is a standby for another one that is up, retrying";
 /// Changes could not be delivered, so the client's picture has a gap.
 pub const CHANGES_SKIPPED: &str =
     "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
@@ -100,6 +103,11 @@ pub const FROM_OUTBOX: &str = "Changes come from triggers, not from the log: com
 
 /// The replication slot is a new one, so changes before it are lost.
 pub const STREAM_BEGAN_ANEW: &str = "Changes were skipped because replication began anew. Fetch your data again";
+/// The stream does not run for long.
+pub const STREAM_INTERRUPTED: &str =
+    "Changes are delayed because replication is interrupted. They come when it goes on, or it is said what is lost";
+/// It runs again.
+pub const STREAM_GOES_ON: &str = "Replication goes on";
 
 /// The reply to a join whose payload is not an object.
 pub fn payload_not_an_object(inspected: &str) -> String {

@@ -13,14 +13,14 @@ use super::{
     core::RouterCore,
     judgement::Basis,
     lane_job::LaneJob,
-    transaction::{Cursor, Transaction},
+    transaction::{Cursor, SpillConfig, Transaction},
 };
 use crate::{
     change::Fragment,
     policy::{catalog::Catalog, lookup::Lookups},
     source::{Beginning, Follows, HandedOn, Kind},
 };
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 /// Who keeps the rows of the tables that policies look into.
 pub(super) trait Follow {
@@ -76,14 +76,14 @@ pub(super) struct Intake<F> {
     /// The lookup tables the transaction has changed.
     touched: BTreeSet<u32>,
     limit_bytes: usize,
-    directory: PathBuf,
+    file: SpillConfig,
 }
 
 impl<F: Follow> Intake<F> {
-    /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file in `directory`.
-    pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, directory: PathBuf) -> Intake<F> {
+    /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file.
+    pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, file: impl Into<SpillConfig>) -> Intake<F> {
         let touched = BTreeSet::new();
-        Intake { core, follow, held: None, stage: Stage::Passing, touched, limit_bytes, directory }
+        Intake { core, follow, held: None, stage: Stage::Passing, touched, limit_bytes, file: file.into() }
     }
 
     /// Whether the next fragment may be brought.
@@ -230,20 +230,26 @@ impl<F: Follow> Intake<F> {
         if fragment.end_lsn.is_some() || !self.follow.is_following() {
             return self.pass(&fragment);
         }
-        let transaction = Transaction::of(&fragment, self.limit_bytes, &self.directory);
+        let transaction = Transaction::of(&fragment, self.limit_bytes, &self.file);
         self.gather(transaction, fragment).await
     }
 
     async fn gather(&mut self, mut transaction: Transaction, fragment: Arc<Fragment>) -> Passed {
-        match transaction.push(&fragment).await {
+        let was_in_file = transaction.is_in_file();
+        let pushed = transaction.push(&fragment).await;
+        if transaction.is_in_file() && !was_in_file {
+            self.core.metrics().transactions_spilled.add(1);
+        }
+        match pushed {
             Ok(()) if fragment.end_lsn.is_some() => self.stage = Stage::Applying(transaction, Cursor::default()),
             Ok(()) => self.stage = Stage::Gathering(transaction),
             Err(error) => {
                 tracing::error!(
                     %error,
-                    directory = %self.directory.display(),
+                    directory = %self.file.directory.display(),
                     "a large transaction cannot be put aside; subscribers whose policies look into other tables lose it"
                 );
+                self.core.metrics().transactions_lost.add(1);
                 self.core.lose_lookups(transaction.commit_lsn);
                 self.stage = Stage::Draining(transaction, Cursor::default(), fragment);
             }
@@ -276,6 +282,7 @@ impl<F: Follow> Intake<F> {
     /// What was put aside is gone, and with it changes of lookup tables.
     fn unreadable(&mut self, transaction: &Transaction, error: &io::Error) -> Passed {
         tracing::error!(%error, "a large transaction that was put aside cannot be read again; all subscribers lose it");
+        self.core.metrics().transactions_lost.add(1);
         self.follow.distrust();
         self.settle();
         self.core.lose_all();

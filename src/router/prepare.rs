@@ -33,6 +33,9 @@ pub enum PrepareError {
     /// The stream is over: the server stops.
     #[error("the stream has ended")]
     Ended,
+    /// Another server streams.
+    #[error("this server is a standby")]
+    Standby,
     /// It took too long.
     #[error("the database did not answer within {}s", LIMIT.as_secs())]
     Timeout,
@@ -58,6 +61,7 @@ impl Preparer {
         catalog: &Catalog,
     ) -> Result<(Arc<CastValues>, Position), PrepareError> {
         match tokio::time::timeout(LIMIT, self.ask(bindings, catalog)).await {
+            Ok(Err(PrepareError::Standby)) => Err(PrepareError::Standby),
             Ok(prepared) => prepared.inspect_err(|error| tracing::warn!(error = %describe(error), "cannot prepare")),
             Err(_) => Err(PrepareError::Timeout),
         }
@@ -93,7 +97,10 @@ impl Preparer {
 
     /// The era, and where its positions are of, once that is certain.
     async fn whereabouts(&self) -> Result<(u32, Kind), PrepareError> {
-        match self.source.clone().wait_for(|state| state.era > 0 && state.kind != Kind::Between).await {
+        let is_certain = |state: &SourceState| state.standby || (state.era > 0 && state.kind != Kind::Between);
+        match self.source.clone().wait_for(is_certain).await {
+            // What is read elsewhere is not kept for those who are subscribed here.
+            Ok(state) if state.standby => Err(PrepareError::Standby),
             Ok(state) => Ok((state.era, state.kind)),
             Err(_) => Err(PrepareError::Ended),
         }

@@ -89,7 +89,7 @@ impl Source {
                 never = self.keep(&ledger, &mut lead) => match never {},
             };
             let Some(error) = error else { return };
-            let problem = error.with_hint(&ends.config);
+            let problem = error.with_hint(&ends.config, &ends.target.user());
             if let Err(why) = self.has_outbox().await {
                 let problem = match why {
                     OutboxError::NotInstalled => {
@@ -129,7 +129,7 @@ impl Source {
     async fn has_outbox(&self) -> Result<(), OutboxError> {
         let ends = &self.walreceiver;
         let client = ends.target.connect("walcast outbox").await?;
-        answer(find(&client, ends.target.user())).await.map(drop)
+        answer(find(&client, &ends.target.user())).await.map(drop)
     }
 
     /// Keeps the ledger while the log is read.
@@ -155,7 +155,7 @@ impl Source {
             std::future::pending().await
         }
         let client = ends.target.connect("walcast outbox").await?;
-        let installed = answer(find(&client, ends.target.user())).await?;
+        let installed = answer(find(&client, &ends.target.user())).await?;
         let is_ours = match lead {
             Some(lead) => lead.is_held(installed.table).await,
             None => false,
@@ -171,7 +171,8 @@ impl Source {
             // Whoever wrote to a table before its trigger was there had ended by then.
             let is_whole = listed.iter().all(|table| table.is_messages || (table.is_captured && !table.is_filtered));
             let (before, end) = answer(outbox::horizon(&client)).await?;
-            let reached = async { state.wait_for(|state| state.kind == Kind::Log && state.reached >= end).await.map(drop) };
+            let reached =
+                async { state.wait_for(|state| state.kind == Kind::Log && state.reached >= end).await.map(drop) };
             match timeout(REACH_LIMIT, reached).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => std::future::pending().await,

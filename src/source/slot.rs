@@ -1,13 +1,13 @@
 //! Making ready to stream: publication first, slot second (a slot older than its publication cannot decode it), and the
 //! sentence that names the fix when that is not possible.
 
-use super::{GapReason, WindowConfig, Wish};
+use super::{GapReason, WindowConfig, Wish, holder};
 use crate::{
     change::{assemble::AssembleError, cursor::Epoch},
     lsn::Lsn,
     pg::{
         Target,
-        connect::describe,
+        connect::{describe, remedy},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -35,6 +35,8 @@ pub struct Config {
     pub messages: bool,
     /// How far the slot is confirmed behind what was handed on.
     pub window: WindowConfig,
+    /// After so long without a word from the server the connection counts as dead.
+    pub silence_limit: Duration,
 }
 
 /// What is known of the stream before this one.
@@ -56,6 +58,8 @@ pub struct Before {
     pub refused_messages: Option<Wish>,
     /// Why the slot must not be read any further: it is to be made anew.
     pub replace: Option<GapReason>,
+    /// The server's process of the session before: after a cut it may hold the slot still.
+    pub sender: Option<i32>,
 }
 
 /// Why the stream does not run.
@@ -75,6 +79,14 @@ pub enum SourceError {
     /// The slot fell behind `max_slot_wal_keep_size` and its WAL is gone.
     #[error("replication slot \"{0}\" has lost its WAL")]
     LostSlot(String),
+    /// Somebody else reads the slot.
+    #[error("another server reads replication slot \"{slot}\"{}", by_process(*.pid))]
+    Taken {
+        /// The slot.
+        slot: String,
+        /// The process of the session that reads it.
+        pid: Option<i32>,
+    },
     /// The session failed.
     #[error("replication failed")]
     Replication(#[from] ReplicationError),
@@ -87,12 +99,28 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The error with its causes and, when that is known, what to do about it, in one line.
-    pub fn with_hint(&self, config: &Config) -> String {
-        match self.hint(config) {
-            Some(hint) => format!("{}; {hint}", describe(self)),
-            None => describe(self),
+    /// The error with its causes and what to do about it, in one line. `role` is our login.
+    pub fn with_hint(&self, config: &Config, role: &str) -> String {
+        let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
+        let hint = hint.replace("<role>", &identifier(role));
+        format!("{}; {hint}", describe(self))
+    }
+
+    /// What may help against an error that may go away by waiting.
+    fn advice(&self) -> &'static str {
+        match self {
+            SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
+                "the server starts or stops: it is tried again until it is ready"
+            }
+            SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
+            | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
+            _ => "it is tried again; the database's log may say more",
         }
+    }
+
+    /// Whether the way to the server may be what failed.
+    pub(super) fn is_of_network(&self) -> bool {
+        matches!(self, SourceError::Silent(_) | SourceError::Replication(ReplicationError::Io { .. }))
     }
 
     /// Whether the publication of lookup tables may be what broke the stream: it is missing where a change is older, or
@@ -151,6 +179,11 @@ impl SourceError {
             )),
             SourceError::ForeignSlot { .. } => Some("choose another name with --slot (WALCAST_SLOT)".to_owned()),
             SourceError::LostSlot(_) => Some(drop_slot),
+            SourceError::Taken { .. } => Some(
+                "this one waits as a standby and takes over when that one ends; to serve beside it, give this one a slot of \
+                 its own with --slot (WALCAST_SLOT)"
+                    .to_owned(),
+            ),
             SourceError::Replication(ReplicationError::Authentication(_)) => {
                 Some("check user and password in DATABASE_URL".to_owned())
             }
@@ -175,23 +208,35 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
-                "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-                "55006" => Some(format!(
-                    "another session reads slot {slot}: stop it, or give this server a slot of its own with --slot \
-                     (WALCAST_SLOT)"
-                )),
-                _ => None,
+                code => remedy(code).map(str::to_owned),
             },
             _ => None,
         }
     }
 }
 
+/// A name as SQL has it, with quotes only where it needs them.
+fn identifier(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        postgres_protocol::escape::escape_identifier(name)
+    }
+}
+
+fn by_process(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid} of the database)"))
+}
+
 /// A stream that runs, and what is new about it.
 pub struct Started {
     /// The stream.
     pub stream: ReplicationStream,
+    /// The server's process.
+    pub sender: Option<i32>,
+    /// The oid of the publication.
+    pub publication: u32,
     /// The history its positions are of.
     pub epoch: Epoch,
     /// The timelines this one branched off, and up to where positions of theirs are its own.
@@ -219,6 +264,7 @@ pub struct Started {
 pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(target, &config.application).await?;
     let history = history(&mut session, config).await?;
+    let sender = own_process(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     let (existing, replaced) = usable_slot(&mut session, config, before, &history).await?;
     // Looked for before a slot is made: what is found then is older than the slot.
@@ -251,15 +297,30 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
-    let stream = session.start(&config.slot, &publications, from).await?;
+    let stream = session.start(&config.slot, &publications, from).await;
+    let stream = stream.map_err(|error| SourceError::from(error).of_holder(config))?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
-    let History { epoch, accepts } = history;
-    Ok(Started { stream, epoch, accepts, gap, confirmed, sender_timeout, from, catalog_xmin, lookups, messages })
+    let History { epoch, accepts, publication } = history;
+    Ok(Started {
+        stream,
+        sender,
+        publication,
+        epoch,
+        accepts,
+        gap,
+        confirmed,
+        sender_timeout,
+        from,
+        catalog_xmin,
+        lookups,
+        messages,
+    })
 }
 
 /// A slot that was made just now, with the snapshot of its beginning: what it shows will not come.
 pub(super) struct Exported {
     session: Session,
+    sender: Option<i32>,
     history: History,
     sender_timeout: Option<Duration>,
     lookups: Result<OwnPublication, String>,
@@ -274,6 +335,7 @@ pub(super) struct Exported {
 pub(super) async fn export(target: Target, config: Config) -> Result<Exported, SourceError> {
     let mut session = Session::connect(&target, &config.application).await?;
     let history = history(&mut session, &config).await?;
+    let sender = own_process(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     match existing_slot(&mut session, &config).await {
         Ok(None) => {}
@@ -287,22 +349,35 @@ pub(super) async fn export(target: Target, config: Config) -> Result<Exported, S
     let messages = messages_publication(&mut session, &config, None).await?;
     let (point, snapshot) = session.create_slot_with_snapshot(&config.slot).await?;
     tracing::info!(slot = config.slot, lsn = %point, "replication slot created");
-    Ok(Exported { session, history, sender_timeout, lookups, messages, catalog_xmin: None, point, snapshot })
+    Ok(Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin: None, point, snapshot })
 }
 
 impl Exported {
     /// Starts streaming from its beginning. The snapshot ends with that.
     pub(super) async fn start(mut self, config: &Config) -> Result<Started, SourceError> {
         self.catalog_xmin = existing_slot(&mut self.session, config).await?.and_then(|slot| slot.catalog_xmin);
-        let Exported { session, history, sender_timeout, lookups, messages, catalog_xmin, point, .. } = self;
+        let Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin, point, .. } = self;
         let mut publications = vec![config.publication.as_str()];
         publications.extend(lookups.is_ok().then_some(PUBLICATION));
         publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
         let stream = session.start(&config.slot, &publications, point).await?;
         let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
-        let History { epoch, accepts } = history;
+        let History { epoch, accepts, publication } = history;
         let (gap, confirmed, from) = (None, point, point);
-        Ok(Started { stream, epoch, accepts, gap, confirmed, sender_timeout, from, catalog_xmin, lookups, messages })
+        Ok(Started {
+            stream,
+            sender,
+            publication,
+            epoch,
+            accepts,
+            gap,
+            confirmed,
+            sender_timeout,
+            from,
+            catalog_xmin,
+            lookups,
+            messages,
+        })
     }
 }
 
@@ -311,6 +386,8 @@ struct History {
     epoch: Epoch,
     /// The timelines it branched off.
     accepts: Vec<(Epoch, Lsn)>,
+    /// The oid of the publication.
+    publication: u32,
 }
 
 impl History {
@@ -359,7 +436,7 @@ async fn history(session: &mut Session, config: &Config) -> Result<History, Sour
         let file = cell(rows.first(), 1).unwrap_or_default();
         accepts.extend(branches(&file).into_iter().map(|(timeline, end)| (epoch(timeline), end)));
     }
-    Ok(History { epoch: epoch(timeline), accepts })
+    Ok(History { epoch: epoch(timeline), accepts, publication: publication.parse().unwrap_or_default() })
 }
 
 /// The timelines a history file names, and where each was left. A line is a timeline, a position and a reason.
@@ -369,6 +446,11 @@ fn branches(file: &str) -> Vec<(u32, Lsn)> {
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     };
     file.lines().filter_map(line).collect()
+}
+
+async fn own_process(session: &mut Session) -> Result<Option<i32>, SourceError> {
+    let rows = session.query("select pg_catalog.pg_backend_pid()").await?;
+    Ok(rows.first().and_then(|row| row.first().cloned().flatten()?.parse().ok()))
 }
 
 async fn sender_timeout(session: &mut Session) -> Result<Option<Duration>, SourceError> {
@@ -390,14 +472,19 @@ async fn usable_slot(
     let other_publication =
         before.is_any && before.epoch.timeline == history.epoch.timeline && before.epoch.origin != history.epoch.origin;
     let replace = before.replace.or(other_publication.then_some(GapReason::PublicationNew));
-    let reason = match (existing_slot(session, config).await, replace) {
+    let existing = existing_slot(session, config).await;
+    if let Ok(Some(slot)) = &existing {
+        holder::free(session, config, slot.holder, before.sender).await?;
+    }
+    let reason = match (existing, replace) {
         (Ok(None), replace) => return Ok((None, replace)),
         (Ok(Some(slot)), None) => return Ok((Some(slot), None)),
         (Ok(Some(_)), Some(reason)) => reason,
         (Err(SourceError::LostSlot(_)), replace) => replace.unwrap_or(GapReason::SlotLost),
         (Err(error), _) => return Err(error),
     };
-    session.query(&format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot))).await?;
+    let drop_slot = format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot));
+    session.query(&drop_slot).await.map_err(|error| SourceError::from(error).of_holder(config))?;
     tracing::warn!(slot = config.slot, %reason, "replication slot dropped, to be made again: changes in between are lost");
     Ok((None, Some(reason)))
 }
@@ -479,12 +566,15 @@ async fn messages_publication(
 struct ExistingSlot {
     confirmed: Lsn,
     catalog_xmin: Option<u32>,
+    /// The process of the session that reads it.
+    holder: Option<i32>,
 }
 
 /// The slot; none when there is no such.
 async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<ExistingSlot>, SourceError> {
     let sql = format!(
-        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin \
+        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin, \
+         active_pid \
          from pg_catalog.pg_replication_slots where slot_name = {}",
         escape_literal(&config.slot)
     );
@@ -504,5 +594,9 @@ async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<
     if cell(3) == "lost" {
         return Err(SourceError::LostSlot(config.slot.clone()));
     }
-    Ok(Some(ExistingSlot { confirmed: cell(4).parse().unwrap_or(Lsn::ZERO), catalog_xmin: cell(5).parse().ok() }))
+    Ok(Some(ExistingSlot {
+        confirmed: cell(4).parse().unwrap_or(Lsn::ZERO),
+        catalog_xmin: cell(5).parse().ok(),
+        holder: cell(6).parse().ok(),
+    }))
 }

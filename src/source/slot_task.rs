@@ -13,7 +13,7 @@
 //! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
-    Beginning, Feed, Follows, Gap, GapReason, HandedOn, Kind, SourceState, StreamState, Wish,
+    Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
     ledger::Ledger,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
@@ -42,24 +42,24 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-/// A status update goes out this often, or at a third of `wal_sender_timeout` where that is less: often enough that a
-/// restart resends little.
+/// A status update goes out this often, or at a third of `wal_sender_timeout` or an eighth of the silence that is borne
+/// where that is less: often enough that a restart resends little, and that who is asked has time to answer.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Every status update asks for an answer once the server has been silent for this long ...
-const ASK_AFTER: Duration = Duration::from_secs(10);
-/// ... and after this long without any byte the connection counts as dead.
-const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// Every status update asks for an answer once the server has been silent for this part of what it may be.
+const ASK_AFTER: u32 = 4;
 /// How often the server is asked how far it is while the stream is to begin anew.
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Waits between attempts double from here ...
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// ... to here.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// About how often it is tried whether the other server has left the slot: taking over takes a few seconds.
+const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// Seconds between the epochs of Unix and of Postgres.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
@@ -70,11 +70,13 @@ pub struct Walreceiver {
     /// Which slot.
     pub config: Config,
     /// Where fragments go, and word of how their eras begin.
-    pub feed: mpsc::Sender<Feed>,
+    pub feed: FeedSender,
     /// Up to where the receiver has handed them on.
     pub handed_on: watch::Receiver<HandedOn>,
     /// Where it is told to begin anew.
     pub wish: watch::Receiver<Wish>,
+    /// Where it is told to give the slot up and make a new one.
+    pub order: watch::Receiver<Order>,
     /// Where the task says how it is doing.
     pub state: watch::Sender<SourceState>,
     /// When to end.
@@ -105,6 +107,10 @@ pub(super) struct Progress {
     refused_messages: Option<Wish>,
     /// Why the slot is to be made anew.
     replace: Option<GapReason>,
+    /// What was ordered when the slot was found to be another's: it is for that one to do.
+    void: Option<Order>,
+    /// The server's process of the session before.
+    sender: Option<i32>,
     /// What is noted while an outbox is filled beside the log.
     pub(super) ledger: Option<Arc<Ledger>>,
     /// Transactions that the outbox has told of already, up to a position.
@@ -124,6 +130,8 @@ enum Ended {
     Stopped,
     /// The next one is wished for.
     Renewed,
+    /// The slot is to be given up.
+    Ordered,
 }
 
 impl Walreceiver {
@@ -151,13 +159,23 @@ impl Walreceiver {
         progress: &mut Progress,
     ) -> Option<SourceError> {
         let mut wait = FIRST_WAIT;
+        let mut changes = self.target.changes();
         while !self.stop.is_cancelled() {
             let started = Instant::now();
             let error = match self.stream_once(first.take(), progress).await {
                 Ok(Ended::Stopped) => break,
-                Ok(Ended::Renewed) => continue,
+                Ok(Ended::Renewed | Ended::Ordered) => continue,
                 Err(error) => error,
             };
+            if error.is_taken() {
+                progress.replace = None;
+                progress.void = Some(*self.order.borrow());
+                if !self.stand_by(&error).await {
+                    break;
+                }
+                wait = FIRST_WAIT;
+                continue;
+            }
             if progress.lookups.is_some() && error.may_be_of_lookups() {
                 // What clients subscribe to goes on without it.
                 tracing::warn!(problem = %describe(&error), "the publication of lookup tables breaks the stream");
@@ -174,24 +192,55 @@ impl Walreceiver {
             }
             // While the publication is missing the next attempt ends before the slot is looked at.
             progress.replace = error.needs_new_slot(&self.config).or(progress.replace);
-            let problem = error.with_hint(&self.config);
+            let problem = error.with_hint(&self.config, &self.target.user());
+            if error.is_of_network() {
+                // What else is open leads nowhere, either.
+                self.target.doubt();
+            }
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
             tracing::warn!(slot = self.config.slot, problem, retry_in = ?wait, "replication interrupted");
             self.state.send_modify(|state| {
-                state.streaming = false;
+                (state.streaming, state.standby) = (false, false);
                 state.problem = Some(problem);
             });
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(jittered) => {}
+                // With another password it may go on at once.
+                Ok(()) = changes.changed() => {}
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.state.send_modify(|state| state.streaming = false);
         None
+    }
+
+    /// Says that another server reads the slot, once, and waits a little; false when it is time to stop.
+    async fn stand_by(&self, error: &SourceError) -> bool {
+        let problem = error.with_hint(&self.config, &self.target.user());
+        if !self.state.borrow().standby {
+            tracing::info!(slot = self.config.slot, problem, "standby");
+        }
+        self.state.send_modify(|state| {
+            (state.streaming, state.standby) = (false, true);
+            state.problem = Some(problem);
+        });
+        let wait = STANDBY_WAIT.mul_f64(rand::rng().random_range(0.5..1.5));
+        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// Why the slot is to be given up, if that is ordered of the stream that ran last.
+    fn ordered(&self, progress: &Progress) -> Option<GapReason> {
+        let order = *self.order.borrow();
+        order.of(self.number()).filter(|_| progress.void != Some(order))
+    }
+
+    /// The number of the stream that runs, or ran last; 0 before there was one.
+    fn number(&self) -> u64 {
+        self.state.borrow().stream.as_ref().map_or(0, |stream| stream.number)
     }
 
     /// One connection.
@@ -204,7 +253,8 @@ impl Walreceiver {
             wish: *self.wish.borrow(),
             refused: progress.refused,
             refused_messages: progress.refused_messages,
-            replace: progress.replace,
+            replace: self.ordered(progress).or(progress.replace),
+            sender: progress.sender,
         };
         let started = match first {
             Some(started) => started,
@@ -221,6 +271,7 @@ impl Walreceiver {
         {
             return Ok(Ended::Stopped);
         }
+        progress.sender = started.sender;
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);
@@ -233,9 +284,11 @@ impl Walreceiver {
             kept_alive: Lsn::ZERO,
             flushed,
             wish: before.wish,
+            order: self.order.clone(),
+            number: self.number(),
             heard: Instant::now(),
         };
-        let result = connection.run(status_interval(sender_timeout)).await;
+        let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
         if result.is_ok() {
             let update = connection.status(false);
             let finish = connection.stream.finish(update);
@@ -266,7 +319,14 @@ impl Walreceiver {
         let era = Era { number: progress.era.number + 1, epoch: started.epoch };
         // Whatever comes behind another era is new.
         let new_from = before.is_any.then_some(Lsn::ZERO);
-        Some(Beginning { era, from: started.from, accepts: started.accepts.clone(), follows, new_from, kind: Kind::Log })
+        Some(Beginning {
+            era,
+            from: started.from,
+            accepts: started.accepts.clone(),
+            follows,
+            new_from,
+            kind: Kind::Log,
+        })
     }
 
     /// Says that an era begins, in the queue; false when it is time to stop.
@@ -298,9 +358,9 @@ impl Walreceiver {
         let (has_lookups, has_messages) = (progress.lookups.is_some(), progress.messages.is_some());
         let (slot, publication) = (&self.config.slot, &self.config.publication);
         tracing::info!(slot, publication, from = %started.from, has_lookups, has_messages, "replication started");
-        let number = self.state.borrow().stream.as_ref().map_or(1, |stream| stream.number + 1);
         let stream = StreamState {
-            number,
+            number: self.number() + 1,
+            publication: started.publication,
             kind: Kind::Log,
             from: started.from,
             catalog_xmin: started.catalog_xmin,
@@ -310,7 +370,7 @@ impl Walreceiver {
             messages_problem: started.messages.as_ref().err().cloned(),
         };
         self.state.send_modify(|state| {
-            state.streaming = true;
+            (state.streaming, state.standby) = (true, false);
             state.problem = None;
             (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());
             if begins {
@@ -335,6 +395,9 @@ struct Connection<'a> {
     flushed: Lsn,
     /// The wish it was begun with.
     wish: Wish,
+    order: watch::Receiver<Order>,
+    /// The number of the stream, by which orders name it.
+    number: u64,
     heard: Instant,
 }
 
@@ -351,6 +414,7 @@ impl Connection<'_> {
                 () = self.receiver.stop.cancelled() => return Ok(Ended::Stopped),
                 _ = timer.tick() => self.tick().await?,
                 Ok(()) = wish.changed() => {}
+                () = ordered(&mut self.order, self.number) => return Ok(Ended::Ordered),
                 _ = renewal.tick(), if is_wished => {
                     // The answer says how far the server is, when nothing has happened for a while.
                     self.send_status(true).await?;
@@ -362,8 +426,8 @@ impl Connection<'_> {
                     let envelope = envelope?;
                     self.heard = Instant::now();
                     let Some(fragment) = self.receive(envelope).await? else { continue };
-                    if !self.queue(fragment, &mut timer).await? {
-                        return Ok(Ended::Stopped);
+                    if let Some(ended) = self.queue(fragment, &mut timer).await? {
+                        return Ok(ended);
                     }
                 }
             }
@@ -399,20 +463,31 @@ impl Connection<'_> {
         fragment
     }
 
-    /// Puts a fragment into the queue; meanwhile the timer goes on. False when it is time to stop.
-    async fn queue(&mut self, fragment: Fragment, timer: &mut tokio::time::Interval) -> Result<bool, SourceError> {
-        let permit = loop {
+    /// Puts a fragment into the queue; meanwhile the timer goes on. How it ended when it is time to.
+    async fn queue(
+        &mut self,
+        fragment: Fragment,
+        timer: &mut tokio::time::Interval,
+    ) -> Result<Option<Ended>, SourceError> {
+        let receiver = self.receiver;
+        let fragment = Arc::new(fragment);
+        let feed = Feed::Fragment(fragment.clone());
+        // One wait, however often the timer ticks meanwhile: whoever asks again stands last again.
+        let reserving = receiver.feed.reserve(&feed);
+        tokio::pin!(reserving);
+        let place = loop {
             tokio::select! {
-                () = self.receiver.stop.cancelled() => return Ok(false),
+                () = receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
+                () = ordered(&mut self.order, self.number) => return Ok(Some(Ended::Ordered)),
                 _ = timer.tick() => {
                     // The socket is not read now, so silence proves nothing.
                     self.heard = Instant::now();
                     self.tick().await?;
                 }
-                permit = self.receiver.feed.reserve() => break permit,
+                place = &mut reserving => break place,
             }
         };
-        let Ok(permit) = permit else { return Ok(false) };
+        let Ok(place) = place else { return Ok(Some(Ended::Stopped)) };
         // Only now: a connection that broke while the queue was full sends these changes again.
         if let Some(last) = fragment.changes.last() {
             self.progress.next = Position { ordinal: last.ordinal + 1, ..fragment.position(last) };
@@ -424,24 +499,26 @@ impl Connection<'_> {
             }
         }
         self.progress.is_amid = fragment.end_lsn.is_none();
-        permit.send(Feed::Fragment(Arc::new(fragment)));
-        Ok(true)
+        place.put(Feed::Fragment(fragment));
+        Ok(None)
     }
 
     async fn tick(&mut self) -> Result<(), SourceError> {
         let silence = self.heard.elapsed();
-        if silence > SILENCE_LIMIT {
+        let limit = self.receiver.config.silence_limit;
+        if silence > limit {
             return Err(SourceError::Silent(silence.as_secs()));
         }
-        self.send_status(silence > ASK_AFTER).await
+        self.send_status(silence > limit / ASK_AFTER).await
     }
 
     async fn send_status(&mut self, reply: bool) -> Result<(), SourceError> {
         let update = self.status(reply);
         // A server that takes nothing in is as dead as one that says nothing.
-        match tokio::time::timeout(SILENCE_LIMIT, self.stream.send(update)).await {
+        let limit = self.receiver.config.silence_limit;
+        match tokio::time::timeout(limit, self.stream.send(update)).await {
             Ok(sent) => sent?,
-            Err(_) => return Err(SourceError::Silent(SILENCE_LIMIT.as_secs())),
+            Err(_) => return Err(SourceError::Silent(limit.as_secs())),
         }
         self.receiver.state.send_if_modified(|state| {
             let reached = self.progress.reached;
@@ -469,9 +546,17 @@ impl Connection<'_> {
     }
 }
 
-fn status_interval(sender_timeout: Option<Duration>) -> Duration {
+/// Waits until the slot of this stream is to be given up. Safe to cancel.
+async fn ordered(order: &mut watch::Receiver<Order>, number: u64) {
+    if order.wait_for(|order| order.of(number).is_some()).await.is_err() {
+        // Nobody is left to order anything.
+        std::future::pending().await
+    }
+}
+
+fn status_interval(sender_timeout: Option<Duration>, silence_limit: Duration) -> Duration {
     let third = sender_timeout.map_or(STATUS_INTERVAL, |timeout| timeout / 3);
-    third.clamp(Duration::from_millis(10), STATUS_INTERVAL)
+    third.min(silence_limit / 8).clamp(Duration::from_millis(10), STATUS_INTERVAL)
 }
 
 /// Microseconds since 2000-01-01 UTC.

@@ -73,7 +73,12 @@ impl Reader {
             let change = self.socket.change(TOPIC).await;
             let data = change.at("data");
             let row = if *data.at("type") == "DELETE" { data.at("old_record") } else { data.at("record") };
-            let told = format!("{} {} {}", data.at("type").as_str().unwrap(), data.at("table").as_str().unwrap(), row.at("id"));
+            let told = format!(
+                "{} {} {}",
+                data.at("type").as_str().unwrap(),
+                data.at("table").as_str().unwrap(),
+                row.at("id")
+            );
             assert_eq!(told, *expected, "{change}");
             cursor = data.at("cursor").as_str().map(str::to_owned);
         }
@@ -112,13 +117,21 @@ async fn changes_come_without_logical_replication_to_whom_policies_show_them() {
     ann.expect(&["INSERT items 1", "UPDATE items 1", "INSERT items 4"]).await;
     bob.expect(&["INSERT items 2", "INSERT items 5"]).await;
     let every = [
-        "INSERT notes 1", "INSERT items 1", "INSERT items 2", "UPDATE items 1", "INSERT notes 2", "INSERT items 4",
+        "INSERT notes 1",
+        "INSERT items 1",
+        "INSERT items 2",
+        "UPDATE items 1",
+        "INSERT notes 2",
+        "INSERT items 4",
         "INSERT items 5",
     ];
     service.expect(&every).await;
     // Anybody may notify, and it is nobody's change.
     let client = database.connect().await;
-    client.batch_execute("create role forger login; set role forger; notify walcast, 'INSERT'; reset role").await.unwrap();
+    client
+        .batch_execute("create role forger login; set role forger; notify walcast, 'INSERT'; reset role")
+        .await
+        .unwrap();
     for _ in 0..50 {
         client.batch_execute("select pg_notify('walcast', repeat('x', 7000))").await.unwrap();
     }
@@ -182,7 +195,8 @@ async fn a_cursor_holds_when_the_server_was_killed_and_another_takes_over() {
     let mut reader = Reader::join(&server, &service, &items, Some(json!(cursor))).await;
     assert_eq!(*reader.system.at("resumed"), Json::Bool(true), "{}", reader.system);
     reader.expect(&["INSERT items 6"]).await;
-    let is_empty = "select not exists (select from walcast.outbox) and not exists (select from walcast.outbox_transactions)";
+    let is_empty =
+        "select not exists (select from walcast.outbox) and not exists (select from walcast.outbox_transactions)";
     let pruned = async {
         while !client.query_one(is_empty, &[]).await.unwrap().get::<_, bool>(0) {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;

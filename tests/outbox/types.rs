@@ -12,8 +12,11 @@ async fn a_value_of_every_type_is_written_as_the_stream_has_it() {
         let database = database(Postgres::shared(major), "create type mood as enum ('sad', 'it''s \"fine\"')").await;
         let mut client = database.connect().await;
         let deviations = DEVIATIONS.iter().map(|(name, value, _)| (*name, *value));
-        let values: Vec<(&str, &str)> =
-            VALUES.iter().flat_map(|(name, values)| values.iter().map(move |value| (*name, *value))).chain(deviations).collect();
+        let values: Vec<(&str, &str)> = VALUES
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (*name, *value)))
+            .chain(deviations)
+            .collect();
         let mut tables: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
         tables.sort_unstable();
         tables.dedup();
@@ -45,14 +48,18 @@ async fn a_value_of_every_type_is_written_as_the_stream_has_it() {
                 Err(error) => panic!("{insert}: {error:?}"),
             }
         }
-        let texts = ["", " ", "\"", "\\", "\\\"", "a,b", "(x)", "()", "NULL", "null", "\n", "\t", "é", "{\"a\": \"b\\\\c\"}"];
+        let texts =
+            ["", " ", "\"", "\\", "\\\"", "a,b", "(x)", "()", "NULL", "null", "\n", "\t", "é", "{\"a\": \"b\\\\c\"}"];
         for (number, text) in texts.iter().enumerate() {
             let sql = "insert into composed values ($1, row(1, 2, $2), array[row(1, $2, null), null]::\"v text\"[], \
                        'it''s \"fine\"', $2)";
             client.execute(sql, &[&i32::try_from(number).unwrap(), text]).await.unwrap();
             written += 1;
         }
-        client.batch_execute("insert into composed values (100, null, null, null, null); update composed set t = 'x'").await.unwrap();
+        client
+            .batch_execute("insert into composed values (100, null, null, null, null); update composed set t = 'x'")
+            .await
+            .unwrap();
         let (log, outbox) = (log.transactions().await, outbox_transactions(&mut client, 1).await);
         assert_same(&log, &outbox);
         assert_eq!(log.len(), written + 1, "all of them");

@@ -211,7 +211,8 @@ pub async fn connect(url: &str) -> Client {
     try_connect(url).await.unwrap_or_else(|error| panic!("cannot connect: {error:?}"))
 }
 
-async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+/// The same, when there may be nobody to connect to.
+pub async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     drive(async {
         // Errors of a connection come to whoever uses its client.

@@ -110,21 +110,30 @@ mod tests {
         assert_eq!(values("()", 1).unwrap(), [None]);
         assert_eq!(values("()", 0).unwrap(), []);
         assert_eq!(values("(,)", 2).unwrap(), [None, None]);
-        assert_eq!(values(r#"("a,b","say ""hi""","back\\slash","(x)",ü)"#, 5).unwrap(), [
-            some("a,b"),
-            some("say \"hi\""),
-            some("back\\slash"),
-            some("(x)"),
-            some("ü")
-        ]);
+        assert_eq!(
+            values(r#"("a,b","say ""hi""","back\\slash","(x)",ü)"#, 5).unwrap(),
+            [some("a,b"), some("say \"hi\""), some("back\\slash"), some("(x)"), some("ü")]
+        );
         assert_eq!(values("(\"a\nb\",\" \")", 2).unwrap(), [some("a\nb"), some(" ")]);
     }
 
     #[test]
     fn a_text_that_is_no_such_row_is_refused_whole() {
         let cases = [
-            ("", 1), ("(", 1), (")", 1), ("1", 1), ("(1", 1), ("(1)", 2), ("(1,2)", 1), ("(\"1)", 1), ("(\"1\"2)", 1),
-            ("(1(2)", 1), ("(1\\)", 1), ("(\"1\\\")", 1), ("(1)x", 1), ("(1)", 0),
+            ("", 1),
+            ("(", 1),
+            (")", 1),
+            ("1", 1),
+            ("(1", 1),
+            ("(1)", 2),
+            ("(1,2)", 1),
+            ("(\"1)", 1),
+            ("(\"1\"2)", 1),
+            ("(1(2)", 1),
+            ("(1\\)", 1),
+            ("(\"1\\\")", 1),
+            ("(1)x", 1),
+            ("(1)", 0),
         ];
         for (text, columns) in cases {
             assert!(values(text, columns).is_err(), "{text} as {columns}");

@@ -155,6 +155,21 @@ impl RouterCore {
         self.lagging.clone()
     }
 
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many subscriptions are served from the backlog.
+    pub(super) fn behind(&self) -> usize {
+        self.behind.len()
+    }
+
+    /// Bytes of the changes that are kept for them.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.bytes()
+    }
+
     /// Whether anybody is behind.
     pub(super) fn has_behind(&self) -> bool {
         !self.behind.is_empty() || self.onlookers.wait()
@@ -180,7 +195,7 @@ impl RouterCore {
             }
             subscription.member.deliver(reply);
         }
-        let entrance = self.entrance(&subscription);
+        let (prepared, entrance) = (subscription.start, self.entrance(&subscription));
         subscription.start = entrance.start;
         subscription.member.wake_on_lag(self.lagging.clone());
         let number = self.next_number;
@@ -194,8 +209,18 @@ impl RouterCore {
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
-        if entrance.start < self.head && entrance.standing.resumed {
-            self.serve_from(place, entrance.start);
+        self.onlookers.begin(prepared);
+        let is_active = self.active[place].compiled.working > 0;
+        match (entrance.standing.resumed, entrance.standing.reason) {
+            (true, _) => {
+                self.metrics.resumed.add(1);
+                self.tell_of_absence(place, entrance.start);
+                if entrance.start < self.head {
+                    self.serve_from(place, entrance.start);
+                }
+            }
+            (false, Some(_)) if is_active => self.metrics.not_resumed.add(1),
+            (false, _) => {}
         }
         Ok(SubscriptionKey { place, number })
     }

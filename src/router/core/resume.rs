@@ -87,6 +87,7 @@ impl RouterCore {
                 self.eras = vec![known];
                 self.head = start;
                 self.backlog.begin(start);
+                self.onlookers.begin_anew();
                 self.deadlines.forget();
                 self.watchers_changed = true;
                 self.open = None;
@@ -103,6 +104,16 @@ impl RouterCore {
                 member.fail();
                 self.metrics.gaps.add(1);
             }
+        }
+    }
+
+    /// The stream does not run for long, or runs again: whoever can come back is told, so that what he shows is not taken
+    /// for new.
+    pub(in crate::router) fn tell_interruption(&self, begins: bool) {
+        let message = if begins { refusal::STREAM_INTERRUPTED } else { refusal::STREAM_GOES_ON };
+        let members = self.active.iter().map(|(_, active)| &active.subscription.member);
+        for member in members.filter(|member| member.form() == MessageForm::Resumable) {
+            member.deliver_system("postgres_changes", !begins, message);
         }
     }
 

@@ -7,8 +7,8 @@ use crate::{
     lsn::Lsn,
     policy::catalog::RowRule,
     protocol::refusal,
-    source::Kind,
     router::fixture::{Asked, Client, MEMBERS, compiled, core, insert, is_owner, part, relation_of},
+    source::Kind,
 };
 use std::path::Path;
 

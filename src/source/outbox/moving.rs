@@ -20,10 +20,7 @@ use super::{
 use crate::{
     lsn::Lsn,
     pg::outbox,
-    source::{
-        Kind,
-        slot::Exported,
-    },
+    source::{Kind, slot::Exported},
 };
 use postgres_protocol::escape::escape_literal;
 

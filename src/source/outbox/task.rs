@@ -6,11 +6,7 @@
 
 use super::{OutboxError, lead::Lead, moving, reading::Reader};
 use crate::{
-    change::{
-        Fragment,
-        cursor::Epoch,
-        position::Era,
-    },
+    change::{Fragment, cursor::Epoch, position::Era},
     lsn::Lsn,
     pg::{
         connect::describe,
@@ -155,7 +151,7 @@ impl OutboxTask<'_> {
     async fn session(&self, place: &mut Place, lead: &mut Option<Lead>) -> Result<End, OutboxError> {
         let heard = Arc::new(Notify::new());
         let mut client = self.ends.target.connect_hearing("walcast outbox", heard.clone()).await?;
-        let installed = answer(find(&client, self.ends.target.user())).await?;
+        let installed = answer(find(&client, &self.ends.target.user())).await?;
         if !self.has_lead(lead, installed.table).await? {
             return Ok(End::Stopped);
         }
@@ -306,7 +302,7 @@ impl Session<'_> {
                     match exported {
                         Ok(exported) => return moving::to_log(self, exported).await.map(End::Moved),
                         Err(error) => tracing::info!(
-                            problem = error.with_hint(&task.ends.config),
+                            problem = error.with_hint(&task.ends.config, &task.ends.target.user()),
                             "the log cannot be read yet"
                         ),
                     }
@@ -410,6 +406,7 @@ impl Session<'_> {
             state.received = from;
             state.stream = Some(StreamState {
                 number,
+                publication: 0,
                 kind: Kind::Outbox,
                 from,
                 catalog_xmin: None,

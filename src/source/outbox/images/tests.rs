@@ -32,7 +32,14 @@ fn listed(table: u32, columns: &[i16]) -> Listed {
 }
 
 fn written(operation: u8, old: Option<&'static str>, new: Option<&'static str>) -> Written {
-    Written { xid: 1, id: 1, shape: 1, operation, old: old.map(Bytes::from_static_str), new: new.map(Bytes::from_static_str) }
+    Written {
+        xid: 1,
+        id: 1,
+        shape: 1,
+        operation,
+        old: old.map(Bytes::from_static_str),
+        new: new.map(Bytes::from_static_str),
+    }
 }
 
 trait FromStatic {
@@ -90,7 +97,9 @@ fn a_table_that_is_not_published_any_more_or_with_a_filter_tells_nothing() {
     assert!(Reading::new(&shape, &Listing::new(&[listed(2, &[1])])).is_none());
     let filtered = Listed { is_filtered: true, ..listed(1, &[1]) };
     let reading = Reading::new(&shape, &Listing::new(&[filtered])).unwrap();
-    for (operation, old, new) in [(b'I', None, Some("(1)")), (b'U', Some("(1)"), Some("(2)")), (b'D', Some("(1)"), None)] {
+    for (operation, old, new) in
+        [(b'I', None, Some("(1)")), (b'U', Some("(1)"), Some("(2)")), (b'D', Some("(1)"), None)]
+    {
         assert!(reading.change(&written(operation, old, new), 0).unwrap().is_none());
     }
 }
