@@ -187,7 +187,19 @@ pub async fn unseen(client: &Client, snapshot: &str) -> Result<HashSet<u32>, tok
     rows.iter().map(|row| Ok(u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())).collect()
 }
 
-/// What clients were given already by the log.
+/// What clients were given when everything is told that a snapshot shows, and everything that has a number.
+pub async fn given(client: &Client, snapshot: &str) -> Result<Given, tokio_postgres::Error> {
+    let sql = "select pg_catalog.pg_snapshot_xmin($1::text::pg_catalog.pg_snapshot)::text, \
+               (select coalesce(pg_catalog.array_agg(t.xid::text::bigint % 4294967296), '{}') \
+                from walcast.outbox_transactions t \
+                where t.xid >= pg_catalog.pg_snapshot_xmin($1::text::pg_catalog.pg_snapshot))";
+    let row = client.query_one(sql, &[&snapshot]).await?;
+    let also: Vec<i64> = row.try_get(1)?;
+    let also = also.into_iter().map(|xid| u32::try_from(xid).unwrap_or_default()).collect();
+    Ok(Given { before: xid(row.try_get(0)?), also })
+}
+
+/// What clients were given already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// Every transaction with a lower id.

@@ -116,6 +116,9 @@ impl Source {
             match task.run(entry, &mut lead).await {
                 End::Stopped => return,
                 End::Moved(moved) => {
+                    if let Some(given) = moved.given {
+                        ledger.begin(given);
+                    }
                     progress = Progress::behind(moved.era, (moved.told, moved.until), ledger.clone());
                     first = Some(moved.started);
                 }

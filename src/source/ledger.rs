@@ -37,6 +37,11 @@ impl Ledger {
         }
     }
 
+    /// It is known what was given so far: all that ended was by the outbox.
+    pub(super) fn begin(&self, given: Given) {
+        *self.inner() = Inner { is_kept: true, before: Some(given.before), given: given.also };
+    }
+
     /// From now on it counts. Whatever had not ended by now is noted when it comes.
     pub(super) fn keep(&self) {
         self.inner().is_kept = true;
@@ -87,6 +92,15 @@ mod tests {
         ledger.note(14);
         assert_eq!(ledger.take(), Some(Given { before: 10, also: HashSet::from([12, 14]) }));
         assert_eq!(ledger.take(), None);
+    }
+
+    #[test]
+    fn what_the_outbox_has_given_is_where_it_begins() {
+        let ledger = Ledger::default();
+        ledger.begin(Given { before: 10, also: HashSet::from([11]) });
+        ledger.note(12);
+        ledger.keep();
+        assert_eq!(ledger.take(), Some(Given { before: 10, also: HashSet::from([11, 12]) }));
     }
 
     #[test]

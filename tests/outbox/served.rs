@@ -144,11 +144,13 @@ async fn changes_come_without_logical_replication_to_whom_policies_show_them() {
         .unwrap();
     let said = async {
         loop {
-            let mut late = Reader::join(&server, &token("ann"), &tables(&["later"]), None).await;
-            late.socket.listen(std::time::Duration::from_millis(300)).await;
-            let is_it = |message: &crate::support::socket::Message| message.is(TOPIC, "system");
-            if let Some(message) = late.socket.take(is_it) {
-                return message.payload;
+            let mut late = Socket::open(&server.websocket_url("2.0.0", &token("ann"))).await;
+            late.join(TOPIC, &json!({"config": {"postgres_changes": tables(&["later"])}})).await;
+            late.listen(std::time::Duration::from_millis(300)).await;
+            while let Some(message) = late.take(|message| message.is(TOPIC, "system")) {
+                if message.text.contains("not captured") {
+                    return message.payload;
+                }
             }
         }
     };

@@ -54,8 +54,10 @@ async fn go_over(session: &mut Session<'_>, exported: Exported) -> Result<Box<Mo
         return Err(OutboxError::Silent);
     }
     let told = answer(outbox::unseen(&session.client, &snapshot)).await?;
+    let given = answer(outbox::given(&session.client, &snapshot)).await?;
     let (_, until): (u64, Lsn) = answer(outbox::horizon(&session.client)).await?;
     let started = exported.start(&ends.config).await?;
     tracing::info!(from = %started.from, told_already = told.len(), "changes are read from the log from now on");
-    Ok(Box::new(Moved { started, era: session.era, told, until }))
+    let given = session.is_whole().then_some(given);
+    Ok(Box::new(Moved { started, era: session.era, told, until, given }))
 }

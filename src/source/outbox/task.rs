@@ -84,6 +84,8 @@ pub(in crate::source) struct Moved {
     pub(in crate::source) told: HashSet<u32>,
     /// ... all of which committed before this.
     pub(in crate::source) until: Lsn,
+    /// Everything the outbox has told, if it had every change of every table.
+    pub(in crate::source) given: Option<Given>,
 }
 
 /// The task. It has the walreceiver's ends.
@@ -328,6 +330,11 @@ impl Session<'_> {
     fn handed_on(&self) -> Lsn {
         let handed_on = *self.task.ends.handed_on.borrow();
         if handed_on.era == self.era.number { handed_on.lsn } else { Lsn::ZERO }
+    }
+
+    /// Whether every table of the publication is captured.
+    pub(super) fn is_whole(&self) -> bool {
+        self.captured.as_ref().is_some_and(|(uncaptured, _)| uncaptured.is_empty())
     }
 
     fn say_where(&self) {
