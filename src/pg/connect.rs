@@ -138,6 +138,19 @@ fn notice_dead_peers(config: &mut Config) {
     config.get_tcp_user_timeout().is_none().then(|| config.tcp_user_timeout(KEEPALIVE));
 }
 
+/// What to do about a connection that is refused with this SQLSTATE, whoever asks for it, when that is known.
+pub fn remedy(code: &str) -> Option<&'static str> {
+    match code {
+        "53300" => Some(
+            "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit -1;), or \
+             close other sessions",
+        ),
+        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL"),
+        "3D000" => Some("check the database's name in DATABASE_URL"),
+        _ => None,
+    }
+}
+
 /// An error with its causes in one line, as for a log field.
 pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

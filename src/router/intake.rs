@@ -13,7 +13,7 @@ use super::{
     core::RouterCore,
     judgement::Basis,
     lane_job::LaneJob,
-    transaction::{Cursor, SpillConfig, Transaction},
+    transaction::{self, Cursor, SpillConfig, Transaction},
 };
 use crate::{
     change::Fragment,
@@ -77,13 +77,37 @@ pub(super) struct Intake<F> {
     touched: BTreeSet<u32>,
     limit_bytes: usize,
     file: SpillConfig,
+    /// Why the last large transaction could not be put aside, until another one could be.
+    problem: Option<String>,
 }
 
 impl<F: Follow> Intake<F> {
     /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file.
     pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, file: impl Into<SpillConfig>) -> Intake<F> {
         let touched = BTreeSet::new();
-        Intake { core, follow, held: None, stage: Stage::Passing, touched, limit_bytes, file: file.into() }
+        Intake {
+            core,
+            follow,
+            held: None,
+            stage: Stage::Passing,
+            touched,
+            limit_bytes,
+            file: file.into(),
+            problem: None,
+        }
+    }
+
+    /// Why large transactions cannot be put aside, and what to do about it.
+    pub(super) fn problem(&self) -> Option<&String> {
+        self.problem.as_ref()
+    }
+
+    /// Looks whether they can be again.
+    pub(super) async fn look_for_room(&mut self) {
+        if self.problem.is_some() && transaction::has_room(&self.file).await {
+            tracing::info!("large transactions can be put aside again");
+            self.problem = None;
+        }
     }
 
     /// Whether the next fragment may be brought.
@@ -250,6 +274,11 @@ impl<F: Follow> Intake<F> {
                     "a large transaction cannot be put aside; subscribers whose policies look into other tables lose it"
                 );
                 self.core.metrics().transactions_lost.add(1);
+                self.problem = Some(format!(
+                    "a large transaction could not be put aside ({error}); make room in {} or raise --spill-bytes (WALCAST_SPILL_BYTES), or have more kept in memory with \
+                     --transaction-bytes (WALCAST_TRANSACTION_BYTES)",
+                    self.file.directory.display()
+                ));
                 self.core.lose_lookups(transaction.commit_lsn);
                 self.stage = Stage::Draining(transaction, Cursor::default(), fragment);
             }

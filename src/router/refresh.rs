@@ -5,7 +5,7 @@ use crate::{
     pg::{
         Target,
         catalog::{CatalogError, CatalogReader},
-        connect::{ConnectError, describe},
+        connect::{ConnectError, describe, remedy},
     },
     policy::catalog::Catalog,
 };
@@ -40,6 +40,7 @@ struct Looks {
 pub struct Refresh {
     catalog: watch::Receiver<Arc<Catalog>>,
     looks: watch::Receiver<Looks>,
+    problem: watch::Receiver<Option<Arc<str>>>,
     wish: Arc<Notify>,
 }
 
@@ -54,6 +55,22 @@ pub enum RefreshError {
     Catalog(#[from] CatalogError),
 }
 
+impl RefreshError {
+    /// The error with its causes and, when that is known, what to do about it, in one line.
+    fn with_remedy(&self) -> String {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        let code = std::iter::from_fn(|| {
+            let error = cause?;
+            cause = error.source();
+            Some(error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code).cloned())
+        });
+        match code.flatten().find_map(|code| remedy(code.code())) {
+            Some(remedy) => format!("{}; {remedy}", describe(self)),
+            None => describe(self),
+        }
+    }
+}
+
 /// The task's end.
 pub struct Refresher {
     target: Target,
@@ -61,6 +78,7 @@ pub struct Refresher {
     reader: Option<CatalogReader>,
     catalog: watch::Sender<Arc<Catalog>>,
     looks: watch::Sender<Looks>,
+    problem: watch::Sender<Option<Arc<str>>>,
     wish: Arc<Notify>,
 }
 
@@ -72,16 +90,17 @@ impl Refresher {
         let (catalog, catalog_reader) = watch::channel(catalog);
         let (looks, looks_reader) = watch::channel(Looks { count: 0, last: Instant::now() });
         let wish = Arc::new(Notify::new());
-        let refresh = Refresh { catalog: catalog_reader, looks: looks_reader, wish: wish.clone() };
+        let (problem, problem_reader) = watch::channel(None);
+        let refresh =
+            Refresh { catalog: catalog_reader, looks: looks_reader, problem: problem_reader, wish: wish.clone() };
         let (target, publication) = (target.clone(), publication.to_owned());
-        Ok((refresh, Refresher { target, publication, reader: Some(reader), catalog, looks, wish }))
+        Ok((refresh, Refresher { target, publication, reader: Some(reader), catalog, looks, problem, wish }))
     }
 
     /// Looks again and again until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut timer = interval(POLL_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut failing = false;
         let mut doubts = self.target.doubts();
         loop {
             tokio::select! {
@@ -93,7 +112,7 @@ impl Refresher {
             let problem = tokio::select! {
                 looked = timeout(QUERY_LIMIT, self.look()) => match looked {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(describe(&error)),
+                    Ok(Err(error)) => Some(error.with_remedy()),
                     Err(_) => Some("no answer in time".to_owned()),
                 },
                 // An answer would have to come by a connection that leads nowhere.
@@ -101,14 +120,15 @@ impl Refresher {
             };
             if let Some(problem) = &problem {
                 self.reader = None;
-                if !failing {
+                if self.problem.borrow().is_none() {
                     tracing::warn!(
                         problem,
                         "cannot look at the catalogue; changes are held until that is possible again"
                     );
                 }
             }
-            failing = problem.is_some();
+            let problem: Option<Arc<str>> = problem.map(Arc::from);
+            self.problem.send_if_modified(|known| std::mem::replace(known, problem.clone()) != problem);
         }
     }
 
@@ -137,7 +157,8 @@ impl Refresh {
     pub fn once(catalog: Catalog) -> Refresh {
         let (_, catalog) = watch::channel(Arc::new(catalog));
         let (_, looks) = watch::channel(Looks { count: 0, last: Instant::now() });
-        Refresh { catalog, looks, wish: Arc::default() }
+        let (_, problem) = watch::channel(None);
+        Refresh { catalog, looks, problem, wish: Arc::default() }
     }
 
     /// The last catalogue that was read.
@@ -153,6 +174,11 @@ impl Refresh {
     /// How long ago the last look began. Rights may have changed since.
     pub fn age(&self) -> Duration {
         self.looks.borrow().last.elapsed()
+    }
+
+    /// Why the last look failed, and what to do about it.
+    pub fn problem(&self) -> Option<Arc<str>> {
+        self.problem.borrow().clone()
     }
 
     /// Whether rights are known well enough to judge by.

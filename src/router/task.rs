@@ -128,6 +128,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         let is_open = is_fresh && is_agreed && !intake.follow.is_holding();
         if is_open {
             let passed = intake.step().await;
+            if parts.state.borrow().problem.is_none() && intake.problem().is_some() {
+                parts.state.send_modify(|state| state.problem = intake.problem().cloned());
+            }
             if let Some(job) = passed.job {
                 lane.offer(job);
             }
@@ -178,10 +181,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
                 intake.core.sweep();
+                intake.look_for_room().await;
                 parts.state.send_modify(|state| {
                     state.subscriptions = intake.core.subscriptions();
                     state.behind = intake.core.behind();
                     state.backlog_bytes = intake.core.backlog_bytes();
+                    state.problem = intake.problem().cloned();
                 });
             }
             () = lagging.notified() => intake.core.notice_lagging(),

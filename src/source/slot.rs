@@ -7,7 +7,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::describe,
+        connect::{describe, remedy},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -208,14 +208,7 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                "53300" => Some(
-                    "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit \
-                     -1;), or close other sessions"
-                        .to_owned(),
-                ),
-                "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
-                "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-                _ => None,
+                code => remedy(code).map(str::to_owned),
             },
             _ => None,
         }

@@ -72,6 +72,13 @@ impl Storm {
         self.server = None;
     }
 
+    /// Somebody else joins; what he gets is not checked here.
+    pub async fn joined_by(&self, who: Who) -> Subscriber {
+        let subscriber = Subscriber::start(who, self.address.subscribe());
+        subscriber.joined().await;
+        subscriber
+    }
+
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("the server runs")
     }
@@ -163,7 +170,8 @@ impl Storm {
         }
     }
 
-    fn log(&self) -> String {
+    /// The end of the server's log.
+    pub fn log(&self) -> String {
         let log = self.server.as_ref().map(Server::log).unwrap_or_default();
         log[log.len().saturating_sub(40)..].join("\n")
     }

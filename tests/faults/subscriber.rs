@@ -129,8 +129,7 @@ impl Task {
 
     /// Until the socket or the channel ends.
     async fn listen(&mut self, socket: &mut Socket) {
-        let bindings: Vec<Value> =
-            self.who.tables.iter().map(|table| json!({"event": "*", "schema": "public", "table": table})).collect();
+        let bindings: Vec<Value> = self.who.tables.iter().map(|name| binding(name)).collect();
         let resume = self.cursor.clone().map_or(json!(true), Value::from);
         let config = json!({"postgres_changes": bindings, "postgres_changes_options": {"resume": resume}});
         let reference = json!("1");
@@ -201,6 +200,12 @@ impl Task {
         };
         self.tell.send_replace(count);
     }
+}
+
+/// All events of a table, of schema `public` unless its name says otherwise.
+fn binding(name: &str) -> Value {
+    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+    json!({"event": "*", "schema": schema, "table": table})
 }
 
 fn event(data: &Json) -> Event {

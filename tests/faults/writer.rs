@@ -20,6 +20,8 @@ pub enum Order {
     Run(bool, oneshot::Sender<()>),
     /// Write a row that everybody sees; the answer is its number.
     Mark(oneshot::Sender<i64>),
+    /// Write one transaction of so many rows of 100 KB.
+    Large(u32, oneshot::Sender<()>),
 }
 
 /// How the writer is told.
@@ -67,6 +69,11 @@ impl Writer {
         self.tell(Order::Mark).await
     }
 
+    /// Writes one transaction of so many rows of 100 KB.
+    pub async fn large(&self, rows: u32) {
+        self.tell(|answer| Order::Large(rows, answer)).await;
+    }
+
     /// Writes to these tables only.
     pub fn choose(&self, tables: &[&'static str]) {
         self.tables.send_replace(tables.to_vec());
@@ -87,6 +94,10 @@ impl Task {
                     Some(Order::Mark(answer)) => {
                         let n = self.mark().await;
                         let _ = answer.send(n);
+                    }
+                    Some(Order::Large(rows, answer)) => {
+                        self.large(rows).await;
+                        let _ = answer.send(());
                     }
                     None => return,
                 },
@@ -135,6 +146,22 @@ impl Task {
             );
             if self.execute(&sql).await {
                 return n;
+            }
+        }
+    }
+
+    async fn large(&mut self, rows: u32) {
+        loop {
+            let (first, last) = (self.n + 1, self.n + i64::from(rows));
+            self.n = last;
+            let sql = format!(
+                "begin;
+                 insert into shared select g, 2, g, repeat('x', 100000) from generate_series({first}, {last}) g;
+                 insert into ledger select g, 'shared', 'INSERT', g, null, 2, null from generate_series({first}, {last}) g;
+                 commit"
+            );
+            if self.execute(&sql).await {
+                return;
             }
         }
     }

@@ -268,7 +268,11 @@ impl Client {
                     return Ok(());
                 }
                 // What is left of the channel it has left on this socket.
-                _ if frame.topic == topic && matches!(frame.event.as_str(), "phx_reply" | "phx_close" | "presence_state" | "presence_diff" | "broadcast") => {}
+                _ if frame.topic == topic
+                    && matches!(
+                        frame.event.as_str(),
+                        "phx_reply" | "phx_close" | "presence_state" | "presence_diff" | "broadcast"
+                    ) => {}
                 _ if frame.topic == "phoenix" => {}
                 other => return Err(format!("{other} amid a join: {}", frame.payload)),
             }

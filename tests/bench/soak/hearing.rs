@@ -73,7 +73,8 @@ impl Hearing {
         let table = data["table"].as_str().and_then(Table::of);
         let worker = record["worker"].as_u64().and_then(|worker| usize::try_from(worker).ok());
         let person = record["person"].as_i64().and_then(|person| i32::try_from(person).ok());
-        let (Some(table), Some(worker), Some(person), Some(number)) = (table, worker, person, record["n"].as_u64()) else {
+        let (Some(table), Some(worker), Some(person), Some(number)) = (table, worker, person, record["n"].as_u64())
+        else {
             return self.mistake("a change that is none of the world's");
         };
         let sequence = (table, worker, person);

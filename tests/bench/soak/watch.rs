@@ -129,7 +129,11 @@ impl Watch {
     pub(crate) fn growth(&self) -> Vec<String> {
         let (third, end) = self.third_and_end();
         let is_flat = end <= third * GROWTH.0 + GROWTH.1;
-        if is_flat { Vec::new() } else { vec![format!("memory: {third:.1} MiB after a third, {end:.1} MiB at the end")] }
+        if is_flat {
+            Vec::new()
+        } else {
+            vec![format!("memory: {third:.1} MiB after a third, {end:.1} MiB at the end")]
+        }
     }
 
     /// What is left of clients that are gone.
