@@ -155,7 +155,9 @@ async fn going_from_one_to_the_other_loses_nothing_and_gives_nothing_twice() {
     let login = format!("mover_{}", database.name);
     let role = format!("create role {login} login replication password 'mover'; grant walcast to {login}");
     database.execute(&role).await;
-    let server = Server::start_at(&database.url_as(&login, "mover"), &database.slot(), &[]).await;
+    // They read only when all is written.
+    let patient = [("WALCAST_WRITE_TIMEOUT_MS", "300000"), ("WALCAST_IDLE_TIMEOUT_MS", "300000")];
+    let server = Server::start_at(&database.url_as(&login, "mover"), &database.slot(), &patient).await;
     wait_for_source(&server, "wal").await;
     let (ann, bob) = (json!({"role": "authenticated", "sub": "ann"}), json!({"role": "authenticated", "sub": "bob"}));
     let subscribers = [
