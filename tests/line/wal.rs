@@ -12,14 +12,14 @@ use crate::support::{
 };
 use serde_json::json;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 use walcast::{
     lsn::Lsn,
     pg::Target,
     shutdown::Tasks,
     source::{
-        Feed, Follows, GapReason, HandedOn, Order, SourceState, WindowConfig, Wish, slot, slot_task::Walreceiver,
+        Feed, Follows, GapReason, HandedOn, Order, SourceState, WindowConfig, Wish, feed, slot, slot_task::Walreceiver,
     },
 };
 
@@ -110,7 +110,7 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
 #[tokio::test]
 async fn the_slot_is_given_up_even_while_the_queue_is_full_and_an_order_holds_for_one_stream_alone() {
     let database = database(Postgres::default(), &items("docs")).await;
-    let (feed, mut fed) = mpsc::channel(1);
+    let (feed, mut fed) = feed(1, 1 << 20);
     let (_handed_on, handed_on) = watch::channel(HandedOn::default());
     let (_wish, wish) = watch::channel(Wish::default());
     let (order, orders) = watch::channel(Order::default());
@@ -126,6 +126,7 @@ async fn the_slot_is_given_up_even_while_the_queue_is_full_and_an_order_holds_fo
             lookups: false,
             messages: false,
             window: WindowConfig::default(),
+            silence_limit: SOON,
         },
         feed,
         handed_on,
