@@ -110,7 +110,7 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
 #[tokio::test]
 async fn the_slot_is_given_up_even_while_the_queue_is_full_and_an_order_holds_for_one_stream_alone() {
     let database = database(Postgres::default(), &items("docs")).await;
-    let (feed, mut fed) = feed(1, 1024 * 1024);
+    let (feed, mut fed) = feed(1, 1 << 20);
     let (_handed_on, handed_on) = watch::channel(HandedOn::default());
     let (_wish, wish) = watch::channel(Wish::default());
     let (order, orders) = watch::channel(Order::default());
