@@ -277,7 +277,19 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, rooms, meters, keys, recall, target: config.target })
+    Ok(Running {
+        address,
+        doors,
+        stream,
+        router: router_tasks,
+        accepting,
+        stop_limit,
+        rooms,
+        meters,
+        keys,
+        recall,
+        target: config.target,
+    })
 }
 
 /// Sees to it that nobody is present in a room who was ended by somebody else than his own connection.

@@ -138,7 +138,9 @@ fn reload_login(running: &Running, settings: &mut Settings, flags: &Settings) {
             tracing::info!("the database refused the login; the settings have another one, which counts now");
         }
         Ok(None) => {}
-        Err(error) => tracing::warn!(error = %describe(&error), "the database refuses the login; settings not read again"),
+        Err(error) => {
+            tracing::warn!(error = %describe(&error), "the database refuses the login; settings not read again")
+        }
     }
 }
 

@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn another_login_counts_at_once_and_another_database_after_a_restart() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let write = |url: &str| std::fs::write(file.path(), format!("jwt_secret = 's'\ndatabase_url = '{url}'\n")).unwrap();
+        let write =
+            |url: &str| std::fs::write(file.path(), format!("jwt_secret = 's'\ndatabase_url = '{url}'\n")).unwrap();
         let flags = Settings { config: Some(file.path().to_owned()), ..Settings::default() };
         write("postgres://u:first@h/d");
         let mut settings = flags.clone().with_file().unwrap();

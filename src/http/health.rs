@@ -106,7 +106,8 @@ async fn report(State(health): State<Health>) -> Response {
     }
     let is_fresh = health.refresh.is_fresh();
     if source.streaming && !is_fresh {
-        source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
+        let why = health.refresh.problem().unwrap_or_else(|| "the log names the cause".to_owned());
+        source.problem = Some(format!("the catalogue cannot be read, so changes are held; {why}"));
     }
     let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none();
     let problem = source.problem.clone().or_else(|| router.problem.clone());

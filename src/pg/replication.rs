@@ -58,7 +58,8 @@ impl Session {
     /// Any other is taken over by a standby that is promoted, from 17 on and where the standby has that set up.
     pub async fn create_slot(&mut self, slot: &str, temporary: bool) -> Result<Lsn, ReplicationError> {
         let name = escape_identifier(slot);
-        let version = self.query("select setting from pg_catalog.pg_settings where name = 'server_version_num'").await?;
+        let version =
+            self.query("select setting from pg_catalog.pg_settings where name = 'server_version_num'").await?;
         let version = version.first().and_then(|row| row.first().cloned().flatten());
         let has_failover = version.and_then(|text| text.parse().ok()).is_some_and(|version: u32| version >= 170_000);
         let sql = match (temporary, has_failover) {

@@ -116,11 +116,7 @@ impl Target {
         Ok(client)
     }
 
-    async fn open(
-        &self,
-        application: &str,
-        settings: &str,
-    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    async fn open(&self, application: &str, settings: &str) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         let reach = self.reach();
         let mut config = (*reach.config).clone();
         let options = [config.get_options().unwrap_or_default(), settings].join(" ");
@@ -145,7 +141,8 @@ impl Target {
     /// A pool of at most `size` connections, made when first needed. `settings` are startup options of the form
     /// `-c name=value`.
     pub fn pool(&self, application: &str, size: usize, settings: &str) -> Result<Pool, ConnectError> {
-        let opener = Opener { target: self.clone(), application: application.to_owned(), settings: settings.to_owned() };
+        let opener =
+            Opener { target: self.clone(), application: application.to_owned(), settings: settings.to_owned() };
         let fast = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let target = self.clone();
         let leads_somewhere = Hook::sync_fn(move |_, metrics| {

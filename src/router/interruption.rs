@@ -49,7 +49,11 @@ mod tests {
         let mut interruption = Interruption::new(Duration::from_secs(10));
         assert_eq!(interruption.note(false), None);
         tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!((interruption.note(false), interruption.note(true)), (None, None), "a short one is nobody's business");
+        assert_eq!(
+            (interruption.note(false), interruption.note(true)),
+            (None, None),
+            "a short one is nobody's business"
+        );
         assert_eq!(interruption.note(false), None);
         interruption.due().await;
         assert_eq!((interruption.note(false), interruption.note(false)), (Some(true), None));

@@ -7,7 +7,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::describe,
+        connect::{self, describe},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -102,7 +102,7 @@ impl SourceError {
     /// The error with its causes and what to do about it, in one line. `role` is our login.
     pub fn with_hint(&self, config: &Config, role: &str) -> String {
         let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
-        let hint = hint.replace("<role>", &identifier(role));
+        let hint = hint.replace("<role>", &connect::identifier(role));
         format!("{}; {hint}", describe(self))
     }
 
@@ -112,9 +112,8 @@ impl SourceError {
             SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
                 "the server starts or stops: it is tried again until it is ready"
             }
-            SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended) | SourceError::Silent(_) => {
-                "check that Postgres runs there and can be reached; it is tried again"
-            }
+            SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
+            | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
             _ => "it is tried again; the database's log may say more",
         }
     }
@@ -194,27 +193,10 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                "53300" => Some(
-                    "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit \
-                     -1;), or close other sessions"
-                        .to_owned(),
-                ),
-                "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
-                "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-                _ => None,
+                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
             },
             _ => None,
         }
-    }
-}
-
-/// A name as SQL has it, with quotes only where it needs them.
-fn identifier(name: &str) -> String {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.to_owned()
-    } else {
-        postgres_protocol::escape::escape_identifier(name)
     }
 }
 

@@ -35,6 +35,7 @@ async fn told(storm: &Storm, watcher: &Subscriber, since: usize, word: &str) {
     let is = |item: &Item| match item {
         Item::Told { message, .. } => message.contains(word),
         Item::Refused(reason) | Item::Gap { reason, .. } => reason.contains(word),
+        Item::Inactive => word == "inactive",
         Item::Event(_) => false,
     };
     let came = watcher.until(PATIENCE, |heard| heard.iter().skip(since).any(is)).await;
@@ -62,17 +63,44 @@ async fn columns_that_come_go_and_change_reach_who_may_see_them_and_disturb_nobo
     let (mut storm, watcher) = watched(MOVING, &["moving"]).await;
     let steps: &[(&str, &[&str])] = &[
         ("insert into moving (id) values (1)", &["body", "id", "kind", "n"]),
-        ("begin; alter table moving add extra text; insert into moving (id, extra) values (2, 'e'); commit", &["body", "extra", "id", "kind", "n"]),
-        ("begin; insert into moving (id, kind) values (3, 'k'); alter table moving drop kind; commit", &["body", "extra", "id", "n"]),
-        ("alter table moving rename body to text; insert into moving (id, text) values (4, 't')", &["extra", "id", "n", "text"]),
-        ("alter table moving alter n type text; insert into moving (id, n) values (5, '5')", &["extra", "id", "n", "text"]),
-        ("alter table moving alter n type bigint using n::bigint; insert into moving (id, n) values (6, 6)", &["extra", "id", "n", "text"]),
+        (
+            "begin; alter table moving add extra text; insert into moving (id, extra) values (2, 'e'); commit",
+            &["body", "extra", "id", "kind", "n"],
+        ),
+        (
+            "begin; insert into moving (id, kind) values (3, 'k'); alter table moving drop kind; commit",
+            &["body", "extra", "id", "n"],
+        ),
+        (
+            "alter table moving rename body to text; insert into moving (id, text) values (4, 't')",
+            &["extra", "id", "n", "text"],
+        ),
+        (
+            "alter table moving alter n type text; insert into moving (id, n) values (5, '5')",
+            &["extra", "id", "n", "text"],
+        ),
+        (
+            "alter table moving alter n type bigint using n::bigint; insert into moving (id, n) values (6, 6)",
+            &["extra", "id", "n", "text"],
+        ),
         // In the very moment in which a column is taken away, and one is given.
-        ("begin; revoke select on moving from authenticated; grant select (id, n) on moving to authenticated;
-          insert into moving (id, text) values (7, 'secret'); commit", &["id", "n"]),
-        ("begin; alter table moving add secret text; insert into moving (id, secret) values (8, 's'); commit", &["id", "n"]),
-        ("begin; grant select (extra) on moving to authenticated; insert into moving (id, secret) values (9, 's'); commit", &["extra", "id", "n"]),
-        ("alter table moving replica identity full; update moving set n = 10 where id = 9; insert into moving (id) values (10)", &["extra", "id", "n"]),
+        (
+            "begin; revoke select on moving from authenticated; grant select (id, n) on moving to authenticated;
+          insert into moving (id, text) values (7, 'secret'); commit",
+            &["id", "n"],
+        ),
+        (
+            "begin; alter table moving add secret text; insert into moving (id, secret) values (8, 's'); commit",
+            &["id", "n"],
+        ),
+        (
+            "begin; grant select (extra) on moving to authenticated; insert into moving (id, secret) values (9, 's'); commit",
+            &["extra", "id", "n"],
+        ),
+        (
+            "alter table moving replica identity full; update moving set n = 10 where id = 9; insert into moving (id) values (10)",
+            &["extra", "id", "n"],
+        ),
         ("truncate moving; insert into moving (id) values (11)", &["extra", "id", "n"]),
         ("alter table moving replica identity nothing; insert into moving (id) values (12)", &["extra", "id", "n"]),
         ("alter table moving replica identity default; insert into moving (id) values (13)", &["extra", "id", "n"]),
@@ -99,10 +127,22 @@ async fn tables_that_move_go_and_come_are_told_to_their_subscribers_and_disturb_
     let (storm, watcher) = watched(MOVING, &["moving"]).await;
     let gone = "Realtime is enabled";
     let steps = [
-        ("alter table moving rename to moved; insert into moved (id) values (101)", "alter table moved rename to moving"),
-        ("alter table moving set schema elsewhere; insert into elsewhere.moving (id) values (102)", "alter table elsewhere.moving set schema public"),
-        ("alter publication supabase_realtime drop table moving; insert into moving (id) values (103)", "alter publication supabase_realtime add table moving"),
-        ("drop table moving", "create table moving (id int primary key, other text); alter publication supabase_realtime add table moving"),
+        (
+            "alter table moving rename to moved; insert into moved (id) values (101)",
+            "alter table moved rename to moving",
+        ),
+        (
+            "alter table moving set schema elsewhere; insert into elsewhere.moving (id) values (102)",
+            "alter table elsewhere.moving set schema public",
+        ),
+        (
+            "alter publication supabase_realtime drop table moving; insert into moving (id) values (103)",
+            "alter publication supabase_realtime add table moving",
+        ),
+        (
+            "drop table moving",
+            "create table moving (id int primary key, other text); alter publication supabase_realtime add table moving",
+        ),
     ];
     for (id, (away, back)) in (1..).zip(steps) {
         let since = watcher.heard().len();
@@ -115,9 +155,13 @@ async fn tables_that_move_go_and_come_are_told_to_their_subscribers_and_disturb_
         seen(&storm, &watcher, "INSERT", id).await;
     }
     // At once, so that nobody could be told in between.
-    storm.site.execute(
-        "begin; drop table moving; create table moving (id int primary key, third text);
-         alter publication supabase_realtime add table moving; insert into moving values (5, 'x'); commit").await;
+    storm
+        .site
+        .execute(
+            "begin; drop table moving; create table moving (id int primary key, third text);
+         alter publication supabase_realtime add table moving; insert into moving values (5, 'x'); commit",
+        )
+        .await;
     assert_eq!(seen(&storm, &watcher, "INSERT", 5).await.columns, ["id", "third"]);
     assert_eq!(inserted(&watcher), [1, 2, 3, 4, 5]);
     storm.assert_exact().await;
@@ -141,7 +185,10 @@ async fn a_schema_that_is_dropped_and_restored_is_told_again_and_disturbs_nobody
         told(&storm, &watcher, since, "Realtime is enabled").await;
         // A dump is restored: the rows first, the publication at the end.
         let since = watcher.heard().len();
-        let restored = schema.replace("alter publication", "insert into app.things select g, g from generate_series(1, 50) g; alter publication");
+        let restored = schema.replace(
+            "alter publication",
+            "insert into app.things select g, g from generate_series(1, 50) g; alter publication",
+        );
         storm.site.execute(&format!("begin; {restored} commit")).await;
         told(&storm, &watcher, since, "inactive").await;
         storm.site.execute(&format!("insert into app.things values ({}, 1)", 100 + round)).await;

@@ -26,11 +26,20 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub enum Item {
     Event(Event),
     /// Changes are lost to everybody: why, and between which positions.
-    Gap { reason: String, from: Option<String>, to: Option<String> },
+    Gap {
+        reason: String,
+        from: Option<String>,
+        to: Option<String>,
+    },
     /// It came back with a cursor and could not go on there.
     Refused(String),
+    /// A binding did not work for a while.
+    Inactive,
     /// Any other word of the system about changes.
-    Told { ok: bool, message: String },
+    Told {
+        ok: bool,
+        message: String,
+    },
 }
 
 /// A change, as the ledger names it.
@@ -165,11 +174,13 @@ impl Task {
         let cursor = payload.has("cursor").then(|| text(payload.at("cursor"))).flatten();
         let came_with_cursor = self.cursor.is_some();
         let is_resumed = payload.has("resumed").then(|| *payload.at("resumed") == Json::Bool(true));
-        let reason = || if payload.has("reason") { text(payload.at("reason")).unwrap_or_default() } else { String::new() };
+        let reason =
+            || if payload.has("reason") { text(payload.at("reason")).unwrap_or_default() } else { String::new() };
         let position = |name: &str| payload.has("gap").then(|| text(payload.at("gap").at(name))).flatten();
         let (ok, said) = (*payload.at("status") == "ok", text(payload.at("message")).unwrap_or_default());
         match is_resumed {
             Some(true) => {}
+            Some(false) if reason().contains("inactive") => self.note(Item::Inactive),
             Some(false) if !ok => self.note(Item::Gap { reason: reason(), from: position("from"), to: position("to") }),
             Some(false) if came_with_cursor => self.note(Item::Refused(reason())),
             Some(false) => {}
