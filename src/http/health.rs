@@ -106,8 +106,8 @@ async fn report(State(health): State<Health>) -> Response {
     }
     let is_fresh = health.refresh.is_fresh();
     if source.streaming && !is_fresh {
-        let cause = health.refresh.problem().unwrap_or_else(|| "it has not been looked at for long".into());
-        source.problem = Some(format!("the catalogue cannot be read, so changes are held: {cause}"));
+        let why = health.refresh.problem().unwrap_or_else(|| "the log names the cause".to_owned());
+        source.problem = Some(format!("the catalogue cannot be read, so changes are held; {why}"));
     }
     // Numbers of the outbox are no positions of the log.
     let end = end.filter(|_| source.kind == Kind::Log);

@@ -128,6 +128,30 @@ impl Reach {
     }
 }
 
+/// What to do when the server refuses a session with this SQLSTATE, where that is known. `role` is our login.
+pub fn advice(code: &str, role: &str) -> Option<String> {
+    match code {
+        "53300" => Some(format!(
+            "raise max_connections, max_wal_senders or the role's own limit (alter role {} connection limit -1;), or close \
+             other sessions",
+            identifier(role)
+        )),
+        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
+        "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
+        _ => None,
+    }
+}
+
+/// A name as SQL has it, with quotes only where it needs them.
+pub fn identifier(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        postgres_protocol::escape::escape_identifier(name)
+    }
+}
+
 /// A peer that is gone without a word is noticed in less than a minute, unless the connection string says when.
 fn notice_dead_peers(config: &mut Config) {
     if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
@@ -136,19 +160,6 @@ fn notice_dead_peers(config: &mut Config) {
     config.get_keepalives_interval().is_none().then(|| config.keepalives_interval(KEEPALIVE / 3));
     config.get_keepalives_retries().is_none().then(|| config.keepalives_retries(3));
     config.get_tcp_user_timeout().is_none().then(|| config.tcp_user_timeout(KEEPALIVE));
-}
-
-/// What to do about a connection that is refused with this SQLSTATE, whoever asks for it, when that is known.
-pub fn remedy(code: &str) -> Option<&'static str> {
-    match code {
-        "53300" => Some(
-            "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit -1;), or \
-             close other sessions",
-        ),
-        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL"),
-        "3D000" => Some("check the database's name in DATABASE_URL"),
-        _ => None,
-    }
 }
 
 /// An error with its causes in one line, as for a log field.

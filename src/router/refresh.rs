@@ -5,7 +5,7 @@ use crate::{
     pg::{
         Target,
         catalog::{CatalogError, CatalogReader},
-        connect::{ConnectError, describe, remedy},
+        connect::{ConnectError, advice, describe},
     },
     policy::catalog::Catalog,
 };
@@ -40,7 +40,7 @@ struct Looks {
 pub struct Refresh {
     catalog: watch::Receiver<Arc<Catalog>>,
     looks: watch::Receiver<Looks>,
-    problem: watch::Receiver<Option<Arc<str>>>,
+    problem: watch::Receiver<Option<String>>,
     wish: Arc<Notify>,
 }
 
@@ -55,22 +55,6 @@ pub enum RefreshError {
     Catalog(#[from] CatalogError),
 }
 
-impl RefreshError {
-    /// The error with its causes and, when that is known, what to do about it, in one line.
-    fn with_remedy(&self) -> String {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        let code = std::iter::from_fn(|| {
-            let error = cause?;
-            cause = error.source();
-            Some(error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code).cloned())
-        });
-        match code.flatten().find_map(|code| remedy(code.code())) {
-            Some(remedy) => format!("{}; {remedy}", describe(self)),
-            None => describe(self),
-        }
-    }
-}
-
 /// The task's end.
 pub struct Refresher {
     target: Target,
@@ -78,7 +62,7 @@ pub struct Refresher {
     reader: Option<CatalogReader>,
     catalog: watch::Sender<Arc<Catalog>>,
     looks: watch::Sender<Looks>,
-    problem: watch::Sender<Option<Arc<str>>>,
+    problem: watch::Sender<Option<String>>,
     wish: Arc<Notify>,
 }
 
@@ -101,6 +85,7 @@ impl Refresher {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut timer = interval(POLL_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
         let mut doubts = self.target.doubts();
         loop {
             tokio::select! {
@@ -112,7 +97,7 @@ impl Refresher {
             let problem = tokio::select! {
                 looked = timeout(QUERY_LIMIT, self.look()) => match looked {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(error.with_remedy()),
+                    Ok(Err(error)) => Some(self.described(&error)),
                     Err(_) => Some("no answer in time".to_owned()),
                 },
                 // An answer would have to come by a connection that leads nowhere.
@@ -120,16 +105,30 @@ impl Refresher {
             };
             if let Some(problem) = &problem {
                 self.reader = None;
-                if self.problem.borrow().is_none() {
+                if !failing {
                     tracing::warn!(
                         problem,
                         "cannot look at the catalogue; changes are held until that is possible again"
                     );
                 }
             }
-            let problem: Option<Arc<str>> = problem.map(Arc::from);
-            self.problem.send_if_modified(|known| std::mem::replace(known, problem.clone()) != problem);
+            failing = problem.is_some();
+            self.problem.send_if_modified(|known| {
+                let is_new = *known != problem;
+                *known = problem;
+                is_new
+            });
         }
+    }
+
+    /// What is wrong, and what to do about it where that is known.
+    fn described(&self, error: &RefreshError) -> String {
+        let code = match error {
+            RefreshError::Connect(ConnectError::Connect { source, .. }) => source.code(),
+            _ => None,
+        };
+        let fix = code.and_then(|code| advice(code.code(), &self.target.user()));
+        fix.map_or_else(|| describe(error), |fix| format!("{}; {fix}", describe(error)))
     }
 
     async fn look(&mut self) -> Result<(), RefreshError> {
@@ -176,14 +175,14 @@ impl Refresh {
         self.looks.borrow().last.elapsed()
     }
 
-    /// Why the last look failed, and what to do about it.
-    pub fn problem(&self) -> Option<Arc<str>> {
-        self.problem.borrow().clone()
-    }
-
     /// Whether rights are known well enough to judge by.
     pub fn is_fresh(&self) -> bool {
         self.age() < STALE_AFTER
+    }
+
+    /// Why the last look failed, and what to do about it; none when it did not.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
     }
 
     /// Waits for the next look.

@@ -7,7 +7,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::{describe, remedy},
+        connect::{self, describe},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -102,7 +102,7 @@ impl SourceError {
     /// The error with its causes and what to do about it, in one line. `role` is our login.
     pub fn with_hint(&self, config: &Config, role: &str) -> String {
         let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
-        let hint = hint.replace("<role>", &identifier(role));
+        let hint = hint.replace("<role>", &connect::identifier(role));
         format!("{}; {hint}", describe(self))
     }
 
@@ -208,20 +208,10 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                code => remedy(code).map(str::to_owned),
+                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
             },
             _ => None,
         }
-    }
-}
-
-/// A name as SQL has it, with quotes only where it needs them.
-fn identifier(name: &str) -> String {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.to_owned()
-    } else {
-        postgres_protocol::escape::escape_identifier(name)
     }
 }
 

@@ -2,20 +2,20 @@
 
 use super::{
     proxy::Proxy,
-    site::{Own, Site, has_program},
+    site::{Own, Site},
     storm::{Options, PATIENCE, Storm},
     subscriber::Item,
 };
 use crate::support::{
-    postgres::{connect, default_major, majors},
+    postgres::{connect, majors},
     skip,
     wait::until,
 };
 
 /// Makes a standby that knows everything of the primary up to now, and follows it.
 async fn standby(storm: &mut Storm, settings: &[(&str, &str)]) -> Own {
+    let mut standby = storm.site.own_cluster().standby(settings).await;
     storm.site.execute("select pg_create_physical_replication_slot('standby', true)").await;
-    let mut standby = storm.site.own_cluster().standby(&[settings, &[("primary_slot_name", "standby")]].concat()).await;
     standby.start().await;
     standby
 }
@@ -41,9 +41,6 @@ async fn fail_over(storm: &mut Storm, proxy: &Proxy, standby: Own) {
 
 #[tokio::test]
 async fn a_standby_without_the_slot_that_is_promoted_is_a_gap_that_is_told() {
-    if !has_program(default_major(), "pg_basebackup").await {
-        return skip("failover", "there is no pg_basebackup");
-    }
     let site = Site::own(&[]).await;
     let proxy = Proxy::start(site.port()).await;
     let url = Some(site.url_at(proxy.port));
@@ -57,20 +54,19 @@ async fn a_standby_without_the_slot_that_is_promoted_is_a_gap_that_is_told() {
     asks(&standby, &format!("select pg_last_wal_replay_lsn() >= '{end}'")).await;
     fail_over(&mut storm, &proxy, standby).await;
     storm.writer.run().await;
-    storm.until_told("of the gap", |item| matches!(item, Item::Gap { .. })).await;
+    storm.until_told("of the gap", 1, |item| matches!(item, Item::Gap { .. })).await;
     let behind = storm.settle().await;
     storm.blow().await;
-    storm.assert_one_gap((before, behind)).await;
+    storm.assert_gaps(&[(before, behind)]).await;
     storm.until_well().await;
     storm.end().await;
 }
 
 #[tokio::test]
 async fn a_standby_with_our_slot_that_is_promoted_costs_nobody_a_change() {
-    let Some(&major) = majors().iter().find(|&&major| major >= 17).or(Some(&18)) else { return };
-    if !has_program(major, "pg_basebackup").await {
-        return skip("failover with the slot", "there is no pg_basebackup of 17 or later");
-    }
+    let Some(major) = majors().into_iter().find(|&major| major >= 17) else {
+        return skip("failover with our slot", "PostgreSQL 17 or later is not among WALCAST_TEST_POSTGRES");
+    };
     let site = Site::own_of(major, &[]).await;
     let proxy = Proxy::start(site.port()).await;
     let url = Some(site.url_at(proxy.port));

@@ -35,6 +35,7 @@ async fn told(storm: &Storm, watcher: &Subscriber, since: usize, word: &str) {
     let is = |item: &Item| match item {
         Item::Told { message, .. } => message.contains(word),
         Item::Refused(reason) | Item::Gap { reason, .. } => reason.contains(word),
+        Item::Inactive => word == "inactive",
         Item::Event(_) => false,
     };
     let came = watcher.until(PATIENCE, |heard| heard.iter().skip(since).any(is)).await;

@@ -33,6 +33,8 @@ pub enum Item {
     },
     /// It came back with a cursor and could not go on there.
     Refused(String),
+    /// A binding did not work for a while.
+    Inactive,
     /// Any other word of the system about changes.
     Told {
         ok: bool,
@@ -178,6 +180,7 @@ impl Task {
         let (ok, said) = (*payload.at("status") == "ok", text(payload.at("message")).unwrap_or_default());
         match is_resumed {
             Some(true) => {}
+            Some(false) if reason().contains("inactive") => self.note(Item::Inactive),
             Some(false) if !ok => self.note(Item::Gap { reason: reason(), from: position("from"), to: position("to") }),
             Some(false) if came_with_cursor => self.note(Item::Refused(reason())),
             Some(false) => {}

@@ -7,7 +7,7 @@ use crate::support::{
     token::{ALICE, BOB},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::Client;
 
@@ -28,7 +28,6 @@ pub enum Order {
 #[derive(Clone)]
 pub struct Writer {
     orders: mpsc::Sender<Order>,
-    tables: Arc<watch::Sender<Vec<&'static str>>>,
 }
 
 struct Task {
@@ -37,17 +36,15 @@ struct Task {
     /// The last number used.
     n: i64,
     random: StdRng,
-    tables: watch::Receiver<Vec<&'static str>>,
 }
 
 impl Writer {
     /// One that stands still until it is told to run.
     pub fn start(url: watch::Receiver<String>, seed: u64) -> Writer {
         let (orders, told) = mpsc::channel(8);
-        let (tables, chosen) = watch::channel(vec!["owned", "shared", "odd"]);
         let random = StdRng::seed_from_u64(seed);
-        drive(Task { url, client: None, n: 0, random, tables: chosen }.run(told));
-        Writer { orders, tables: Arc::new(tables) }
+        drive(Task { url, client: None, n: 0, random }.run(told));
+        Writer { orders }
     }
 
     async fn tell<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> T {
@@ -72,11 +69,6 @@ impl Writer {
     /// Writes one transaction of so many rows of 100 KB.
     pub async fn large(&self, rows: u32) {
         self.tell(|answer| Order::Large(rows, answer)).await;
-    }
-
-    /// Writes to these tables only.
-    pub fn choose(&self, tables: &[&'static str]) {
-        self.tables.send_replace(tables.to_vec());
     }
 }
 
@@ -174,9 +166,8 @@ impl Task {
 
     fn change(&mut self) -> String {
         self.n += 1;
-        let tables = self.tables.borrow().clone();
         let random = &mut self.random;
-        let (n, table) = (self.n, tables[random.random_range(0..tables.len())]);
+        let (n, table) = (self.n, ["owned", "shared", "odd"][random.random_range(0..3)]);
         let body = random.random_range(0..200);
         let (kind, value) = match table {
             "owned" => ("owner", format!("'{}'", [ALICE, BOB, CAROL][random.random_range(0..3)])),

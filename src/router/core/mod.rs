@@ -250,11 +250,14 @@ impl RouterCore {
         for error in errors.iter().filter(|error| is_fresh || !before.errors.contains(error)) {
             member.deliver_system("postgres_changes", false, error);
         }
-        let recovered = !before.errors.is_empty() && errors.is_empty();
+        let is_resumable = member.form() == MessageForm::Resumable;
+        // Whoever keeps an account of what he has hears of each binding that works again.
+        let recovered =
+            before.errors.iter().any(|error| !errors.contains(error)) && (is_resumable || errors.is_empty());
         let is_active = active.compiled.working > 0 && (is_fresh || recovered);
         match news {
             _ if !is_active => {}
-            _ if member.form() != MessageForm::Resumable => {
+            _ if !is_resumable => {
                 member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
             }
             News::Fresh(standing) => {
