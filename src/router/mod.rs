@@ -27,6 +27,7 @@ mod judgement;
 mod lane_job;
 mod matching;
 mod notices;
+mod pace;
 mod prepare;
 mod questions;
 mod rate;

@@ -81,6 +81,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
+    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
+    served_at: i64,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -206,6 +208,7 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
+            served_at: i64::MIN,
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));

@@ -1,13 +1,13 @@
 //! Who is told what: rights, images and bindings together, and that places are used again, and keys are not.
 
-use super::*;
+use super::{catch_up::FAST_WITHIN, *};
 use crate::{
     change::Change,
     policy::{catalog::RowRule, expr::Expr, lookup::Lookups},
     router::{
         fixture::{
             Asked, Client, MEMBERS, NONE, blind_update, compiled, config, core, database_policy, delete, delete_key,
-            id_is, insert, is_member, is_owner, state_is, state_is_not_bad, transaction, update,
+            id_is, insert, is_member, is_owner, part, state_is, state_is_not_bad, transaction, update,
         },
         judgement::Basis,
         lane_job::LaneJob,
@@ -233,6 +233,36 @@ fn a_place_that_is_used_again_does_not_inherit_a_lag() {
     let mut next = Asked::default().join(&mut core);
     catch_up(&mut core);
     assert!(!core.has_behind() && next.kinds().is_empty());
+}
+
+#[test]
+fn a_large_transaction_waits_for_whoever_reads_fast_and_for_nobody_else() {
+    let mut core = core(RowRule::All);
+    let (subscription, mut client) = Asked { room: 4, ..Asked::default() }.subscription();
+    core.subscribe(subscription, NONE).unwrap();
+    client.heard();
+    let body = "x".repeat(50_000);
+    let serve = |core: &mut RouterCore, now| core.catch_up(true, Basis::at(now, &Lookups::default()));
+    let mut ordinal = 0;
+    // One transaction of a megabyte, a row a fragment; so far as the backlog holds it.
+    let mut route_part = |core: &mut RouterCore| {
+        let fragment = part(9, ordinal, vec![insert(&format!("{ordinal} alice a {body}"))], false);
+        ordinal += 1;
+        core.route(&fragment, Basis::at(0, &Lookups::default()));
+    };
+    for _ in 0..24 {
+        route_part(&mut core);
+    }
+    assert!(core.has_behind() && core.pressed(1_000_000).is_none(), "it has taken nothing in");
+    client.heard();
+    serve(&mut core, 1_000_000);
+    assert_eq!(core.pressed(1_000_000 + FAST_WITHIN), Some(Lsn(9)));
+    assert_eq!(core.pressed(1_000_001 + FAST_WITHIN), None, "it does not read fast");
+    client.heard();
+    serve(&mut core, 1_100_000);
+    client.heard();
+    serve(&mut core, 1_100_000);
+    assert_eq!(core.pressed(1_100_000), None, "what it still needs is not gone soon");
 }
 
 const RIGHTS_CHANGED: &str = "Rights to rows of public.t have changed. Fetch it again";
