@@ -303,3 +303,23 @@ fn when_a_transaction_cannot_be_kept_those_whose_rights_it_may_change_hear_of_a_
 fn fixture_core() -> RouterCore {
     crate::router::fixture::core(compiled(is_owner()))
 }
+
+#[test]
+fn what_could_not_be_asked_is_served_again_though_what_came_behind_it_was_turned_down_before() {
+    let mut core = core(RowRule::Database(database_policy()));
+    let (subscription, client) = Asked::default().subscription();
+    let key = core.subscribe(subscription, NONE).unwrap();
+    let jobs: Vec<_> = (1..=3).filter_map(|lsn| route(&mut core, lsn, insert("1 alice a x"))).collect();
+    let generation = core.active[key.place].generation;
+    let at = |job: &LaneJob| job.fragment.position(&job.fragment.changes[0]);
+    let (first, second) = (at(&jobs[0]), at(&jobs[1]));
+    client.member.lag_from(generation, second);
+    core.notice_lagging();
+    client.member.lag_from(generation, first);
+    client.member.lag_from(generation, second);
+    assert_eq!(client.member.lag(), Some(first));
+    drop(jobs);
+    let again: Vec<_> = catch_up(&mut core).iter().map(at).collect();
+    assert_eq!(again.first(), Some(&first));
+    assert_eq!(again.len(), 3);
+}
