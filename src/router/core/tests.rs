@@ -323,3 +323,15 @@ fn what_could_not_be_asked_is_served_again_though_what_came_behind_it_was_turned
     assert_eq!(again.first(), Some(&first));
     assert_eq!(again.len(), 3);
 }
+
+#[test]
+fn of_a_change_that_has_fewer_messages_by_the_rights_of_now_none_counts_as_given() {
+    let (_, mut client) = Asked::default().subscription();
+    let at = Position::before(0, Lsn(5));
+    let frames = |texts: &[&str]| texts.iter().map(|text| crate::protocol::Frame::text(format!("{text:?}"))).collect();
+    client.member.skip_given(at, 1);
+    client.member.deliver_change(Generation::default(), at, frames(&["given", "left"]));
+    assert_eq!(client.heard(), ["left"]);
+    client.member.deliver_change(Generation::default(), at, frames(&["another"]));
+    assert_eq!(client.heard(), ["another"]);
+}
