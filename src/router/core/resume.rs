@@ -190,7 +190,7 @@ impl RouterCore {
     }
 
     /// Where a live subscription stands: at the head, or at its start, which may be to come.
-    fn stand(&self, active: &Active) -> Position {
+    pub(super) fn stand(&self, active: &Active) -> Position {
         self.head.max(active.subscription.start)
     }
 
