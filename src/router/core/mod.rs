@@ -337,8 +337,8 @@ impl RouterCore {
         self.lose_where(|active| active.compiled.looked_up().next().is_some());
     }
 
-    /// Changes of any table are lost.
-    pub(super) fn lose_all(&mut self) {
+    /// Changes of any table are lost up to here, also to whoever comes back later: nobody is served across them.
+    pub(super) fn lose_all(&mut self, behind: Position) {
         self.open = None;
         self.lose_where(|_| true);
     }
