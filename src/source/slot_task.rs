@@ -124,6 +124,13 @@ impl Progress {
     }
 }
 
+
+    /// Behind the last change that was delivered: where a log branches off before this, it lacks something of it. Of a
+    /// transaction that came in part at least the first byte of its commit record must be there.
+    fn delivered(&self) -> Lsn {
+        let part = Lsn(self.next.commit_lsn.0.saturating_add(1));
+        if self.is_amid { self.queued.max(part) } else { self.queued }
+    }
 /// How a connection came to its end without a failure.
 enum Ended {
     /// It was told to.
@@ -249,7 +256,7 @@ impl Walreceiver {
             is_any: progress.era.number > 0,
             epoch: progress.era.epoch,
             received: progress.reached.max(progress.queued),
-            delivered: progress.queued.max(if progress.is_amid { progress.next.commit_lsn } else { Lsn::ZERO }),
+            delivered: progress.delivered(),
             wish: *self.wish.borrow(),
             refused: progress.refused,
             refused_messages: progress.refused_messages,
@@ -563,4 +570,18 @@ fn status_interval(sender_timeout: Option<Duration>, silence_limit: Duration) ->
 pub(crate) fn postgres_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_branches_off_where_a_commit_record_would_begin_lacks_a_transaction_that_came_in_part() {
+        let next = Position { era: 1, commit_lsn: Lsn(10), ordinal: 3 };
+        let mut progress = Progress { next, queued: Lsn(7), is_amid: true, ..Progress::default() };
+        assert_eq!(progress.delivered(), Lsn(11));
+        progress.is_amid = false;
+        assert_eq!(progress.delivered(), Lsn(7));
+    }
 }
