@@ -377,6 +377,7 @@ impl Walreceiver {
             messages_problem: started.messages.as_ref().err().cloned(),
         };
         self.state.send_modify(|state| {
+            log_end: started.log_end,
             (state.streaming, state.standby) = (true, false);
             state.problem = None;
             (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());

@@ -230,6 +230,18 @@ impl RouterCore {
         self.metrics.gaps.add(1);
     }
 
+    /// A stream begins while the log ends here. Who was subscribed at a position behind that was so where the server had not
+    /// written its log yet, which it lost in a crash: there the log goes on with other transactions, and they are his.
+    pub(super) fn shorten(&mut self, end: Lsn) {
+        let end = self.head.max(Position::before(self.head.era, end));
+        for (_, active) in &mut self.active {
+            let start = &mut active.subscription.start;
+            if start.era == end.era {
+                *start = end.min(*start);
+            }
+        }
+    }
+
     /// Everything up to here has been handed on, whether anything of it was for anybody.
     pub(in crate::router) fn reach(&mut self, era: u32, lsn: Lsn) {
         if era == self.head.era && self.open.is_none() {

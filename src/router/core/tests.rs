@@ -12,6 +12,7 @@ use crate::{
         judgement::Basis,
         lane_job::LaneJob,
     },
+    source::StreamState,
 };
 
 fn route(core: &mut RouterCore, lsn: u64, change: Change) -> Option<LaneJob> {
@@ -334,4 +335,35 @@ fn of_a_change_that_has_fewer_messages_by_the_rights_of_now_none_counts_as_given
     assert_eq!(client.heard(), ["left"]);
     client.member.deliver_change(Generation::default(), at, frames(&["another"]));
     assert_eq!(client.heard(), ["another"]);
+}
+
+#[test]
+fn who_was_subscribed_behind_what_a_crash_left_of_the_log_gets_what_comes_in_its_place() {
+    let mut core = core(RowRule::All);
+    let (mut subscription, mut client) = Asked::default().subscription();
+    subscription.start = Position::before(0, Lsn(50));
+    core.subscribe(subscription, NONE).unwrap();
+    let stream = |number, end| {
+        let stream = StreamState {
+            number,
+            publication: 0,
+            kind: Kind::Log,
+            from: Lsn(5),
+            log_end: Some(Lsn(end)),
+            catalog_xmin: None,
+            lookups_since: None,
+            lookups_problem: None,
+            messages_since: None,
+            messages_problem: None,
+        };
+        SourceState { streaming: true, stream: Some(stream), ..SourceState::default() }
+    };
+    core.set_source(&stream(1, 60));
+    route(&mut core, 10, insert("1 alice a x"));
+    assert!(client.changes().is_empty(), "it is from before");
+    core.set_source(&stream(2, 20));
+    route(&mut core, 15, insert("2 alice a x"));
+    assert!(client.changes().is_empty(), "and so is all that is left of that");
+    route(&mut core, 30, insert("3 alice a x"));
+    assert_eq!(client.changes().len(), 1);
 }
