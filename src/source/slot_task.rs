@@ -98,6 +98,8 @@ pub(super) struct Progress {
     pub(super) reached: Lsn,
     /// What was confirmed last.
     flushed: Lsn,
+    /// How far behind it is confirmed. A connection that never lasts as long as the window must not keep WAL for ever.
+    window: Option<Window>,
     /// The publication of lookup tables, by its oid, and since when it has been streamed without a break.
     lookups: Option<(u32, Lsn)>,
     /// The wish with which it broke the stream.
@@ -122,8 +124,6 @@ impl Progress {
     pub(super) fn behind(era: Era, told: (HashSet<u32>, Lsn), ledger: Arc<Ledger>) -> Progress {
         Progress { era, told, ledger: Some(ledger), ..Progress::default() }
     }
-}
-
 
     /// Behind the last change that was delivered: where a log branches off before this, it lacks something of it. Of a
     /// transaction that came in part at least the first byte of its commit record must be there.
@@ -131,6 +131,8 @@ impl Progress {
         let part = Lsn(self.next.commit_lsn.0.saturating_add(1));
         if self.is_amid { self.queued.max(part) } else { self.queued }
     }
+}
+
 /// How a connection came to its end without a failure.
 enum Ended {
     /// It was told to.
@@ -282,11 +284,12 @@ impl Walreceiver {
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);
+        let window = progress.window.take().unwrap_or_else(|| Window::new(self.config.window, flushed));
         let mut connection = Connection {
             receiver: self,
             stream,
             assembler: Assembler::of(progress.era),
-            window: Window::new(self.config.window, flushed),
+            window,
             progress,
             kept_alive: Lsn::ZERO,
             flushed,
@@ -296,9 +299,11 @@ impl Walreceiver {
             heard: Instant::now(),
         };
         let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
-        if result.is_ok() {
-            let update = connection.status(false);
-            let finish = connection.stream.finish(update);
+        let update = result.is_ok().then(|| connection.status(false));
+        let Connection { stream, window, progress, .. } = connection;
+        progress.window = Some(window);
+        if let Some(update) = update {
+            let finish = stream.finish(update);
             if !matches!(tokio::time::timeout(Duration::from_secs(2), finish).await, Ok(Ok(()))) {
                 tracing::debug!("replication connection did not end in order");
             }
@@ -347,6 +352,8 @@ impl Walreceiver {
         if is_seamless {
             progress.next.era = era.number;
             (progress.era, progress.reached, progress.flushed) = (era, from, confirmed);
+            // What was noted may be of the timeline that was left.
+            progress.window = None;
         } else {
             // Positions of before say nothing about what comes.
             let Progress { refused, refused_messages, ledger, .. } = std::mem::take(progress);
@@ -370,6 +377,7 @@ impl Walreceiver {
             publication: started.publication,
             kind: Kind::Log,
             from: started.from,
+            log_end: started.log_end,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
             lookups_problem: started.lookups.as_ref().err().cloned(),
@@ -377,7 +385,6 @@ impl Walreceiver {
             messages_problem: started.messages.as_ref().err().cloned(),
         };
         self.state.send_modify(|state| {
-            log_end: started.log_end,
             (state.streaming, state.standby) = (true, false);
             state.problem = None;
             (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());
