@@ -28,7 +28,7 @@ use crate::{
     pg::{
         connect::describe,
         messages,
-        outbox::{self, Given},
+        outbox::{self, Given, Horizon},
     },
 };
 use rand::Rng;
@@ -167,7 +167,7 @@ impl Source {
             let listed = answer(outbox::tables(&client, &ends.config.publication, messages::PUBLICATION)).await?;
             // Whoever wrote to a table before its trigger was there had ended by then.
             let is_whole = listed.iter().all(|table| table.is_messages || (table.is_captured && !table.is_filtered));
-            let (before, end) = answer(outbox::horizon(&client)).await?;
+            let Horizon { before, next, end } = answer(outbox::horizon(&client)).await?;
             let reached =
                 async { state.wait_for(|state| state.kind == Kind::Log && state.reached >= end).await.map(drop) };
             match timeout(REACH_LIMIT, reached).await {
@@ -176,7 +176,7 @@ impl Source {
                 Err(_) => continue,
             }
             match is_whole {
-                true => ledger.settle(before),
+                true => ledger.settle(before, next),
                 false => ledger.give_up(),
             }
             let given = Given { before, ..Given::default() };
