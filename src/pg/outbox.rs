@@ -222,9 +222,19 @@ pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<
     Ok((generation, true))
 }
 
-/// Says that from now on transactions get no numbers: they are read from the log.
-pub async fn leave(client: &Client) -> Result<(), tokio_postgres::Error> {
-    client.execute("update walcast.outbox_state set is_whole = false where is_whole", &[]).await.map(drop)
+/// Says that from now on transactions get no numbers: they are read from the log. What another cluster or database has
+/// written goes: its ids say nothing here, and later nobody could tell it from what is written from now on.
+pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let row = transaction.query_one("select history from walcast.outbox_state for update", &[]).await?;
+    let before: &str = row.try_get(0)?;
+    if before != history && !before.is_empty() {
+        transaction.execute("delete from walcast.outbox", &[]).await?;
+        transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+    }
+    let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
+    transaction.execute(sql, &[&history]).await?;
+    transaction.commit().await
 }
 
 /// Takes out what clients were given.

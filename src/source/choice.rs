@@ -151,7 +151,7 @@ impl Source {
         if streams.is_err() {
             std::future::pending().await
         }
-        let client = ends.target.connect("walcast outbox").await?;
+        let mut client = ends.target.connect("walcast outbox").await?;
         let installed = answer(find(&client, &ends.target.user())).await?;
         let is_ours = match lead {
             Some(lead) => lead.is_held(installed.table).await,
@@ -161,7 +161,7 @@ impl Source {
             *lead = answer(Lead::take(&ends.target, installed.table)).await?;
         }
         let Some(lead) = lead else { return Err(OutboxError::LeadLost) };
-        answer(outbox::leave(&client)).await?;
+        answer(outbox::leave(&mut client, &installed.history())).await?;
         loop {
             ledger.keep();
             let listed = answer(outbox::tables(&client, &ends.config.publication, messages::PUBLICATION)).await?;
