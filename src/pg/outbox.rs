@@ -181,9 +181,10 @@ async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64
     Ok(unsigned(next))
 }
 
-/// The transactions that have numbers and are not shown by a snapshot, without their epochs.
-pub async fn unseen(client: &Client, snapshot: &str) -> Result<HashSet<u32>, tokio_postgres::Error> {
-    let rows = client.query(UNSEEN, &[&snapshot]).await?;
+/// The transactions that have numbers below this one and are not shown by a snapshot, without their epochs.
+pub async fn unseen(client: &Client, snapshot: &str, below: u64) -> Result<HashSet<u32>, tokio_postgres::Error> {
+    let below = i64::try_from(below).unwrap_or(i64::MAX);
+    let rows = client.query(UNSEEN, &[&snapshot, &below]).await?;
     rows.iter().map(|row| Ok(u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())).collect()
 }
 
@@ -236,9 +237,19 @@ pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<
     Ok((generation, true))
 }
 
-/// Says that from now on transactions get no numbers: they are read from the log.
-pub async fn leave(client: &Client) -> Result<(), tokio_postgres::Error> {
-    client.execute("update walcast.outbox_state set is_whole = false where is_whole", &[]).await.map(drop)
+/// Says that from now on transactions get no numbers: they are read from the log. What another cluster or database has
+/// written goes: its ids say nothing here, and later nobody could tell it from what is written from now on.
+pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let row = transaction.query_one("select history from walcast.outbox_state for update", &[]).await?;
+    let before: &str = row.try_get(0)?;
+    if before != history && !before.is_empty() {
+        transaction.execute("delete from walcast.outbox", &[]).await?;
+        transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+    }
+    let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
+    transaction.execute(sql, &[&history]).await?;
+    transaction.commit().await
 }
 
 /// Takes out what clients were given.
@@ -276,11 +287,23 @@ pub async fn first(client: &Client) -> Result<Option<u64>, tokio_postgres::Error
     Ok(row.try_get::<_, Option<i64>>(0)?.map(unsigned))
 }
 
-/// The oldest transaction that has not ended, and where the log ended at the earliest when the others had.
-pub async fn horizon(client: &Client) -> Result<(u64, Lsn), tokio_postgres::Error> {
+/// Which transactions have ended at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The oldest one that has not: all with lower ids have.
+    pub before: u64,
+    /// None with this id or a higher one had.
+    pub next: u64,
+    /// Where the log ended: what had ended is before that.
+    pub end: Lsn,
+}
+
+/// Which transactions have ended now.
+pub async fn horizon(client: &Client) -> Result<Horizon, tokio_postgres::Error> {
     let row = client.query_one(HORIZON, &[]).await?;
-    let end: &str = row.try_get(1)?;
-    Ok((xid(row.try_get(0)?), end.parse().unwrap_or(Lsn(u64::MAX))))
+    let end: &str = row.try_get(2)?;
+    let end = end.parse().unwrap_or(Lsn(u64::MAX));
+    Ok(Horizon { before: xid(row.try_get(0)?), next: xid(row.try_get(1)?), end })
 }
 
 /// Whether nothing speaks against logical replication with this slot, as far as can be seen without trying.

@@ -46,7 +46,7 @@ impl Backlog {
         while self.bytes > self.limit_bytes && self.entries.len() > 1 {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.bytes;
-            self.start = end(&oldest.fragment);
+            self.start = self.start.max(end(&oldest.fragment));
         }
     }
 

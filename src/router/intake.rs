@@ -16,7 +16,8 @@ use super::{
     transaction::{self, Cursor, SpillConfig, Transaction},
 };
 use crate::{
-    change::Fragment,
+    change::{Fragment, position::Position},
+    lsn::Lsn,
     policy::{catalog::Catalog, lookup::Lookups},
     source::{Beginning, Follows, HandedOn, Kind},
 };
@@ -314,7 +315,9 @@ impl<F: Follow> Intake<F> {
         self.core.metrics().transactions_lost.add(1);
         self.follow.distrust();
         self.settle();
-        self.core.lose_all();
+        // A transaction that is still to end passes as it comes; whoever hears of the loss stands behind it.
+        let behind = transaction.end_lsn.unwrap_or(Lsn(transaction.commit_lsn.0.saturating_add(1)));
+        self.core.lose_all(Position::before(transaction.era.number, behind));
         let end =
             transaction.end_lsn.map(|lsn| (HandedOn { era: transaction.era.number, lsn }, transaction.commit_time));
         Passed { job: None, end }

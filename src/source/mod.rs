@@ -177,6 +177,8 @@ pub struct StreamState {
     pub kind: Kind,
     /// Where it began: it has every transaction that committed from here on.
     pub from: Lsn,
+    /// Where the log ended when it began; none when that is not known.
+    pub log_end: Option<Lsn>,
     /// The slot's `catalog_xmin` when it began: every transaction before that had ended.
     pub catalog_xmin: Option<u32>,
     /// Since when the stream, through all reconnects, has had the publication of lookup tables; none while it has not.

@@ -239,6 +239,8 @@ pub struct Started {
     pub sender_timeout: Option<Duration>,
     /// Where the stream begins.
     pub from: Lsn,
+    /// Where the log ended right before it began; none when that is not known.
+    pub log_end: Option<Lsn>,
     /// The slot's `catalog_xmin` before it began.
     pub catalog_xmin: Option<u32>,
     /// The publication of lookup tables, by its oid, or why it is not in the stream.
@@ -287,6 +289,7 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
+    let log_end = log_end(&mut session).await?;
     let stream = session.start(&config.slot, &publications, from).await;
     let stream = stream.map_err(|error| SourceError::from(error).of_holder(config))?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
@@ -301,10 +304,17 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
         confirmed,
         sender_timeout,
         from,
+        log_end,
         catalog_xmin,
         lookups,
         messages,
     })
+}
+
+/// Up to where the log is safe from a crash.
+async fn log_end(session: &mut Session) -> Result<Option<Lsn>, SourceError> {
+    let identity = session.query("IDENTIFY_SYSTEM").await?;
+    Ok(identity.first().and_then(|row| row.get(2).cloned().flatten()?.parse().ok()))
 }
 
 /// A slot that was made just now, with the snapshot of its beginning: what it shows will not come.
@@ -364,6 +374,7 @@ impl Exported {
             confirmed,
             sender_timeout,
             from,
+            log_end: None,
             catalog_xmin,
             lookups,
             messages,

@@ -109,6 +109,8 @@ pub(in crate::router) struct RouterCore {
     eras: Vec<KnownEra>,
     /// Where changes are read.
     kind: Kind,
+    /// The number of the stream that began last.
+    stream: u64,
     /// The tables whose changes nobody captures.
     uncaptured: Arc<BTreeSet<u32>>,
     /// When cursors were looked at last, in microseconds since 2000-01-01 UTC, and where the head was.
@@ -143,6 +145,7 @@ impl RouterCore {
             head: Position::default(),
             eras: Vec::new(),
             kind: Kind::default(),
+            stream: 0,
             uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
@@ -295,6 +298,11 @@ impl RouterCore {
     /// Takes news of the source.
     pub(super) fn set_source(&mut self, source: &SourceState) {
         self.uncaptured = source.uncaptured.clone();
+        let Some(stream) = source.stream.as_ref().filter(|stream| stream.number != self.stream) else { return };
+        self.stream = stream.number;
+        if let Some(end) = stream.log_end.filter(|_| source.era == self.head.era) {
+            self.shorten(end);
+        }
     }
 
     /// "No error, no event": the client is told nothing, as by the server we replace, but the operator can find out.
@@ -343,9 +351,11 @@ impl RouterCore {
         self.lose_where(|active| active.compiled.looked_up().next().is_some());
     }
 
-    /// Changes of any table are lost.
-    pub(super) fn lose_all(&mut self) {
+    /// Changes of any table are lost up to here, also to whoever comes back later: nobody is served across them.
+    pub(super) fn lose_all(&mut self, behind: Position) {
         self.open = None;
+        self.head = self.head.max(behind);
+        self.backlog.begin(self.head);
         self.lose_where(|_| true);
     }
 

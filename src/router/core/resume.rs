@@ -44,7 +44,7 @@ impl KnownEra {
         let Beginning { era, from, accepts, .. } = &*self.beginning;
         let is_epoch = match of_others {
             false => era.epoch == cursor.epoch,
-            true => accepts.iter().any(|&(epoch, end)| epoch == cursor.epoch && cursor.commit_lsn <= end),
+            true => accepts.iter().any(|&(epoch, end)| epoch == cursor.epoch && is_left(cursor, end)),
         };
         let position = Position { era: era.number, commit_lsn: cursor.commit_lsn, ordinal: cursor.ordinal };
         let is_within = cursor.commit_lsn >= *from && self.end.is_none_or(|end| position <= end);
@@ -56,6 +56,13 @@ impl KnownEra {
         let Beginning { era, accepts, .. } = &*self.beginning;
         era.epoch == epoch || accepts.iter().any(|(other, _)| *other == epoch)
     }
+}
+
+/// Whether a cursor of a timeline that was left at `end` is one of the timeline that goes on from there. A transaction whose
+/// commit record would begin there has none: whoever was given a part of it was given what is no more.
+fn is_left(cursor: &Cursor, end: Lsn) -> bool {
+    let is_amid = (cursor.ordinal, cursor.part) != (0, 0);
+    cursor.commit_lsn < end || (cursor.commit_lsn == end && !is_amid)
 }
 
 /// How a subscription begins.
@@ -190,7 +197,7 @@ impl RouterCore {
     }
 
     /// Where a live subscription stands: at the head, or at its start, which may be to come.
-    fn stand(&self, active: &Active) -> Position {
+    pub(super) fn stand(&self, active: &Active) -> Position {
         self.head.max(active.subscription.start)
     }
 
@@ -221,6 +228,18 @@ impl RouterCore {
         (active.behind, active.subscription.start) = (None, start);
         member.deliver_standing(false, message, &Standing { cursor, ..standing });
         self.metrics.gaps.add(1);
+    }
+
+    /// A stream begins while the log ends here. Who was subscribed at a position behind that was so where the server had not
+    /// written its log yet, which it lost in a crash: there the log goes on with other transactions, and they are his.
+    pub(super) fn shorten(&mut self, end: Lsn) {
+        let end = self.head.max(Position::before(self.head.era, end));
+        for (_, active) in &mut self.active {
+            let start = &mut active.subscription.start;
+            if start.era == end.era {
+                *start = end.min(*start);
+            }
+        }
     }
 
     /// Everything up to here has been handed on, whether anything of it was for anybody.
@@ -291,5 +310,17 @@ impl RouterCore {
         let fragment = self.backlog.newest().filter(|_| !in_lane.is_empty())?.clone();
         let (work, messages, catalog) = (Vec::new(), Vec::new(), self.catalog.clone());
         Some(LaneJob { fragment, catalog, work, messages, cursors: in_lane })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_whose_commit_record_would_begin_where_a_timeline_was_left_is_no_more() {
+        let cursor = |lsn, ordinal, part| Cursor { epoch: Epoch::default(), commit_lsn: Lsn(lsn), ordinal, part };
+        let held = [cursor(9, 4, 1), cursor(10, 0, 0), cursor(10, 1, 0), cursor(10, 0, 1), cursor(11, 0, 0)];
+        assert_eq!(held.map(|cursor| is_left(&cursor, Lsn(10))), [true, true, false, false, false]);
     }
 }

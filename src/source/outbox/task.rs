@@ -409,6 +409,7 @@ impl Session<'_> {
                 publication: 0,
                 kind: Kind::Outbox,
                 from,
+                log_end: None,
                 catalog_xmin: None,
                 lookups_since: None,
                 lookups_problem: Some("changes are read from the outbox".to_owned()),
