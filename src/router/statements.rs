@@ -75,6 +75,12 @@ enum Flight {
 pub(super) struct Verdicts(Vec<Vec<Verdict>>);
 
 impl Verdicts {
+    /// What somebody else than a database says, group by group.
+    #[cfg(test)]
+    pub(super) fn given(verdicts: Vec<Vec<Verdict>>) -> Verdicts {
+        Verdicts(verdicts)
+    }
+
     /// What became of a question.
     pub(super) fn of(&self, question: Question) -> Verdict {
         self.0.get(question.group).and_then(|rows| rows.get(question.row)).cloned().unwrap_or(Verdict::Unasked)
