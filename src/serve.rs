@@ -25,7 +25,7 @@ use crate::{
     rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
-    source::{SourceState, Wish, slot_task::Walreceiver},
+    source::{HandedOn, SourceState, Wish, slot_task::Walreceiver},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -96,8 +96,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (doors, stream, router_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::default());
     let connections = Arc::new(AtomicUsize::new(0));
-    let (fragments, received) = mpsc::channel(FRAGMENT_QUEUE);
-    let (handed_on, handed_on_reader) = watch::channel(Lsn::ZERO);
+    let (feed, fed) = mpsc::channel(FRAGMENT_QUEUE);
+    let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
@@ -115,7 +115,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         follow: config.follow.clone(),
         wish: wish.clone(),
         messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone(), end_of_log(&query_pool).await?),
-        fragments: received,
+        feed: fed,
         state: router_state,
         handed_on,
         refresh: refresh.clone(),
@@ -128,7 +128,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let walreceiver = Walreceiver {
         target,
         config: config.slot.clone(),
-        fragments,
+        feed,
         handed_on: handed_on_reader,
         wish: wish_reader,
         state: source_state,

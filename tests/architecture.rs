@@ -46,7 +46,8 @@ const RULES: &[Rule] = &[
     // Edges.
     edge("auth", &["claims"]),
     edge("pg", &["pgoutput", "change", "policy", "claims", "lsn"]),
-    edge("hub", &["protocol", "change"]),
+    // Positions of the log: between which changes are lost to a client.
+    edge("hub", &["protocol", "change", "lsn"]),
     // Limits: events of a rate that was set are counted where they are handed out.
     // Messages: said in their place among row changes.
     edge("router", &["messages", "limits", "hub", "policy", "change", "protocol", "source", "pg", "claims", "lsn"]),

@@ -6,6 +6,7 @@
 
 use super::{
     Change, Datum, Fragment, OldRow, Operation, Row,
+    position::Era,
     relation::{Column, Relation, ReplicaIdentity},
 };
 use crate::pgoutput::{
@@ -57,11 +58,17 @@ struct Open {
 /// Puts the messages of one stream together.
 #[derive(Default)]
 pub struct Assembler {
+    era: Era,
     relations: HashMap<u32, Arc<Relation>>,
     open: Option<Open>,
 }
 
 impl Assembler {
+    /// One whose fragments are of this era.
+    pub fn of(era: Era) -> Assembler {
+        Assembler { era, ..Assembler::default() }
+    }
+
     /// Whether no transaction is open.
     pub fn is_idle(&self) -> bool {
         self.open.is_none()
@@ -179,17 +186,24 @@ impl Assembler {
         }
         open.bytes = 0;
         let changes = std::mem::take(&mut open.changes);
-        Some(fragment(&open.begin, changes))
+        Some(fragment(self.era, &open.begin, changes))
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Fragment, AssembleError> {
         let open = self.open.take().ok_or(AssembleError::NoTransaction("a commit"))?;
-        Ok(Fragment { end_lsn: Some(commit.end_lsn), ..fragment(&open.begin, open.changes) })
+        Ok(Fragment { end_lsn: Some(commit.end_lsn), ..fragment(self.era, &open.begin, open.changes) })
     }
 }
 
-fn fragment(begin: &Begin, changes: Vec<Change>) -> Fragment {
-    Fragment { xid: begin.xid, commit_lsn: begin.commit_lsn, commit_time: begin.commit_time, changes, end_lsn: None }
+fn fragment(era: Era, begin: &Begin, changes: Vec<Change>) -> Fragment {
+    Fragment {
+        era,
+        xid: begin.xid,
+        commit_lsn: begin.commit_lsn,
+        commit_time: begin.commit_time,
+        changes,
+        end_lsn: None,
+    }
 }
 
 /// The datums of a tuple and their size. In a key-only tuple what lies outside the key reads as NULL, but is absent.

@@ -1,16 +1,19 @@
 //! What happened to which row, free of any protocol. Pure.
 //!
-//! pgoutput messages become `Fragment`s here (`assemble`), positions order them (`position`), and values turn from
-//! the text Postgres sends into the JSON clients see (`value`). Who may see a change is `policy`'s business, and who
+//! pgoutput messages become `Fragment`s here (`assemble`), positions order them (`position`), clients name these by cursors
+//! (`cursor`), and values turn from the text Postgres sends into the JSON clients see (`value`). Who may see a change is `policy`'s business, and who
 //! gets it `router`'s.
 
 pub mod assemble;
+pub mod cursor;
 pub mod position;
 pub mod relation;
 pub mod value;
 
 use crate::lsn::Lsn;
 use bytes::Bytes;
+use cursor::Cursor;
+use position::{Era, Position};
 use relation::Relation;
 use std::sync::Arc;
 
@@ -82,6 +85,8 @@ pub struct Change {
 /// Consecutive changes of one committed transaction.
 #[derive(Clone, Debug)]
 pub struct Fragment {
+    /// The history it is of.
+    pub era: Era,
     /// The transaction's id, without its epoch.
     pub xid: u32,
     /// Where the transaction's commit record starts: what orders transactions.
@@ -92,4 +97,36 @@ pub struct Fragment {
     pub changes: Vec<Change>,
     /// On the last fragment of the transaction: the position that may be confirmed once it is handed on.
     pub end_lsn: Option<Lsn>,
+}
+
+impl Fragment {
+    /// Where one of its changes stands.
+    pub fn position(&self, change: &Change) -> Position {
+        Position { era: self.era.number, commit_lsn: self.commit_lsn, ordinal: change.ordinal }
+    }
+
+    /// Behind its last change; behind the transaction when the fragment ends that.
+    pub fn end(&self) -> Position {
+        let era = self.era.number;
+        match self.end_lsn {
+            Some(end) => Position::before(era, end),
+            None => {
+                let ordinal = self.changes.last().map_or(0, |change| change.ordinal + 1);
+                Position { era, commit_lsn: self.commit_lsn, ordinal }
+            }
+        }
+    }
+
+    /// What a client may hold once it was given so many messages about a change, of all there are for it.
+    pub fn cursor(&self, change: &Change, given: u32, of: u32) -> Cursor {
+        let position = self.position(change);
+        let is_last = self.changes.last().is_some_and(|last| last.ordinal == change.ordinal);
+        let (position, part) = match given {
+            given if given < of => (position, given),
+            // Where the slot is confirmed next: so it holds as long as anything does.
+            _ if is_last => (self.end(), 0),
+            _ => (Position { ordinal: position.ordinal + 1, ..position }, 0),
+        };
+        position.cursor(self.era.epoch, part)
+    }
 }

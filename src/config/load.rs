@@ -173,6 +173,13 @@ pub struct Settings {
     /// Bytes of the last changes kept for clients that lag [default: 67108864]
     #[arg(long, env = "WALCAST_BACKLOG_BYTES", value_name = "BYTES")]
     pub backlog_bytes: Option<usize>,
+    /// Bytes of the log the slot keeps behind what was delivered, so that clients can come back to it after a restart; 0
+    /// keeps none [default: 67108864]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_BYTES", value_name = "BYTES")]
+    pub resume_window_bytes: Option<u64>,
+    /// For how long it does, at most; 0 keeps none [default: 300000]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
+    pub resume_window_ms: Option<u64>,
     /// Bytes of one transaction kept in memory until all of it has come; the rest goes to a file [default: 33554432]
     #[arg(long, env = "WALCAST_TRANSACTION_BYTES", value_name = "BYTES")]
     pub transaction_bytes: Option<usize>,
@@ -269,6 +276,7 @@ settings! {
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
+    resume_window_bytes resume_window_ms
     lookup_bytes lookup_load_limit_ms messages_retention_hours idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client
     outbox_frames outbox_bytes log_format log_level

@@ -20,7 +20,7 @@ use crate::{
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
-    source::slot,
+    source::{WindowConfig, slot},
     telemetry::LogFormat,
 };
 use std::{sync::Arc, time::Duration};
@@ -156,6 +156,10 @@ impl Settings {
         };
         let slot = self.slot()?;
         let limits = self.limits()?;
+        let window = WindowConfig {
+            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
+            time: milliseconds(self.resume_window_ms, 300_000),
+        };
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
@@ -170,11 +174,13 @@ impl Settings {
                 application: "walcast".to_owned(),
                 lookups: true,
                 messages: true,
+                window,
             },
             router: router::Config {
                 strict_deletes,
                 max_record_bytes: self.max_record_bytes.unwrap_or(1024 * 1024),
                 backlog_bytes: self.backlog_bytes.unwrap_or(64 * 1024 * 1024),
+                resume_window: window,
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
                 meters: Arc::new(Meters::new(limits.clone())),
             },

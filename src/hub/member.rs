@@ -7,10 +7,11 @@
 
 use super::{Offer, Outbox};
 use crate::{
-    change::position::Position,
+    change::{cursor::Cursor, position::Position},
+    lsn::Lsn,
     protocol::{Codec, Event, Frame},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -22,8 +23,23 @@ use tokio::sync::Notify;
 pub enum MessageForm {
     /// Event `postgres_changes` with `ids` and `data`.
     Modern,
+    /// The same with a cursor in the data: the client may come back with it.
+    Resumable,
     /// Event `INSERT`, `UPDATE` or `DELETE` with the data as payload.
     Legacy,
+}
+
+/// Where a client that may come back with a cursor stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing<'a> {
+    /// Whether it gets everything behind the cursor it came with.
+    pub resumed: bool,
+    /// Why not, when it came with one.
+    pub reason: Option<&'a str>,
+    /// From where on it gets everything; none while that cannot be said.
+    pub cursor: Option<Cursor>,
+    /// Between which positions of the log changes are lost to everybody.
+    pub gap: Option<(Lsn, Lsn)>,
 }
 
 /// Tells deliveries from before a lag from those after it.
@@ -56,6 +72,11 @@ struct State {
     generation: Generation,
     /// The first change that was skipped.
     lag: Option<Position>,
+    /// Of the change there, so many messages were given before this join.
+    given: Option<(Position, u32)>,
+    /// The last change that was told, and whether that was since somebody asked.
+    told: Position,
+    is_told: bool,
 }
 
 /// A membership. What is delivered through it stops the moment it is ended, wherever the delivery comes from.
@@ -153,20 +174,50 @@ impl Member {
     }
 
     /// Queues the messages of one change, all or none.
-    pub fn deliver_change(&self, generation: Generation, position: Position, frames: Vec<Frame>) -> Delivery {
+    pub fn deliver_change(&self, generation: Generation, position: Position, mut frames: Vec<Frame>) -> Delivery {
         let mut state = self.state();
         let is_skipped = state.lag.is_some_and(|lag| position >= lag);
         if state.ended || state.generation != generation || is_skipped {
             return Delivery::Dropped;
         }
+        if let Some((_, count)) = state.given.filter(|(at, _)| *at == position) {
+            let count = usize::try_from(count).unwrap_or(usize::MAX).min(frames.len());
+            frames.drain(..count);
+        }
         match self.outbox.offer(frames) {
-            Offer::Queued => Delivery::Queued,
+            Offer::Queued => {
+                (state.told, state.is_told) = (position, true);
+                Delivery::Queued
+            }
             Offer::Closed => Delivery::Dropped,
             Offer::Full => {
                 self.begin_lag(&mut state, position);
                 Delivery::Lagging
             }
         }
+    }
+
+    /// Queues a cursor between the changes, unless it would say that changes were given which are still to come.
+    pub fn deliver_cursor(&self, generation: Generation, position: Position, cursor: &Cursor) -> bool {
+        let mut state = self.state();
+        if state.ended || state.generation != generation || state.lag.is_some() {
+            return false;
+        }
+        let mut payload = self.system_payload("postgres_changes", true, "cursor");
+        payload.insert("cursor".to_owned(), cursor.to_string().into());
+        (state.told, state.is_told) = (position, true);
+        self.outbox.push(self.system(&payload))
+    }
+
+    /// Of the change at this position so many messages were given before: they are not given again.
+    pub fn skip_given(&self, position: Position, count: u32) {
+        self.state().given = Some((position, count));
+    }
+
+    /// The last change that was told, and whether that was since this was asked last.
+    pub fn take_told(&self) -> (Position, bool) {
+        let mut state = self.state();
+        (state.told, std::mem::take(&mut state.is_told))
     }
 
     /// Notes that a change could not even be judged for lack of room elsewhere: the member lags from there.
@@ -227,7 +278,32 @@ impl Member {
 
     /// Queues a `system` message of this join.
     pub fn deliver_system(&self, extension: &str, is_ok: bool, message: &str) -> bool {
-        self.deliver(system_frame(self.codec, &self.topic, &self.join_ref, extension, is_ok, message))
+        self.deliver(self.system(&self.system_payload(extension, is_ok, message)))
+    }
+
+    /// Queues a `system` message about row changes that says beside this where the client stands.
+    pub fn deliver_standing(&self, is_ok: bool, message: &str, standing: &Standing<'_>) -> bool {
+        let mut payload = self.system_payload("postgres_changes", is_ok, message);
+        payload.insert("resumed".to_owned(), standing.resumed.into());
+        if let Some(cursor) = &standing.cursor {
+            payload.insert("cursor".to_owned(), cursor.to_string().into());
+        }
+        if let Some(reason) = standing.reason {
+            payload.insert("reason".to_owned(), reason.into());
+        }
+        if let Some((old, new)) = standing.gap {
+            let gap = serde_json::json!({ "from": old.to_string(), "to": new.to_string() });
+            payload.insert("gap".to_owned(), gap);
+        }
+        self.deliver(self.system(&payload))
+    }
+
+    fn system_payload(&self, extension: &str, is_ok: bool, message: &str) -> Map<String, Value> {
+        system_payload(&self.topic, extension, is_ok, message)
+    }
+
+    fn system(&self, payload: &Map<String, Value>) -> Frame {
+        system_event(self.codec, &self.topic, &self.join_ref, payload)
     }
 
     /// Ends it with `phx_error`: clients join again, and so get a fresh start.
@@ -266,11 +342,20 @@ pub(crate) fn system_frame(
     is_ok: bool,
     message: &str,
 ) -> Frame {
-    let payload = serde_json::json!({
-        "extension": extension,
-        "status": if is_ok { "ok" } else { "error" },
-        "message": message,
-        "channel": topic.strip_prefix("realtime:").unwrap_or(topic),
-    });
-    codec.event(&Event { join_ref, reference: &Value::Null, topic, event: "system", payload: &payload.to_string() })
+    system_event(codec, topic, join_ref, &system_payload(topic, extension, is_ok, message))
+}
+
+fn system_payload(topic: &str, extension: &str, is_ok: bool, message: &str) -> Map<String, Value> {
+    let fields = [
+        ("extension", extension),
+        ("status", if is_ok { "ok" } else { "error" }),
+        ("message", message),
+        ("channel", topic.strip_prefix("realtime:").unwrap_or(topic)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+fn system_event(codec: &dyn Codec, topic: &str, join_ref: &Value, payload: &Map<String, Value>) -> Frame {
+    let payload = Value::Object(payload.clone()).to_string();
+    codec.event(&Event { join_ref, reference: &Value::Null, topic, event: "system", payload: &payload })
 }

@@ -8,7 +8,7 @@ mod room;
 mod rooms;
 
 pub(crate) use member::system_frame;
-pub use member::{Delivery, Generation, Member, MemberId, MessageForm, OnItsWay};
+pub use member::{Delivery, Generation, Member, MemberId, MessageForm, OnItsWay, Standing};
 pub use outbox::{Offer, Outbox, OutboxReceiver, outbox};
 pub use room::{Entry, Greeting, Publication, Published, Reads};
 pub use rooms::{RoomCounts, RoomName, Rooms};

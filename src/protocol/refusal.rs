@@ -77,6 +77,22 @@ pub const REPLICATION_READY: &str = "Replication connection established";
 /// They do not, after a minute.
 pub const REPLICATION_NOT_READY: &str = "Replication connection was not established in time";
 
+/// Why a client that comes back with a cursor does not get what it missed: what it came with is none.
+pub const CURSOR_INVALID: &str = "this is not a cursor of this server";
+/// The cursor is of another history.
+pub const CURSOR_OTHER_HISTORY: &str =
+    "the cursor is of another history: the slot, the publication or the database is another one";
+/// What is behind the cursor is not kept any more.
+pub const CURSOR_TOO_OLD: &str = "the cursor is too old: what is behind it is not kept any more";
+/// The log ends before the cursor.
+pub const CURSOR_AHEAD: &str = "the cursor is ahead of the database's log";
+/// A binding of the channel did not work for a while.
+pub const BINDING_INACTIVE: &str = "a binding was inactive meanwhile";
+/// What was behind where the client stood had to make room before it took it in.
+pub const BACKLOG_TOO_SHORT: &str = "the client did not keep up, and what it has not taken in is not kept any more";
+/// Nobody could say who may see the changes.
+pub const CHANGES_UNDECIDED: &str = "nobody could say who may see some changes";
+
 /// The replication slot is a new one, so changes before it are lost.
 pub const STREAM_BEGAN_ANEW: &str = "Changes were skipped because replication began anew. Fetch your data again";
 

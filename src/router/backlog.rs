@@ -13,13 +13,25 @@ pub(super) struct Backlog {
     entries: VecDeque<Entry>,
     bytes: usize,
     limit_bytes: usize,
-    /// Everything before this position is gone.
+    /// Everything before this position is gone, or never came.
     start: Position,
+    /// Bytes that came since somebody asked.
+    pushed: usize,
 }
 
 impl Backlog {
     pub(super) fn new(limit_bytes: usize) -> Backlog {
-        Backlog { entries: VecDeque::new(), bytes: 0, limit_bytes, start: Position::default() }
+        Backlog { entries: VecDeque::new(), bytes: 0, limit_bytes, start: Position::default(), pushed: 0 }
+    }
+
+    /// Empties it: what comes next is complete from here on.
+    pub(super) fn begin(&mut self, start: Position) {
+        *self = Backlog { start, ..Backlog::new(self.limit_bytes) };
+    }
+
+    /// Whether everything from `position` on is still there, or yet to come.
+    pub(super) fn reaches(&self, position: Position) -> bool {
+        position >= self.start
     }
 
     /// Adds the newest fragment; the oldest ones make room. The newest is always kept.
@@ -29,6 +41,7 @@ impl Backlog {
         }
         let bytes = size(&fragment);
         self.bytes += bytes;
+        self.pushed = self.pushed.saturating_add(bytes);
         self.entries.push_back(Entry { fragment, bytes });
         while self.bytes > self.limit_bytes && self.entries.len() > 1 {
             let Some(oldest) = self.entries.pop_front() else { break };
@@ -37,17 +50,42 @@ impl Backlog {
         }
     }
 
+    /// Bytes that came since `take_pushed`.
+    pub(super) fn pushed(&self) -> usize {
+        self.pushed
+    }
+
+    /// Begins to count anew.
+    pub(super) fn take_pushed(&mut self) {
+        self.pushed = 0;
+    }
+
+    /// The fragment that came last.
+    pub(super) fn newest(&self) -> Option<&Arc<Fragment>> {
+        self.entries.back().map(|entry| &entry.fragment)
+    }
+
+    /// The position behind which at most so many bytes are; none while all of it is less.
+    pub(super) fn before_last(&self, bytes: usize) -> Option<Position> {
+        let mut behind = 0;
+        let mut entries = self.entries.iter().rev();
+        entries.find_map(|entry| {
+            behind += entry.bytes;
+            (behind > bytes).then(|| end(&entry.fragment))
+        })
+    }
+
     /// The fragments that hold changes from `position` on, or none when some of these are gone.
     pub(super) fn from(&self, position: Position) -> Option<impl Iterator<Item = &Arc<Fragment>>> {
         let fragments = self.entries.iter().map(|entry| &entry.fragment);
-        (position >= self.start).then(|| fragments.skip_while(move |fragment| end(fragment) <= position))
+        self.reaches(position).then(|| fragments.skip_while(move |fragment| end(fragment) <= position))
     }
 }
 
 /// The position behind the last change of a fragment.
 fn end(fragment: &Fragment) -> Position {
-    let last = fragment.changes.last().map_or(0, |change| change.ordinal + 1);
-    Position { commit_lsn: fragment.commit_lsn, ordinal: last }
+    let ordinal = fragment.changes.last().map_or(0, |change| change.ordinal + 1);
+    Position { era: fragment.era.number, commit_lsn: fragment.commit_lsn, ordinal }
 }
 
 /// About how many bytes a fragment keeps alive.
@@ -67,6 +105,7 @@ mod tests {
     use crate::{
         change::{
             Change, Operation,
+            position::Era,
             relation::{Relation, ReplicaIdentity},
         },
         lsn::Lsn,
@@ -88,11 +127,11 @@ mod tests {
             ordinal,
         };
         let changes = ordinals.map(change).collect();
-        Arc::new(Fragment { xid: 1, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn: None })
+        Arc::new(Fragment { era: Era::default(), xid: 1, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn: None })
     }
 
     fn position(lsn: u64, ordinal: u64) -> Position {
-        Position { commit_lsn: Lsn(lsn), ordinal }
+        Position { era: 0, commit_lsn: Lsn(lsn), ordinal }
     }
 
     fn found(backlog: &Backlog, from: Position) -> Option<Vec<u64>> {

@@ -6,9 +6,9 @@
 //! subscribers lag from there. Any doubt hides the row, and is counted.
 
 use super::{
-    core::{Config as RouterConfig, position},
+    core::Config as RouterConfig,
     image::Images,
-    lane_job::{Candidate, LaneJob},
+    lane_job::{Candidate, LaneCursor, LaneJob},
     matching::{Wanted, messages},
     notices::{announce_gap, tell_failed},
     questions::{AskedRow, Question, Questions, Verdict},
@@ -19,14 +19,17 @@ use super::{
     subscription::TableBinding,
 };
 use crate::{
-    change::{Change, Operation},
-    hub::Delivery,
+    change::{Change, Operation, position::Position},
+    hub::{Delivery, MessageForm},
     messages::Publisher,
     metrics::Metrics,
     policy::catalog::RowRule,
 };
 use deadpool_postgres::Pool;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Jobs that wait at most ...
@@ -35,6 +38,9 @@ const QUEUE_JOBS: usize = 4096;
 const QUEUE_KIBIBYTES: usize = 64 * 1024;
 /// Jobs that are asked about together: more share statements, fewer wait for each other.
 const BATCH_JOBS: usize = 256;
+
+/// How long nobody is served later who was not because the database could not be asked.
+const FAILED_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the operator may choose about the lane.
 #[derive(Clone, Debug)]
@@ -61,6 +67,7 @@ pub(super) struct Lane {
     room: Arc<Semaphore>,
     kibibytes: usize,
     messages: Publisher,
+    failed: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The task's end.
@@ -70,6 +77,8 @@ pub(super) struct LaneTask {
     router: RouterConfig,
     messages: Publisher,
     metrics: Arc<Metrics>,
+    /// When the database could not be asked last.
+    failed: Arc<Mutex<Option<Instant>>>,
 }
 
 pub(super) fn lane(parts: LaneParts) -> (Lane, LaneTask) {
@@ -82,8 +91,10 @@ pub(super) fn lane_of(parts: LaneParts, jobs: usize, kibibytes: usize) -> (Lane,
     let (sender, receiver) = mpsc::channel(jobs);
     let room = Arc::new(Semaphore::new(kibibytes));
     let asker = Asker::new(pool, config);
-    let task = LaneTask { jobs: receiver, asker, router, messages: messages.clone(), metrics };
-    (Lane { jobs: sender, room, kibibytes, messages }, task)
+    let failed = Arc::default();
+    let task =
+        LaneTask { jobs: receiver, asker, router, messages: messages.clone(), metrics, failed: Arc::clone(&failed) };
+    (Lane { jobs: sender, room, kibibytes, messages, failed }, task)
 }
 
 impl Lane {
@@ -104,7 +115,7 @@ impl Lane {
     /// from, so they come now, before changes that they stood behind.
     fn refuse(&self, job: &LaneJob) {
         for work in &job.work {
-            let position = position(&job.fragment, &job.fragment.changes[work.change]);
+            let position = job.fragment.position(&job.fragment.changes[work.change]);
             for candidate in &work.candidates {
                 candidate.member.member().lag_from(candidate.generation, position);
             }
@@ -120,9 +131,18 @@ impl Lane {
         self.jobs.max_capacity() - self.jobs.capacity()
     }
 
-    /// Whether half of it is free.
+    /// Lets the pause after a failure be over.
+    #[cfg(test)]
+    pub(super) fn forget_failure(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether half of it is free, and the database could be asked lately.
     pub(super) fn has_room(&self) -> bool {
-        self.jobs.capacity() >= self.jobs.max_capacity() / 2 && self.room.available_permits() >= self.kibibytes / 2
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE)
+            && self.jobs.capacity() >= self.jobs.max_capacity() / 2
+            && self.room.available_permits() >= self.kibibytes / 2
     }
 }
 
@@ -211,12 +231,13 @@ impl LaneTask {
                 let mut judge = Judge { lane: self, candidate, verdicts, unasked: false };
                 let told = judge.told(change, case);
                 if judge.unasked {
-                    announce_gap(candidate.member.member(), &self.metrics);
+                    self.leave_unasked(candidate, job.fragment.position(change));
                 } else if !told.is_empty() && !rate::is_over(&self.router.meters, &self.metrics) {
                     let member = candidate.member.member();
-                    let frames = messages(&mut rendering, member, &told);
+                    let cursor = |given, of| job.fragment.cursor(change, given, of);
+                    let frames = messages(&mut rendering, member, &told, cursor);
                     let count = frames.len();
-                    let at = position(&job.fragment, change);
+                    let at = job.fragment.position(change);
                     if member.deliver_change(candidate.generation, at, frames) == Delivery::Queued {
                         self.metrics.deliveries.add(count);
                         rate::count(&self.router.meters, told.len());
@@ -225,6 +246,21 @@ impl LaneTask {
             }
         }
         said.for_each(|message| self.messages.publish_postponed(&message.postponed));
+        for LaneCursor { member, generation, position, cursor } in &job.cursors {
+            member.member().deliver_cursor(*generation, *position, cursor);
+        }
+    }
+
+    /// Nobody could be asked. Whoever can come back to where he stood is served from the backlog later, as long as that
+    /// has it; the others hear of a gap.
+    fn leave_unasked(&self, candidate: &Candidate, position: Position) {
+        let member = candidate.member.member();
+        if member.form() == MessageForm::Resumable {
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            member.lag_from(candidate.generation, position);
+        } else {
+            announce_gap(member, &self.metrics);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     policy::{catalog::Catalog, lookup::Lookups},
+    source::{Beginning, HandedOn, WindowConfig},
 };
 use futures_util::FutureExt;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -75,9 +76,12 @@ pub(crate) enum Answer {
 }
 
 /// How much of anything fits.
+#[derive(Clone, Copy)]
 pub(crate) struct Room {
     pub(crate) backlog_bytes: usize,
     pub(crate) lane_jobs: usize,
+    /// What the slot keeps.
+    pub(crate) window: WindowConfig,
 }
 
 /// The router.
@@ -96,6 +100,7 @@ impl Driven {
             strict_deletes: false,
             max_record_bytes: 1 << 20,
             backlog_bytes: room.backlog_bytes,
+            resume_window: room.window,
             transaction_bytes: 1 << 30,
             meters: Arc::default(),
         };
@@ -174,8 +179,25 @@ impl Driven {
         self.intake.core.is_amid(commit_lsn)
     }
 
+    /// An era begins.
+    pub(crate) fn begin(&mut self, beginning: &Arc<Beginning>) {
+        self.intake.begin_era(beginning);
+    }
+
+    /// The source says how far it is.
+    pub(crate) fn reach(&mut self, era: u32, lsn: Lsn) {
+        self.intake.core.reach(era, lsn);
+    }
+
+    /// Gives new cursors to whoever needs one.
+    pub(crate) fn refresh_cursors(&mut self, now: i64) {
+        if let Some(job) = self.intake.core.refresh_cursors(now) {
+            self.lane.offer(job);
+        }
+    }
+
     /// Goes on by one fragment; the end of a transaction that is handed on.
-    pub(crate) fn step(&mut self) -> Option<Lsn> {
+    pub(crate) fn step(&mut self) -> Option<HandedOn> {
         self.intake.settle();
         let passed = self.intake.step().now_or_never().expect("all of it is in memory");
         if let Some(job) = passed.job {
@@ -186,6 +208,7 @@ impl Driven {
 
     /// Serves those who are behind.
     pub(crate) fn catch_up(&mut self, now: i64) {
+        self.lane.forget_failure();
         for job in self.intake.catch_up(self.lane.has_room(), now) {
             self.lane.offer(job);
         }
@@ -221,11 +244,6 @@ impl Driven {
             });
             Verdicts::given(groups.collect())
         })
-    }
-
-    /// The stream does not continue what was before.
-    pub(crate) fn announce_gap(&mut self) {
-        self.intake.core.announce_gap();
     }
 }
 

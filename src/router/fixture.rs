@@ -8,6 +8,7 @@ use super::{
 use crate::{
     change::{
         Change, Datum, Fragment, OldRow, Operation, Row,
+        position::{Era, Position},
         relation::{Column, Relation, ReplicaIdentity},
         value::{TypeInfo, TypeKind, TypeRegistry},
     },
@@ -27,6 +28,7 @@ use crate::{
         value::{Stop, Value},
     },
     protocol::{BadFrame, Broadcast, Codec, Event, Frame, Push, Reply},
+    source::WindowConfig,
 };
 use serde_json::{Value as Json, json};
 use std::{
@@ -247,6 +249,7 @@ pub(super) fn config() -> Config {
         backlog_bytes: 1 << 20,
         transaction_bytes: 1 << 20,
         meters: Arc::default(),
+        resume_window: WindowConfig::default(),
     }
 }
 
@@ -331,7 +334,8 @@ impl Asked<'_> {
             claims: Claims { role: ROLE.into(), expires_at: None, json },
             bindings: vec![Binding { id: 1, request: Ok(request) }],
             casts: Arc::new(casts),
-            start: Lsn::ZERO,
+            start: Position::default(),
+            resume: None,
             visibility: self.visibility,
             held_reply: None,
         };
@@ -429,7 +433,7 @@ pub(super) fn part(lsn: u64, first_ordinal: u64, mut changes: Vec<Change>, is_la
         change.ordinal = ordinal;
     }
     let end_lsn = is_last.then_some(Lsn(lsn + 1));
-    Arc::new(Fragment { xid: 7, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn })
+    Arc::new(Fragment { era: Era::default(), xid: 7, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn })
 }
 
 /// A transaction of one fragment.

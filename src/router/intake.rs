@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     change::Fragment,
-    lsn::Lsn,
     policy::{catalog::Catalog, lookup::Lookups},
+    source::{Beginning, Follows, HandedOn},
 };
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ pub(super) struct Passed {
     /// What the database has to decide.
     pub(super) job: Option<LaneJob>,
     /// The end of a transaction that is handed on, and when it committed.
-    pub(super) end: Option<(Lsn, i64)>,
+    pub(super) end: Option<(HandedOn, i64)>,
 }
 
 /// Where the transaction that comes in stands.
@@ -92,6 +92,15 @@ impl<F: Follow> Intake<F> {
     /// Whether a step would lead somewhere without another fragment.
     pub(super) fn has_work(&self) -> bool {
         !matches!(self.stage, Stage::Passing | Stage::Gathering(_))
+    }
+
+    /// An era begins. What was gathered of the one before is of a transaction whose rest will not come; whoever it was for
+    /// is told of the gap. A seamless one goes on with it.
+    pub(super) fn begin_era(&mut self, beginning: &Arc<Beginning>) {
+        if !matches!(beginning.follows, Follows::Seamless) {
+            self.stage = Stage::Passing;
+        }
+        self.core.begin(beginning);
     }
 
     /// Brings the next fragment; ask before whether it is wanted.
@@ -254,7 +263,7 @@ impl<F: Follow> Intake<F> {
     fn route(&mut self, fragment: &Arc<Fragment>) -> Passed {
         let basis = Basis::at(fragment.commit_time, self.follow.lookups());
         let job = self.core.route(fragment, basis);
-        let end = fragment.end_lsn.map(|end| (end, fragment.commit_time));
+        let end = fragment.end_lsn.map(|lsn| (HandedOn { era: fragment.era.number, lsn }, fragment.commit_time));
         if end.is_some() {
             self.core.rights_changed(std::mem::take(&mut self.touched));
         }
@@ -267,7 +276,9 @@ impl<F: Follow> Intake<F> {
         self.follow.distrust();
         self.settle();
         self.core.lose_all();
-        Passed { job: None, end: transaction.end_lsn.map(|end| (end, transaction.commit_time)) }
+        let end =
+            transaction.end_lsn.map(|lsn| (HandedOn { era: transaction.era.number, lsn }, transaction.commit_time));
+        Passed { job: None, end }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{backlog::size, matching::Wanted, sight::Sights, subscription::TableSubscription};
 use crate::{
-    change::Fragment,
+    change::{Fragment, cursor::Cursor, position::Position},
     claims::Claims,
     hub::{Generation, OnItsWay},
     messages::Postponed,
@@ -21,6 +21,16 @@ pub(super) struct LaneJob {
     pub(super) work: Vec<LaneWork>,
     /// Messages that some members get only behind changes, in the same order.
     pub(super) messages: Vec<LaneMessage>,
+    /// Cursors for members that have changes here, or on their way before: behind all of it.
+    pub(super) cursors: Vec<LaneCursor>,
+}
+
+/// A cursor for a member.
+pub(super) struct LaneCursor {
+    pub(super) member: OnItsWay,
+    pub(super) generation: Generation,
+    pub(super) position: Position,
+    pub(super) cursor: Cursor,
 }
 
 /// A message of the database, in its place among the changes.

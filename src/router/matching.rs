@@ -7,7 +7,7 @@ use super::{
     subscription::TableBinding,
 };
 use crate::{
-    change::{Change, Operation},
+    change::{Change, Operation, cursor::Cursor},
     hub::Member,
     protocol::Frame,
 };
@@ -63,18 +63,27 @@ impl Wanted {
     }
 }
 
-/// One message a column set and extent, with the ids of all bindings that share them.
-pub(super) fn messages(rendering: &mut Rendering<'_>, member: &Member, told: &[(&TableBinding, Extent)]) -> Vec<Frame> {
-    let mut done: Vec<&(&TableBinding, Extent)> = Vec::new();
-    let mut frames = Vec::new();
+/// One message a column set and extent, with the ids of all bindings that share them. `cursor` says what a client holds
+/// once it was given so many of so many.
+pub(super) fn messages(
+    rendering: &mut Rendering<'_>,
+    member: &Member,
+    told: &[(&TableBinding, Extent)],
+    cursor: impl Fn(u32, u32) -> Cursor,
+) -> Vec<Frame> {
+    let is_same = |one: &(&TableBinding, Extent), other: &(&TableBinding, Extent)| {
+        other.1 == one.1 && other.0.columns == one.0.columns
+    };
+    let mut kinds: Vec<&(&TableBinding, Extent)> = Vec::new();
     for message in told {
-        let is_same = |other: &(&TableBinding, Extent)| other.1 == message.1 && other.0.columns == message.0.columns;
-        if done.iter().any(|other| is_same(other)) {
-            continue;
+        if !kinds.iter().any(|kind| is_same(kind, message)) {
+            kinds.push(message);
         }
-        let ids = told.iter().filter(|other| is_same(other)).map(|other| other.0.id).collect();
-        done.push(message);
-        frames.push(rendering.message(member, &message.0.columns, message.1, ids));
     }
-    frames
+    let count = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+    let frame = |(given, kind): (u32, &(&TableBinding, Extent))| {
+        let ids = told.iter().filter(|other| is_same(kind, other)).map(|other| other.0.id).collect();
+        rendering.message(member, &kind.0.columns, kind.1, (ids, cursor(given, count)))
+    };
+    (1..).zip(kinds).map(frame).collect()
 }

@@ -3,6 +3,7 @@
 
 use super::subscription::{CastKey, CastValues};
 use crate::{
+    change::position::Position,
     lsn::Lsn,
     pg::connect::describe,
     policy::{
@@ -55,18 +56,19 @@ impl Preparer {
         &self,
         bindings: &[Binding],
         catalog: &Catalog,
-    ) -> Result<(Arc<CastValues>, Lsn), PrepareError> {
+    ) -> Result<(Arc<CastValues>, Position), PrepareError> {
         match tokio::time::timeout(LIMIT, self.ask(bindings, catalog)).await {
             Ok(prepared) => prepared.inspect_err(|error| tracing::warn!(error = %describe(error), "cannot prepare")),
             Err(_) => Err(PrepareError::Timeout),
         }
     }
 
-    async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Lsn), PrepareError> {
+    async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Position), PrepareError> {
         // Before there is a slot, commits are kept for nobody: whoever hears that he is subscribed would miss them.
-        if self.source.clone().wait_for(|state| state.beginnings > 0).await.is_err() {
-            return Err(PrepareError::Ended);
-        }
+        let era = match self.source.clone().wait_for(|state| state.era > 0).await {
+            Ok(state) => state.era,
+            Err(_) => return Err(PrepareError::Ended),
+        };
         let client = self.pool.get().await?;
         let mut values = CastValues::new();
         for request in bindings.iter().filter_map(|binding| binding.request.as_ref().ok()) {
@@ -85,7 +87,7 @@ impl Preparer {
         // Not the flush position: with synchronous_commit off a commit is visible before it is flushed.
         let statement = client.prepare_cached("select pg_catalog.pg_current_wal_insert_lsn()::text").await?;
         let start: String = client.query_one(&statement, &[]).await?.get(0);
-        Ok((Arc::new(values), start.parse().unwrap_or(Lsn::ZERO)))
+        Ok((Arc::new(values), Position::before(era, start.parse().unwrap_or(Lsn::ZERO))))
     }
 }
 

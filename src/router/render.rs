@@ -10,6 +10,7 @@ use super::{
 use crate::{
     change::{
         Change, Datum, Operation,
+        cursor::Cursor,
         value::{TypeRegistry, push_string, render},
     },
     hub::{Member, MessageForm},
@@ -65,7 +66,7 @@ impl Extent {
     }
 }
 
-type FrameKey = (Arc<str>, &'static str, MessageForm, Vec<u32>);
+type FrameKey = (Arc<str>, &'static str, MessageForm, Vec<u32>, Option<Cursor>);
 
 /// Renders one change.
 pub(super) struct Rendering<'a> {
@@ -115,13 +116,14 @@ impl<'a> Rendering<'a> {
         extent != Extent::Left && bytes > self.max_record_bytes
     }
 
-    /// The message about the change for a member, for these of its bindings.
+    /// The message about the change for a member, for these of its bindings. Whoever may come back is told the cursor
+    /// behind it.
     pub(super) fn message(
         &mut self,
         member: &Member,
         columns: &Arc<ColumnSet>,
         extent: Extent,
-        ids: Vec<u32>,
+        (ids, cursor): (Vec<u32>, Cursor),
     ) -> Frame {
         let at = self.bodies.iter().position(|(set, known, _)| {
             *known == extent && (Arc::ptr_eq(set, columns) || (matches!(extent, Extent::Fault(_)) || set == columns))
@@ -133,11 +135,9 @@ impl<'a> Rendering<'a> {
         });
         let operation = extent.told(self.change.operation);
         let Body { json, frames } = &mut self.bodies[at].2;
-        let key = (member.topic().clone(), member.codec().name(), member.form(), ids);
-        frames
-            .entry(key)
-            .or_insert_with_key(|(topic, _, form, ids)| frame(member, topic, *form, ids, operation, json))
-            .clone()
+        let cursor = (member.form() == MessageForm::Resumable).then_some(cursor);
+        let key = (member.topic().clone(), member.codec().name(), member.form(), ids, cursor);
+        frames.entry(key).or_insert_with_key(|key| frame(member, key, operation, json)).clone()
     }
 
     fn body(&self, columns: &ColumnSet, extent: Extent) -> String {
@@ -240,11 +240,12 @@ impl<'a> Rendering<'a> {
     }
 }
 
-fn frame(member: &Member, topic: &str, form: MessageForm, ids: &[u32], operation: Operation, body: &str) -> Frame {
+fn frame(member: &Member, key: &FrameKey, operation: Operation, body: &str) -> Frame {
+    let (topic, _, form, ids, cursor) = key;
     let modern;
     let (event, payload) = match form {
-        MessageForm::Modern => {
-            modern = with_ids(ids, body);
+        MessageForm::Modern | MessageForm::Resumable => {
+            modern = with_ids(ids, body, cursor.as_ref());
             ("postgres_changes", modern.as_str())
         }
         MessageForm::Legacy => (operation.name(), body),
@@ -252,8 +253,8 @@ fn frame(member: &Member, topic: &str, form: MessageForm, ids: &[u32], operation
     member.codec().event(&Event { join_ref: &Value::Null, reference: &Value::Null, topic, event, payload })
 }
 
-fn with_ids(ids: &[u32], body: &str) -> String {
-    let mut payload = String::with_capacity(body.len() + 32 + 11 * ids.len());
+fn with_ids(ids: &[u32], body: &str, cursor: Option<&Cursor>) -> String {
+    let mut payload = String::with_capacity(body.len() + 96 + 11 * ids.len());
     payload.push_str(r#"{"ids":["#);
     for (at, id) in ids.iter().enumerate() {
         if at > 0 {
@@ -263,7 +264,14 @@ fn with_ids(ids: &[u32], body: &str) -> String {
         let _ = write!(payload, "{id}");
     }
     payload.push_str(r#"],"data":"#);
-    payload.push_str(body);
+    match (cursor, body.strip_suffix('}')) {
+        (Some(cursor), Some(open)) => {
+            payload.push_str(open);
+            // Writing to a string cannot fail.
+            let _ = write!(payload, r#","cursor":"{cursor}"}}"#);
+        }
+        _ => payload.push_str(body),
+    }
     payload.push('}');
     payload
 }

@@ -5,10 +5,9 @@
 
 use super::{bound::Bound, shared::Shared};
 use crate::{
-    change::value::TypeRegistry,
+    change::{cursor::Resume, position::Position, value::TypeRegistry},
     claims::Claims,
     hub::Member,
-    lsn::Lsn,
     policy::{
         binding::{Binding, BindingRequest, EventFilter, WILDCARD, raised},
         catalog::{Access, Catalog, ColumnIndex, RowRule, Table},
@@ -40,8 +39,10 @@ pub struct Subscription {
     pub bindings: Vec<Binding>,
     /// Their values.
     pub casts: Arc<CastValues>,
-    /// Transactions that committed before this position are not delivered.
-    pub start: Lsn,
+    /// Changes before this position are not delivered.
+    pub start: Position,
+    /// Whether the client wants to be able to come back, and from where it does.
+    pub resume: Option<Resume>,
     /// Whether the client wants to hear of rows that enter and leave what it sees.
     pub visibility: bool,
     /// The join's reply, when the client asked to hear it only once the subscription is active.

@@ -3,7 +3,7 @@
 use super::{
     Command, FollowConfig, LaneConfig, RouterState,
     core::{Config, RouterCore},
-    database_lane::{LaneParts, lane},
+    database_lane::{Lane, LaneParts, lane},
     follow::{self, Follow},
     intake::Intake,
     refill::Refiller,
@@ -12,11 +12,10 @@ use super::{
 };
 use crate::{
     change::{Change, Fragment, relation::Relation},
-    lsn::Lsn,
     messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{SourceState, Wish, slot_task::postgres_clock},
+    source::{Feed, Follows, HandedOn, SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -53,11 +52,11 @@ pub struct Parts {
     /// Where the source is told to begin anew.
     pub wish: watch::Sender<Wish>,
     /// The changes.
-    pub fragments: mpsc::Receiver<Arc<Fragment>>,
+    pub feed: mpsc::Receiver<Feed>,
     /// Where it says how far it is.
     pub state: watch::Sender<RouterState>,
     /// Up to where changes have been handed on.
-    pub handed_on: watch::Sender<Lsn>,
+    pub handed_on: watch::Sender<HandedOn>,
     /// The catalogue.
     pub refresh: Refresh,
     /// How the source is doing.
@@ -97,7 +96,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut catch_up = interval(CATCH_UP_INTERVAL);
     catch_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut beginnings = parts.source.borrow().beginnings;
+    let mut cursors = interval(Duration::from_micros(intake.core.fresh_interval().unsigned_abs()));
+    cursors.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = parts.refresh.clone();
     loop {
         if intake.settle() {
@@ -115,8 +115,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             if let Some(job) = passed.job {
                 lane.offer(job);
             }
-            if let Some((end, commit_time)) = passed.end {
-                parts.handed_on.send_replace(end);
+            if let Some((handed_on, commit_time)) = passed.end {
+                parts.handed_on.send_replace(handed_on);
                 parts.state.send_if_modified(|state| {
                     state.commit_time = commit_time;
                     false
@@ -129,12 +129,16 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 intake.core.refilled(ticket, None, postgres_clock());
             }
         }
+        if intake.core.wants_fresh_cursors() {
+            refresh_cursors(&mut intake, &lane);
+        }
         let until_deadline = intake.until_deadline(postgres_clock()).filter(|_| is_open);
         // Commands first: a stream that never pauses must not keep clients from joining. Joining costs little, and the
         // command queue is bounded. A subscription that comes amid a transaction starts behind it.
         tokio::select! {
             biased;
-            command = commands.recv() => match command {
+            // Before there is a stream nobody knows what a cursor means.
+            command = commands.recv(), if intake.core.has_begun() => match command {
                 Some(command) => {
                     intake.execute(command);
                     parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
@@ -152,15 +156,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             Ok(()) = parts.source.changed() => {
                 let state = parts.source.borrow_and_update().clone();
                 intake.follow.set_source(&state);
-                let now = state.beginnings;
-                if std::mem::replace(&mut beginnings, now) != now {
-                    // Whoever subscribed before the first beginning waited for it.
-                    if now > 1 {
-                        parts.messages.begin_anew();
-                        intake.core.announce_gap();
-                    }
-                }
+                intake.core.reach(state.era, state.reached);
             }
+            _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
                 intake.core.sweep();
                 parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
@@ -177,11 +175,24 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 intake.pass_time(postgres_clock());
             }
             () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
-            fragment = parts.fragments.recv(), if intake.wants_fragment() => match fragment {
-                Some(fragment) => intake.hold(fragment),
+            fed = parts.feed.recv(), if intake.wants_fragment() => match fed {
+                Some(Feed::Fragment(fragment)) => intake.hold(fragment),
+                Some(Feed::Begin(beginning)) => {
+                    if matches!(beginning.follows, Follows::Gap(_)) {
+                        parts.messages.begin_anew();
+                    }
+                    intake.begin_era(&beginning);
+                }
                 None => return,
             },
         }
+    }
+}
+
+/// Gives a new cursor to whoever needs one.
+fn refresh_cursors(intake: &mut Intake<Follow>, lane: &Lane) {
+    if let Some(job) = intake.core.refresh_cursors(postgres_clock()) {
+        lane.offer(job);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a session hears of, and what it asks to be done: its side of everything that takes time.
 
 use crate::{
+    change::cursor::Resume,
     claims::Claims,
     hub::Member,
     policy::{
@@ -129,6 +130,8 @@ pub struct Wish {
     pub bindings: Vec<Binding>,
     /// Whether it wants to hear of rows that enter and leave what it sees.
     pub visibility: bool,
+    /// Whether it wants to be able to come back, and from where it does.
+    pub resume: Option<Resume>,
     /// The join's reply, held back until the subscription is active, and how long that may take.
     pub held_reply: Option<(Frame, Duration)>,
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     auth::OPAQUE_PREFIX,
+    change::cursor::Resume,
     hub::{Entry, Greeting, MessageForm, Reads, RoomName},
     policy::{
         binding::{Binding, legacy_binding},
@@ -33,6 +34,7 @@ pub(super) struct Joining {
     pub(super) replaced: Option<Value>,
     bindings: Vec<Binding>,
     visibility: bool,
+    resume: Option<Resume>,
     wait: Option<Duration>,
     replay: ReplayOption,
     replication_ready: bool,
@@ -116,7 +118,8 @@ impl Session {
             None => (vec![Value::Object(legacy_binding(sub_topic))], MessageForm::Legacy),
             Some(config) => {
                 let list = config.get("postgres_changes").and_then(Value::as_array).cloned();
-                (list.unwrap_or_default(), MessageForm::Modern)
+                let form = if options.resume.is_some() { MessageForm::Resumable } else { MessageForm::Modern };
+                (list.unwrap_or_default(), form)
             }
         };
         if list.len() > self.parts.config.max_bindings {
@@ -166,6 +169,7 @@ impl Session {
                 replaced: replaced.take(),
                 bindings,
                 visibility: options.visibility,
+                resume: options.resume,
                 wait: options.wait,
                 replay: options.replay,
                 replication_ready: options.replication_ready,
@@ -263,6 +267,7 @@ impl Session {
                 claims: channel.claims.clone(),
                 bindings: std::mem::take(&mut joining.bindings),
                 visibility: joining.visibility,
+                resume: joining.resume.take(),
                 held_reply: wait.map(|limit| (joining.reply.clone(), limit)),
             })
         });

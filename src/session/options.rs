@@ -1,7 +1,7 @@
 //! What a join asks for beside its bindings (protocol reference, section 3.2). What is ill-typed counts as not said,
 //! except where a guess would be dangerous.
 
-use crate::protocol::refusal;
+use crate::{change::cursor::Resume, protocol::refusal};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ const WAIT_CAP: Duration = Duration::from_millis(20_000);
 const REPLAY_LIMIT: u32 = 25;
 /// The longest key to be present under: every channel keeps its own, and every difference repeats it.
 const MAX_KEY_BYTES: usize = 16 * 1024;
+/// More than any cursor takes.
+const MAX_CURSOR_BYTES: usize = 256;
 
 /// Messages of the past that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct Options {
     pub(super) presence: bool,
     /// Whether to hear of rows that enter and leave what is seen.
     pub(super) visibility: bool,
+    /// Whether the client wants to be able to come back to where it was, and whether it does.
+    pub(super) resume: Option<Resume>,
     /// Whether the reply is to wait for the subscription, and how long (section 3.7).
     pub(super) wait: Option<Duration>,
 }
@@ -71,6 +75,7 @@ impl Options {
             presence_key,
             presence: is_true(part("presence", "enabled")),
             visibility: is_true(row_option("visibility")),
+            resume: row_option("resume").and_then(resume),
             wait: is_true(row_option("wait")).then_some(timeout),
         })
     }
@@ -108,6 +113,18 @@ fn key(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A cursor, or a boolean. What is too long for a cursor is none, whatever it says.
+fn resume(value: &Value) -> Option<Resume> {
+    match (boolean(value), value) {
+        (Some(resume), _) => resume.then_some(Resume::Start),
+        (None, Value::String(text)) => {
+            let cursor = if text.len() <= MAX_CURSOR_BYTES { text.clone() } else { String::new() };
+            Some(Resume::From(cursor))
+        }
+        (None, _) => None,
     }
 }
 
@@ -183,6 +200,19 @@ mod tests {
         ] {
             assert_eq!(replay(invalid.clone()), ReplayOption::Invalid, "{invalid}");
         }
+    }
+
+    #[test]
+    fn resuming_takes_a_boolean_or_a_cursor() {
+        let resume = |value: Value| read(json!({"postgres_changes_options": {"resume": value}})).resume;
+        assert_eq!(resume(json!(true)), Some(Resume::Start));
+        assert_eq!(resume(json!("AbC")), Some(Resume::From("AbC".to_owned())));
+        assert_eq!(resume(json!("x".repeat(257))), Some(Resume::From(String::new())));
+        assert!(
+            [json!(false), json!(null), json!(5), json!({}), json!([])]
+                .into_iter()
+                .all(|value| resume(value).is_none())
+        );
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use super::{
     expected::{Asked, Filter},
-    ledger::{Ground, Ledger, Mark},
+    ledger::{Ground, Ledger, Mark, Stand},
     server::Server,
     world::{Database, GROUPS, TABLES, USERS},
 };
 use crate::{
     auth::{self, Verifier},
-    change::Operation,
+    change::{Operation, cursor::Cursor, position::Position},
     claims::Claims,
     doors::phoenix::{V1, V2},
     hub::{Outbox, OutboxReceiver, Rooms, outbox},
@@ -93,17 +93,41 @@ struct Join {
     user: usize,
     asked: Vec<Asked>,
     visibility: bool,
+    resume: Option<Resume>,
     /// What it is owed, once it is entered.
     ledger: Option<Ledger>,
+    /// Where it must begin, and whether it must, if it comes back with a cursor.
+    back: Option<(Stand, bool)>,
     is_subscribed: bool,
     /// Whether the client has read its end.
     is_over: bool,
+}
+
+/// What a join asks for of the past.
+#[derive(Clone)]
+enum Resume {
+    Start,
+    /// A cursor of this play.
+    From(Cursor),
+    /// Another text.
+    Not(String),
+}
+
+/// A cursor, and what was asked for when it was given.
+#[derive(Clone)]
+struct Held {
+    cursor: Cursor,
+    asked: Vec<Asked>,
+    visibility: bool,
 }
 
 /// A topic of a client, and its joins of it that may still be heard of.
 struct Channel {
     topic: String,
     joins: Vec<Join>,
+    /// The cursor of the last frame that was read, and one of long before.
+    last: Option<Held>,
+    old: Option<Held>,
 }
 
 pub(super) struct Client {
@@ -121,6 +145,24 @@ pub(super) struct Counts {
     pub(super) changes: usize,
     pub(super) gaps: usize,
     pub(super) renewals: usize,
+    pub(super) resumed: usize,
+    pub(super) not_resumed: usize,
+    pub(super) fresh: usize,
+    pub(super) parts: usize,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: &Counts) {
+        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts } = other;
+        self.joins += joins;
+        self.changes += changes;
+        self.gaps += gaps;
+        self.renewals += renewals;
+        self.resumed += resumed;
+        self.not_resumed += not_resumed;
+        self.fresh += fresh;
+        self.parts += parts;
+    }
 }
 
 /// Where the play stands.
@@ -240,7 +282,8 @@ impl Line {
             }
             Pending::Prepare(wish) => {
                 let join = wish.join;
-                let subscription = prepare(*wish, scene.database.end);
+                let start = Position::before(scene.server.era(), scene.database.end);
+                let subscription = prepare(*wish, start);
                 self.pending.push(Pending::Enter(join, Box::new(subscription)));
             }
             Pending::Enter(join, subscription) => self.enter(join, *subscription, scene, channels),
@@ -249,7 +292,8 @@ impl Line {
     }
 
     fn enter(&mut self, join: JoinId, subscription: Subscription, scene: &mut Scene<'_>, channels: &mut [Channel]) {
-        let start = scene.server.start(scene.database, subscription.start);
+        let end = subscription.start.commit_lsn;
+        let start = scene.server.head(scene.database, end);
         let ids: Vec<u32> = subscription.bindings.iter().map(|binding| binding.id).collect();
         let key = scene.server.driven.subscribe(subscription).expect("nothing is wrong with it");
         let Some(early) = self.early.remove(&join) else { return scene.server.driven.unsubscribe(key) };
@@ -259,6 +303,10 @@ impl Line {
                 asked.id = id;
             }
             let user = (scene.step, entered.user);
+            if let Some(Resume::From(cursor)) = &entered.resume {
+                let stand = Stand::of(scene.database, cursor);
+                entered.back = Some((stand, scene.server.must_resume(cursor, stand.place, end)));
+            }
             entered.ledger = Some(Ledger::new(entered.asked.clone(), entered.visibility, user, start));
         }
         if let Some(claims) = early {
@@ -285,14 +333,14 @@ impl Line {
 }
 
 /// What the database would say of the bindings: texts are canonical as they stand.
-fn prepare(wish: Wish, end: Lsn) -> Subscription {
-    let Wish { member, claims, bindings, visibility, held_reply, .. } = wish;
+fn prepare(wish: Wish, start: Position) -> Subscription {
+    let Wish { member, claims, bindings, visibility, resume, held_reply, .. } = wish;
     let mut casts = CastValues::new();
     for Binding { request, .. } in &bindings {
         casts.extend(values_of(request.as_ref().unwrap()));
     }
     let held_reply = held_reply.map(|(reply, _)| reply);
-    Subscription { member, claims, bindings, casts: Arc::new(casts), start: end, visibility, held_reply }
+    Subscription { member, claims, bindings, casts: Arc::new(casts), start, resume, visibility, held_reply }
 }
 
 fn of_id(channels: &mut [Channel], id: JoinId) -> Option<&mut Join> {
@@ -300,6 +348,11 @@ fn of_id(channels: &mut [Channel], id: JoinId) -> Option<&mut Join> {
 }
 
 impl Channel {
+    /// A cursor to come back with: mostly that of the last frame that was read.
+    fn held(&self, random: &mut StdRng) -> Option<Held> {
+        if random.random_ratio(1, 8) { self.old.clone() } else { self.last.clone() }
+    }
+
     fn newest(&mut self, topic: &str) -> Option<&mut Join> {
         self.joins.last_mut().filter(|_| self.topic == topic)
     }
@@ -318,7 +371,7 @@ impl Client {
             user: random.random_range(0..USERS.len()),
             codec,
             line: None,
-            channels: topics.into_iter().map(|topic| Channel { topic, joins: Vec::new() }).collect(),
+            channels: topics.into_iter().map(|topic| Channel { topic, joins: Vec::new(), last: None, old: None }).collect(),
             next_reference: 1,
         }
     }
@@ -366,13 +419,40 @@ impl Client {
                 asked.push(next);
             }
         }
-        if random.random_ratio(1, 12) {
+        if random.random_ratio(1, 30) {
             asked.clear();
         }
-        let visibility = random.random_ratio(1, 3);
+        let mut visibility = random.random_ratio(1, 3);
+        let mut resume = None;
+        let held = self.channels[at].held(random);
+        match random.random_range(0..20) {
+            0..5 => {}
+            5 => resume = Some(Resume::Not("nonsense".to_owned())),
+            6..18 if held.is_some() => {
+                let held = held.expect("it is");
+                (asked, visibility) = (held.asked, held.visibility);
+                resume = Some(Resume::From(held.cursor));
+            }
+            18 if held.is_some() => {
+                let Cursor { mut epoch, commit_lsn, .. } = held.expect("it is").cursor;
+                epoch.timeline += 1000;
+                resume = Some(Resume::Not(Cursor { epoch, commit_lsn, ordinal: 0, part: 0 }.to_string()));
+            }
+            19 if held.is_some() => {
+                let ahead = Cursor { commit_lsn: Lsn(u64::MAX >> 1), ..held.expect("it is").cursor };
+                resume = Some(Resume::Not(ahead.to_string()));
+            }
+            _ => resume = Some(Resume::Start),
+        }
         let mut options = json!({"visibility": visibility});
         if random.random_ratio(1, 4) {
             options["wait"] = true.into();
+        }
+        match &resume {
+            None => {}
+            Some(Resume::Start) => options["resume"] = true.into(),
+            Some(Resume::From(cursor)) => options["resume"] = cursor.to_string().into(),
+            Some(Resume::Not(text)) => options["resume"] = text.clone().into(),
         }
         let bindings: Vec<Value> = asked.iter().map(Asked::json).collect();
         let token = &scene.office.tokens[self.user][0];
@@ -392,7 +472,9 @@ impl Client {
             user: self.user,
             asked,
             visibility,
+            resume,
             ledger: None,
+            back: None,
             is_subscribed: false,
             is_over: false,
         });
@@ -468,16 +550,34 @@ impl Client {
                 let ground = Ground { database: scene.database, catalogs: scene.catalogs };
                 assert!(!join.is_over, "nothing follows the end of a join: {text}");
                 assert!(join.ended.is_none_or(|ended| mark.step < ended), "the join had ended: {text}");
+                let data = if event == "system" { &mut payload } else { &mut payload["data"] };
+                let cursor = data.as_object_mut().and_then(|data| data.remove("cursor"));
+                let cursor: Option<Cursor> = cursor.map(|text| text.as_str().unwrap().parse().unwrap());
+                assert!(cursor.is_none() || join.resume.is_some(), "who asks for no cursor gets none: {text}");
+                let stand = cursor.as_ref().map(|cursor| {
+                    assert!(scene.server.has_known(cursor.epoch), "{cursor:?} is of no history");
+                    Stand::of(scene.database, cursor)
+                });
                 if event == "system" {
-                    join.hear_system(mark, &payload, scene);
+                    join.hear_system(mark, &payload, stand, scene);
                 } else {
                     scene.counts.changes += 1;
+                    scene.counts.parts += usize::from(stand.is_some_and(|stand| stand.part > 0));
                     assert!(mark.queued <= self.line.as_ref().map_or(0, |line| line.room.0).max(FRAMES_OF_A_CHANGE));
+                    assert_eq!(stand.is_some(), join.resume.is_some(), "{text}");
                     check_text(&payload, (self.codec.name(), topic), text, scene.texts);
                     assert!(join.is_subscribed, "nothing comes before the word that it is active: {text}");
                     let ledger = join.ledger.as_mut().expect("it is subscribed");
                     let ids: Vec<u32> = serde_json::from_value(payload["ids"].take()).unwrap();
-                    ledger.hear(ground, mark, Some(ids), &payload["data"]);
+                    ledger.hear(ground, mark, &payload["data"], ids, stand);
+                }
+                let held = cursor.map(|cursor| Held { cursor, asked: join.asked.clone(), visibility: join.visibility });
+                // What is still read of a join before is of no use to the one after it.
+                if held.is_some() && join.from == channel.joins.last().map_or(0, |last| last.from) {
+                    if channel.old.is_none() || scene.random.random_ratio(1, 30) {
+                        channel.old = held.clone();
+                    }
+                    channel.last = held;
                 }
             }
             "presence_state" | "presence_diff" | "broadcast" => {}
@@ -498,32 +598,69 @@ impl Client {
 }
 
 impl Join {
-    fn hear_system(&mut self, mark: &Mark, payload: &Value, scene: &mut Scene<'_>) {
+    fn hear_system(&mut self, mark: &Mark, payload: &Value, stand: Option<Stand>, scene: &mut Scene<'_>) {
         let text = payload["message"].as_str().unwrap();
         let is_ok = payload["status"] == "ok";
+        let ground = Ground { database: scene.database, catalogs: scene.catalogs };
+        let is_resumable = self.resume.is_some();
+        let said = payload["resumed"].as_bool();
+        assert!(is_resumable || payload["reason"].is_null(), "{payload}");
         match text {
             refusal::SUBSCRIBED if is_ok => {
-                assert!(self.ledger.is_some(), "it is entered");
-                self.is_subscribed = true;
+                assert_eq!(said.is_some(), is_resumable, "{payload}");
+                let ledger = self.ledger.as_mut().expect("it is entered");
+                if std::mem::replace(&mut self.is_subscribed, true) {
+                    stand.into_iter().for_each(|stand| ledger.stand(ground, mark, stand));
+                } else if said == Some(true) {
+                    let (back, _) = self.back.expect("it came back with a cursor");
+                    assert_eq!(stand, Some(back), "it goes on where it was");
+                    ledger.begin_at(back);
+                    scene.counts.resumed += 1;
+                } else if is_resumable {
+                    let must = self.back.is_some_and(|(_, must)| must);
+                    assert!(!must, "{payload}: everything behind {:?} is there", self.back);
+                    assert_eq!(payload["reason"].is_null(), matches!(self.resume, Some(Resume::Start)), "{payload}");
+                    ledger.is_at(stand.expect("a cursor"));
+                    scene.counts.not_resumed += 1;
+                }
+            }
+            "cursor" if is_ok => {
+                scene.counts.fresh += 1;
+                assert!(is_resumable && said.is_none() && self.is_subscribed);
+                self.ledger.as_mut().expect("it is subscribed").stand(ground, mark, stand.expect("a cursor"));
             }
             refusal::CHANGES_SKIPPED if !is_ok => {
                 scene.counts.gaps += 1;
+                assert_eq!(said, is_resumable.then_some(false), "{payload}");
                 let ledger = self.ledger.as_mut().expect("it is subscribed");
                 let offered = ledger.next_offered(scene.database);
-                let is_kept = offered.is_none_or(|place| scene.server.keeps(place, mark.fragments));
-                assert!(!is_kept || mark.unasked, "a gap at {offered:?}, and nothing of it is gone: {mark:?}");
+                let kept = (mark.kept_from, mark.fragments);
+                let is_kept = offered.is_none_or(|place| scene.server.keeps(place, kept));
+                let is_unasked = mark.unasked && !is_resumable;
+                assert!(!is_kept || is_unasked, "a gap at {offered:?}, and nothing of it is gone: {mark:?}");
+                ledger.miss(ground, stand);
+                assert!(stand.is_none_or(|stand| stand.place <= mark.head), "more is lost than was said");
             }
-            refusal::STREAM_BEGAN_ANEW if !is_ok => scene.counts.renewals += 1,
+            refusal::STREAM_BEGAN_ANEW if !is_ok => {
+                scene.counts.renewals += 1;
+                assert_eq!(said, is_resumable.then_some(false), "{payload}");
+                self.ledger.as_mut().expect("it is subscribed").miss(ground, stand);
+                assert!(stand.is_none_or(|stand| stand.place <= mark.head), "more is lost than was said");
+            }
             _ if is_ok && text.starts_with("Rights to rows of public.") => assert!(self.visibility),
             other => panic!("{other}"),
         }
     }
 }
 
-/// Equal messages are equal byte by byte, whoever they are for.
+/// Equal messages are equal byte by byte, whoever they are for, but for the cursor.
 fn check_text(payload: &Value, (codec, topic): (&str, &str), text: &str, texts: &mut HashMap<String, String>) {
-    let known = texts.entry(format!("{codec} {topic} {payload}")).or_insert_with(|| text.to_owned());
-    assert_eq!(known, text);
+    let plain = match text.split_once(r#","cursor":""#) {
+        Some((before, after)) => format!("{before}{}", after.split_once('"').expect("its end").1),
+        None => text.to_owned(),
+    };
+    let known = texts.entry(format!("{codec} {topic} {payload}")).or_insert_with(|| plain.clone());
+    assert_eq!(*known, plain);
 }
 
 fn random_binding(random: &mut StdRng) -> Asked {

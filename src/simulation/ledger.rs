@@ -6,6 +6,7 @@ use super::{
     expected::{Asked, Message, told},
     world::{Changed, Database, Rights},
 };
+use crate::change::cursor::Cursor;
 use serde_json::Value;
 
 /// A change: the number of its transaction, and its own in that.
@@ -26,6 +27,10 @@ pub(super) struct Mark {
     pub(super) versions: (usize, usize),
     /// Fragments the router had taken in.
     pub(super) fragments: usize,
+    /// Of these, the first it may still have: an era that follows a gap begins with none.
+    pub(super) kept_from: usize,
+    /// What a subscription that began then would get first.
+    pub(super) head: Place,
     /// Its place in the outbox.
     pub(super) queued: usize,
     /// Whether the lane had no answer.
@@ -50,14 +55,71 @@ pub(super) struct Ledger {
     /// When it was entered.
     entered: u64,
     /// The first change that has not been heard or passed over.
-    pub(super) next: Place,
+    next: Place,
+    /// Of its messages, those that were given before this join.
+    given: usize,
     /// The change whose messages are coming in.
-    open: Option<(Place, Mark, Vec<Message>)>,
+    open: Option<Open>,
+}
+
+struct Open {
+    place: Place,
+    mark: Mark,
+    /// Messages that were given before this join.
+    given: usize,
+    messages: Vec<Message>,
+    /// What the last of them says of further ones, where it says anything.
+    is_said_whole: Option<bool>,
+}
+
+/// Where a cursor says its holder stands: before a change, and behind so many messages about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) place: Place,
+    pub(super) part: usize,
+}
+
+impl Stand {
+    pub(super) fn of(database: &Database, cursor: &Cursor) -> Stand {
+        let transactions = &database.transactions;
+        let transaction = transactions.partition_point(|transaction| transaction.commit_lsn < cursor.commit_lsn);
+        let is_within = transactions.get(transaction).is_some_and(|found| found.commit_lsn == cursor.commit_lsn);
+        assert!(is_within || (cursor.ordinal, cursor.part) == (0, 0), "{cursor:?} is in no transaction");
+        let ordinal = usize::try_from(cursor.ordinal).unwrap();
+        let place = Place { transaction, ordinal }.normal(database);
+        Stand { place, part: usize::try_from(cursor.part).unwrap() }
+    }
+}
+
+impl Place {
+    /// Behind a transaction is before the next one.
+    fn normal(self, database: &Database) -> Place {
+        match database.transactions.get(self.transaction) {
+            Some(transaction) if self.ordinal >= transaction.changes.len() => {
+                Place { transaction: self.transaction + 1, ordinal: 0 }
+            }
+            _ => self,
+        }
+    }
+
+    fn after(self, database: &Database) -> Place {
+        Place { ordinal: self.ordinal + 1, ..self }.normal(database)
+    }
 }
 
 impl Ledger {
     pub(super) fn new(asked: Vec<Asked>, visibility: bool, (step, user): (u64, usize), next: Place) -> Ledger {
-        Ledger { asked, visibility, users: vec![(step, user)], entered: step, next, open: None }
+        Ledger { asked, visibility, users: vec![(step, user)], entered: step, next, given: 0, open: None }
+    }
+
+    /// It goes on from here, whatever was before.
+    pub(super) fn begin_at(&mut self, stand: Stand) {
+        (self.next, self.given, self.open) = (stand.place, stand.part, None);
+    }
+
+    /// It is told that it begins here, which is where it does.
+    pub(super) fn is_at(&self, stand: Stand) {
+        assert_eq!(stand, Stand { place: self.next, part: 0 }, "it begins elsewhere than it is told");
     }
 
     /// Other claims count from here on.
@@ -65,63 +127,79 @@ impl Ledger {
         self.users.push((step, user));
     }
 
-    /// Takes in a message about a change.
-    pub(super) fn hear(&mut self, ground: Ground<'_>, mark: &Mark, ids: Option<Vec<u32>>, data: &Value) -> Place {
+    /// Takes in a message about a change, and the cursor it came with.
+    pub(super) fn hear(&mut self, ground: Ground<'_>, mark: &Mark, data: &Value, ids: Vec<u32>, cursor: Option<Stand>) {
         let message = Message {
             operation: ["INSERT", "UPDATE", "DELETE"].into_iter().find(|name| data["type"] == *name).expect("a type"),
-            ids: ids.unwrap_or_else(|| self.asked.iter().map(|asked| asked.id).collect()),
+            ids,
             record: data["record"].clone(),
             old_record: data["old_record"].clone(),
             reason: data["reason"].clone(),
         };
         let place = find(ground.database, data);
-        if let Some((open, _, messages)) = &mut self.open
-            && *open == place
-        {
-            messages.push(message);
-            return place;
+        if self.open.as_ref().is_none_or(|open| open.place != place) {
+            self.close(ground);
+            assert!(place >= self.next, "{place:?} comes twice or too late: {:?} was next\n{data}", self.next);
+            self.pass(ground, place, mark.step);
+            let given = std::mem::take(&mut self.given);
+            self.open = Some(Open { place, mark: *mark, given, messages: Vec::new(), is_said_whole: None });
         }
-        self.close(ground);
-        assert!(place >= self.next, "{place:?} comes twice or too late: {:?} was next\n{data}", self.next);
-        self.pass(ground, place, mark.step);
-        self.open = Some((place, *mark, vec![message]));
-        place
+        let open = self.open.as_mut().expect("it was opened");
+        assert!(open.is_said_whole != Some(true), "a message behind the last one of its change: {data}");
+        open.messages.push(message);
+        open.is_said_whole = cursor.map(|stand| {
+            let behind = Stand { place: place.after(ground.database), part: 0 };
+            let within = Stand { place, part: open.given + open.messages.len() };
+            assert!(stand == behind || stand == within, "{stand:?} behind {within:?}");
+            stand == behind
+        });
     }
 
     /// All of the last change has come.
-    pub(super) fn close(&mut self, ground: Ground<'_>) {
-        let Some((place, mark, messages)) = self.open.take() else { return };
+    fn close(&mut self, ground: Ground<'_>) {
+        let Some(Open { place, mark, given, messages, is_said_whole }) = self.open.take() else { return };
+        assert!(is_said_whole != Some(false), "further messages about {place:?} were announced");
         let changed = changed(ground.database, place).expect("it was found");
         let rights = self.rights(ground, changed, (mark.since, mark.step), mark.versions);
-        let wanted: Vec<_> = rights.iter().map(|&rights| (rights, self.told(ground, changed, rights))).collect();
+        let wanted: Vec<_> = rights.iter().map(|&rights| (rights, self.told(ground, changed, rights, given))).collect();
         assert!(
             wanted.iter().any(|(_, wanted)| *wanted == messages),
             "of {place:?} was told\n{messages:#?}\nby {mark:?}, and should have been one of\n{wanted:#?}"
         );
-        self.next = Place { ordinal: place.ordinal + 1, ..place };
-    }
-
-    /// The messages of a change may have been lost with the connection.
-    pub(super) fn tear(&mut self) -> Option<Place> {
-        self.open.take().map(|(place, ..)| place)
+        self.next = place.after(ground.database);
     }
 
     /// Whatever is before this place has not come: it was not to come.
     fn pass(&mut self, ground: Ground<'_>, place: Place, step: u64) {
         while self.next < place {
             let Some(transaction) = ground.database.transactions.get(self.next.transaction) else { break };
-            let Some(changed) = transaction.changes.get(self.next.ordinal) else {
-                self.next = Place { transaction: self.next.transaction + 1, ordinal: 0 };
-                continue;
-            };
-            if let Some(changed) = changed {
+            let given = std::mem::take(&mut self.given);
+            if let Some(changed) = &transaction.changes[self.next.ordinal] {
                 let since = transaction.step.max(self.entered);
                 let versions = (self.next.transaction + 1, ground.database.transactions.len());
                 let rights = self.rights(ground, changed, (since, step), versions);
-                let all = rights.iter().all(|&rights| !self.told(ground, changed, rights).is_empty());
+                let all = rights.iter().all(|&rights| !self.told(ground, changed, rights, given).is_empty());
                 assert!(!all, "{:?} is missing: {changed:?} for {:?}", self.next, self.users);
             }
-            self.next.ordinal += 1;
+            self.next = self.next.after(ground.database);
+        }
+    }
+
+    /// It is told that it stands here: everything before has been given.
+    pub(super) fn stand(&mut self, ground: Ground<'_>, mark: &Mark, stand: Stand) {
+        self.close(ground);
+        let is_ahead = stand.place >= self.next && (stand.place > self.next || stand.part >= self.given);
+        assert!(is_ahead, "a cursor leads back from {:?} to {stand:?}", self.next);
+        self.pass(ground, stand.place, mark.step);
+        self.given = stand.part;
+    }
+
+    /// It is told that what is before this place is lost to it.
+    pub(super) fn miss(&mut self, ground: Ground<'_>, stand: Option<Stand>) {
+        self.close(ground);
+        if let Some(stand) = stand {
+            assert!(stand.place >= self.next && stand.part == 0, "{stand:?} is before {:?}", self.next);
+            self.begin_at(stand);
         }
     }
 
@@ -133,19 +211,23 @@ impl Ledger {
 
     /// The first change from here on that may have been offered to it.
     pub(super) fn next_offered(&self, database: &Database) -> Option<Place> {
-        let mut place = self.open.as_ref().map_or(self.next, |(open, ..)| Place { ordinal: open.ordinal + 1, ..*open });
+        let mut place = self.open.as_ref().map_or(self.next, |open| open.place.after(database));
         while let Some(transaction) = database.transactions.get(place.transaction) {
-            match transaction.changes.get(place.ordinal) {
-                None => place = Place { transaction: place.transaction + 1, ordinal: 0 },
-                Some(Some(changed)) if self.asked.iter().any(|asked| asked.may_concern(changed)) => return Some(place),
-                Some(_) => place.ordinal += 1,
+            if let Some(changed) = &transaction.changes[place.ordinal]
+                && self.asked.iter().any(|asked| asked.may_concern(changed))
+            {
+                return Some(place);
             }
+            place = place.after(database);
         }
         None
     }
 
-    fn told(&self, ground: Ground<'_>, changed: &Changed, rights: Rights) -> Vec<Message> {
-        told(ground.database, changed, &self.asked, self.visibility, rights)
+    /// What it is to be told of a change beyond what was given.
+    fn told(&self, ground: Ground<'_>, changed: &Changed, rights: Rights, given: usize) -> Vec<Message> {
+        let mut all = told(ground.database, changed, &self.asked, self.visibility, rights);
+        all.drain(..given.min(all.len()));
+        all
     }
 
     /// The rights that counted between two steps, with the memberships between two versions.

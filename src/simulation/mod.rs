@@ -24,6 +24,7 @@ use client::{Client, Counts, Line, Office, Scene};
 use ledger::Mark;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use server::{Judged, Server};
+use crate::{hub::Rooms, lsn::Lsn};
 use std::collections::HashMap;
 use world::{CATALOGS, Database};
 
@@ -45,6 +46,8 @@ struct Play {
     /// Connections whose client is gone, which the server has not found out.
     dying: Vec<Line>,
     counts: Counts,
+    /// Lags of servers before this one.
+    lags: u64,
     texts: HashMap<String, String>,
 }
 
@@ -81,18 +84,16 @@ struct Totals {
 
 impl Totals {
     fn add(&mut self, play: &Play) {
-        self.counts.joins += play.counts.joins;
-        self.counts.changes += play.counts.changes;
-        self.counts.gaps += play.counts.gaps;
-        self.counts.renewals += play.counts.renewals;
-        self.lags += play.server.driven.metrics.lags.get();
+        self.counts.add(&play.counts);
+        self.lags += play.lags + play.server.driven.metrics.lags.get();
         self.lane_questions += play.server.driven.metrics.lane_questions.get();
     }
 
     /// Plays in which nothing of note happens prove nothing.
     fn show_something(&self) {
-        let Counts { joins, changes, gaps, renewals } = self.counts;
-        let all = [joins as u64 / 1000, changes as u64 / 1000, gaps as u64, renewals as u64, self.lags / 100];
+        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts } = self.counts;
+        let all = [joins / 1000, changes / 1000, gaps, renewals, resumed / 100, not_resumed / 100, fresh / 100, parts];
+        assert!(self.lags > 100 && self.lane_questions > 100, "{self:?}");
         assert!(all.iter().all(|count| *count > 0), "{self:?}");
     }
 }
@@ -117,6 +118,7 @@ impl Play {
             clients,
             dying: Vec::new(),
             counts: Counts::default(),
+            lags: 0,
             texts: HashMap::new(),
         }
     }
@@ -167,9 +169,17 @@ impl Play {
                 self.server.driven.notice_lagging();
                 true
             }
-            66..76 => self.with(at, Client::act),
-            76..83 => self.with(at, Client::work),
-            83..95 => {
+            66 => {
+                self.server.reach(&self.database);
+                true
+            }
+            67 => {
+                self.server.driven.refresh_cursors(i64::try_from(step).unwrap());
+                true
+            }
+            68..77 => self.with(at, Client::act),
+            77..84 => self.with(at, Client::work),
+            84..95 => {
                 let limit = [1, 3, 100][self.random.random_range(0..3)];
                 self.with(at, |client, scene| client.read(limit, scene) > 0)
             }
@@ -187,7 +197,9 @@ impl Play {
         };
         for line in self.clients.iter_mut().filter_map(|client| client.line.as_mut()) {
             let Judged { since, versions, unasked } = judged;
-            line.mark(&Mark { step, since, versions, fragments: self.server.kept.len(), queued: 0, unasked });
+            let (kept_from, fragments) = (self.server.kept_from, self.server.kept.len());
+            let head = self.server.head(&self.database, Lsn::ZERO);
+            line.mark(&Mark { step, since, versions, fragments, kept_from, head, queued: 0, unasked });
             line.check_bounds();
         }
         has_led
@@ -195,7 +207,7 @@ impl Play {
 
     /// Something that happens seldom.
     fn disturb(&mut self) -> bool {
-        match self.random.random_range(0..8) {
+        match self.random.random_range(0..14) {
             0..4 => {
                 let next = self.random.random_range(0..CATALOGS.len());
                 self.catalogs.push((self.step, next));
@@ -203,9 +215,20 @@ impl Play {
             }
             4 | 5 if self.server.is_following() => self.server.lose_memberships(),
             4..7 => self.server.load(&self.database),
-            _ => return self.server.begin_anew(&self.database),
+            7..10 => return self.server.begin_era(&mut self.random, &self.database),
+            _ => self.restart(),
         }
         true
+    }
+
+    /// The server is killed, and another one goes on.
+    fn restart(&mut self) {
+        self.dying.clear();
+        self.clients.iter_mut().for_each(|client| drop(client.die()));
+        self.office.rooms = Rooms::new([8; 4]);
+        let catalog = self.catalogs.last().map_or(0, |(_, catalog)| *catalog);
+        self.lags += self.server.driven.metrics.lags.get();
+        self.server = self.server.restarted(&mut self.random, catalog, &self.database, &self.office.rooms);
     }
 
     fn with<T>(&mut self, at: usize, act: impl FnOnce(&mut Client, &mut Scene<'_>) -> T) -> T {

@@ -6,16 +6,21 @@ use super::{
     world::{self, Database},
 };
 use crate::{
-    change::Fragment,
+    change::{
+        Fragment,
+        cursor::{Cursor, Epoch},
+        position::Era,
+    },
     hub::Rooms,
     lsn::Lsn,
     router::{
         driven::{Answer, AskedOf, Driven, Room, size},
         fixture::MEMBERS,
     },
+    source::{Beginning, Feed, Follows, Gap, GapReason, WindowConfig},
 };
 use rand::{Rng, rngs::StdRng};
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Fragments that wait for the router.
 const QUEUE: usize = 4;
@@ -25,7 +30,12 @@ pub(super) struct Server {
     room: Room,
     /// Changes of one fragment, at most.
     chunk: usize,
-    queue: VecDeque<Arc<Fragment>>,
+    queue: VecDeque<Feed>,
+    /// The era of what the source hands on.
+    era: Era,
+    /// The epochs whose cursors hold, and where the first of them began.
+    epochs: Vec<Epoch>,
+    from: Lsn,
     /// What the router has taken in and not routed.
     taken: VecDeque<Arc<Fragment>>,
     /// The next change the source hands on.
@@ -38,6 +48,10 @@ pub(super) struct Server {
     lane: VecDeque<(u64, usize)>,
     /// The ends of the fragments that are or were in the backlog, and their sizes.
     pub(super) kept: Vec<(Place, usize)>,
+    /// The first of them since the last gap.
+    pub(super) kept_from: usize,
+    /// Where the first transaction behind a gap that is to come stands.
+    behind_gap: VecDeque<usize>,
 }
 
 /// By what the frames of a step were judged.
@@ -52,23 +66,52 @@ impl Server {
         let room = Room {
             backlog_bytes: [600, 4000, 40_000, 1 << 20][random.random_range(0..4)],
             lane_jobs: [1, 4, 64][random.random_range(0..3)],
+            window: WindowConfig { bytes: random.random_range(1..1000), time: Duration::from_micros(400) },
         };
-        let driven = Driven::new(&room, world::catalog(0), rooms);
-        let at = database.transactions.len();
+        let chunk = [1, 3, 16, 100][random.random_range(0..4)];
+        let epoch = Epoch::of(&["the play"], 1);
+        Server::start((room, chunk), epoch, database.transactions.len(), database, rooms)
+    }
+
+    fn start((room, chunk): (Room, usize), epoch: Epoch, next: usize, database: &Database, rooms: &Rooms) -> Server {
+        let from = database.transactions.get(next).map_or(database.end, |next| next.commit_lsn);
+        let era = Era { number: 1, epoch };
         let mut server = Server {
-            driven,
+            driven: Driven::new(&room, world::catalog(0), rooms),
             room,
-            chunk: [1, 3, 16, 100][random.random_range(0..4)],
+            chunk,
             queue: VecDeque::new(),
+            era,
+            epochs: vec![epoch],
+            from,
             taken: VecDeque::new(),
-            sent: Place { transaction: at, ordinal: 0 },
-            next: at,
-            loaded: at,
+            sent: Place { transaction: next, ordinal: 0 },
+            next,
+            loaded: 0,
             lane: VecDeque::new(),
             kept: Vec::new(),
+            kept_from: 0,
+            behind_gap: VecDeque::new(),
         };
+        server.driven.begin(&Arc::new(Beginning { era, from, accepts: Vec::new(), follows: Follows::First }));
         server.load(database);
         server
+    }
+
+    /// Another process goes on; it is sent again what the slot had been kept behind.
+    pub(super) fn restarted(&self, random: &mut StdRng, catalog: usize, database: &Database, rooms: &Rooms) -> Server {
+        let behind = random.random_range(0..=self.next.min(12));
+        // What is behind a gap never comes again.
+        let next = self.next.saturating_sub(behind).max(self.first(database));
+        let mut server = Server::start((self.room, self.chunk), self.era.epoch, next, database, rooms);
+        server.driven.set_catalog(world::catalog(catalog));
+        server
+    }
+
+    /// The first transaction of this history.
+    fn first(&self, database: &Database) -> usize {
+        let committed = database.transactions.iter().take_while(|old| old.commit_lsn < self.from).count();
+        self.behind_gap.back().copied().unwrap_or(committed)
     }
 
     /// Reads the memberships, as they are now.
@@ -99,7 +142,7 @@ impl Server {
     }
 
     /// The first transaction that somebody who subscribes now gets, if he asked for what commits from `start` on.
-    pub(super) fn start(&self, database: &Database, start: Lsn) -> Place {
+    pub(super) fn head(&self, database: &Database, start: Lsn) -> Place {
         let first = self.next + usize::from(self.is_amid(database));
         let later = database.transactions.iter().skip(first).take_while(|later| later.commit_lsn < start).count();
         Place { transaction: first + later, ordinal: 0 }
@@ -112,7 +155,7 @@ impl Server {
             return false;
         }
         let count = random.random_range(0..=self.chunk);
-        let mut fragment = transaction.fragment(self.sent.transaction, self.sent.ordinal, count);
+        let mut fragment = transaction.fragment(self.era, self.sent.transaction, self.sent.ordinal, count);
         // A fragment may be full before it is known that it was the last.
         if !fragment.changes.is_empty() && random.random_ratio(1, 4) {
             fragment.end_lsn = None;
@@ -121,16 +164,23 @@ impl Server {
         if fragment.end_lsn.is_some() {
             self.sent = Place { transaction: self.sent.transaction + 1, ordinal: 0 };
         }
-        self.queue.push_back(Arc::new(fragment));
+        self.queue.push_back(Feed::Fragment(Arc::new(fragment)));
         true
     }
 
     /// The router takes in or routes a fragment; none when there is nothing to do.
     pub(super) fn route(&mut self, step: u64, database: &Database) -> Option<Judged> {
         if self.driven.wants_fragment() {
-            let fragment = self.queue.pop_front()?;
-            self.taken.push_back(fragment.clone());
-            self.driven.hold(fragment);
+            match self.queue.pop_front()? {
+                Feed::Fragment(fragment) => {
+                    self.taken.push_back(fragment.clone());
+                    self.driven.hold(fragment);
+                }
+                Feed::Begin(beginning) => {
+                    self.begin(&beginning, database);
+                    return Some(Judged { since: step, versions: self.versions(), unasked: false });
+                }
+            }
         }
         // Rows of a transaction are judged by all it says of memberships.
         let version = self.loaded.max(self.next + 1);
@@ -138,7 +188,7 @@ impl Server {
         let end = self.driven.step();
         self.keep(self.driven.metrics.changes.get() - before, end.is_some());
         if let Some(end) = end {
-            assert_eq!(end, database.transactions[self.next].end_lsn, "transactions end in their order");
+            assert_eq!(end.lsn, database.transactions[self.next].end_lsn, "transactions end in their order");
             self.next += 1;
         }
         self.note_jobs(step, version);
@@ -187,22 +237,79 @@ impl Server {
         Some(Judged { since, versions: (from, database.transactions.len()), unasked })
     }
 
-    /// Whether everything between two fragments that went in is still in the backlog from this place on.
-    pub(super) fn keeps(&self, from: Place, fragments: usize) -> bool {
-        let after = self.kept[..fragments].iter().filter(|(end, _)| *end > from);
+    /// Whether everything from this place on was still in the backlog, when so many fragments had come.
+    pub(super) fn keeps(&self, from: Place, (kept_from, fragments): (usize, usize)) -> bool {
+        let after = self.kept[kept_from..fragments].iter().filter(|(end, _)| *end > from);
         after.map(|(_, size)| size).sum::<usize>() <= self.room.backlog_bytes
     }
 
-    /// The slot is gone: what was not handed on is lost, and everybody hears it.
-    pub(super) fn begin_anew(&mut self, database: &Database) -> bool {
-        if !self.queue.is_empty() || self.driven.has_work() || !self.taken.is_empty() {
+    /// Whether somebody who comes back now with this cursor must get all that is behind it; `end` is where the log ended.
+    pub(super) fn must_resume(&self, cursor: &Cursor, place: Place, end: Lsn) -> bool {
+        let is_known = self.epochs.contains(&cursor.epoch) && self.behind_gap.is_empty();
+        let is_kept = cursor.commit_lsn >= self.from && self.keeps(place, (self.kept_from, self.kept.len()));
+        is_known && is_kept && cursor.commit_lsn <= end
+    }
+
+    /// Whether a cursor is of a history there has been.
+    pub(super) fn has_known(&self, epoch: Epoch) -> bool {
+        let Epoch { origin, timeline } = self.era.epoch;
+        let first = Epoch::of(&["the play"], 1);
+        (first.origin..=origin).contains(&epoch.origin) && (timeline == 1 || epoch.timeline <= timeline)
+    }
+
+    /// The number of the era that began last.
+    pub(super) fn era(&self) -> u32 {
+        self.era.number
+    }
+
+    fn begin(&mut self, beginning: &Arc<Beginning>, database: &Database) {
+        self.driven.begin(beginning);
+        match &beginning.follows {
+            Follows::First | Follows::Seamless => self.epochs.push(beginning.era.epoch),
+            Follows::Gap(_) => {
+                self.epochs = vec![beginning.era.epoch];
+                self.from = beginning.from;
+                self.next = self.behind_gap.pop_front().expect("it was noted");
+                self.taken.clear();
+                self.kept_from = self.kept.len();
+                self.load(database);
+            }
+        }
+    }
+
+    /// The source goes on with another era: a standby that has everything, or behind a gap.
+    pub(super) fn begin_era(&mut self, random: &mut StdRng, database: &Database) -> bool {
+        if self.queue.len() >= QUEUE {
             return false;
         }
-        self.driven.announce_gap();
-        self.next = database.transactions.len();
-        self.sent = Place { transaction: self.next, ordinal: 0 };
-        self.load(database);
+        let before = self.era.epoch;
+        let number = self.era.number + 1;
+        let (epoch, from, accepts, follows) = if random.random() {
+            let epoch = Epoch { timeline: before.timeline + 1, ..before };
+            let accepts = self.epochs.iter().map(|&epoch| (epoch, database.end)).collect();
+            // The end of the last transaction that was handed on whole, or what is confirmed behind it.
+            let whole = self.sent.transaction.checked_sub(1).and_then(|last| database.transactions.get(last));
+            let from = whole.map_or(self.from, |last| last.end_lsn.max(self.from));
+            (epoch, from, accepts, Follows::Seamless)
+        } else {
+            let is_same = random.random();
+            let epoch = if is_same { before } else { Epoch { origin: before.origin + 1, timeline: 1 } };
+            let old = database.transactions.get(self.sent.transaction).map_or(database.end, |next| next.commit_lsn);
+            let reason = if is_same { GapReason::SlotNew } else { GapReason::OtherHistory };
+            self.behind_gap.push_back(database.transactions.len());
+            self.sent = Place { transaction: database.transactions.len(), ordinal: 0 };
+            (epoch, database.end, Vec::new(), Follows::Gap(Gap { reason, old, new: database.end }))
+        };
+        self.era = Era { number, epoch };
+        self.queue.push_back(Feed::Begin(Arc::new(Beginning { era: self.era, from, accepts, follows })));
         true
+    }
+
+    /// The source says that everything up to the end of the log has been handed on, where that is so.
+    pub(super) fn reach(&mut self, database: &Database) {
+        if self.next == database.transactions.len() && self.queue.is_empty() {
+            self.driven.reach(self.era.number, database.end);
+        }
     }
 
     /// Whether nothing is left to be done.

@@ -5,6 +5,7 @@
 use crate::{
     change::{
         Change, Fragment, OldRow, Operation,
+        position::Era,
         relation::{Relation, ReplicaIdentity},
     },
     lsn::Lsn,
@@ -328,9 +329,10 @@ impl Database {
 
 impl Transaction {
     /// The changes from one on, up to so many: the rest of it, when there is no more.
-    pub(super) fn fragment(&self, number: usize, from: usize, count: usize) -> Fragment {
+    pub(super) fn fragment(&self, era: Era, number: usize, from: usize, count: usize) -> Fragment {
         let to = (from + count).min(self.logged.len());
         Fragment {
+            era,
             xid: self.xid,
             commit_lsn: self.commit_lsn,
             commit_time: time(number),

@@ -1,13 +1,113 @@
 //! Where changes come from: the live slot.
 //!
 //! `slot` makes the slot and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
-//! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on. Who gets a
-//! change is the router's business.
+//! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on, a window
+//! behind (`window`). Who gets a change is the router's business.
 
 pub mod slot;
 pub mod slot_task;
+mod window;
 
-use crate::lsn::Lsn;
+pub use window::Config as WindowConfig;
+
+use crate::{
+    change::{Fragment, cursor::Epoch, position::Era},
+    lsn::Lsn,
+};
+use std::{fmt, sync::Arc};
+
+/// What flows from a source to whoever reads it, in this order.
+#[derive(Clone, Debug)]
+pub enum Feed {
+    /// What comes from here on is of a new era. It is in the queue, so that no change can overtake it.
+    Begin(Arc<Beginning>),
+    /// Changes.
+    Fragment(Arc<Fragment>),
+}
+
+/// How an era begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The era.
+    pub era: Era,
+    /// It has every transaction that committed from here on.
+    pub from: Lsn,
+    /// Older epochs whose positions below these are positions of this era, too.
+    pub accepts: Vec<(Epoch, Lsn)>,
+    /// How it goes with the era before.
+    pub follows: Follows,
+}
+
+/// How an era goes with the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// There was none in this process.
+    First,
+    /// Everything between was or will be handed on, and nothing twice.
+    Seamless,
+    /// Changes between are lost.
+    Gap(Gap),
+}
+
+/// What is lost between two eras.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Why.
+    pub reason: GapReason,
+    /// Up to where changes were handed on.
+    pub old: Lsn,
+    /// From where on they are again.
+    pub new: Lsn,
+}
+
+/// Why changes are lost between two eras.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// The slot was gone, and was made again.
+    SlotNew,
+    /// The slot had lost its WAL, and was made again.
+    SlotLost,
+    /// The slot was dropped so that its WAL would not fill the disk.
+    Shed,
+    /// The publication was dropped and made again, or is younger than the slot.
+    PublicationNew,
+    /// The server is another one, or its log was reset or branched off before what had been received.
+    OtherHistory,
+    /// Somebody else read the slot meanwhile, and confirmed more than was received here.
+    ReadByOthers,
+    /// The stream broke off amid a transaction, and does not continue it as it began.
+    Torn,
+}
+
+impl GapReason {
+    /// What clients and the log are told.
+    pub fn text(self) -> &'static str {
+        match self {
+            GapReason::SlotNew => "the replication slot was made anew",
+            GapReason::SlotLost => "the replication slot had lost its WAL and was made anew",
+            GapReason::Shed => "the replication slot was dropped to keep its WAL within its budget",
+            GapReason::PublicationNew => "the publication was made anew",
+            GapReason::OtherHistory => "the database's log is another one",
+            GapReason::ReadByOthers => "another server read the replication slot meanwhile",
+            GapReason::Torn => "the stream broke off within a transaction",
+        }
+    }
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.text())
+    }
+}
+
+/// Up to where whoever reads has handed on what came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOn {
+    /// The number of the era the position is of; 0 before there was any.
+    pub era: u32,
+    /// The position.
+    pub lsn: Lsn,
+}
 
 /// How the source is doing: published on a `watch`, newest wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,11 +116,12 @@ pub struct SourceState {
     pub streaming: bool,
     /// Received up to here.
     pub received: Lsn,
-    /// Told the server up to here.
+    /// Every transaction that committed before this has been handed on.
+    pub reached: Lsn,
+    /// Told the server up to here: a window behind.
     pub confirmed: Lsn,
-    /// How often the stream began without continuing the one before it; 0 until there is a slot. What commits before
-    /// that reaches nobody.
-    pub beginnings: u64,
+    /// The number of the era that began last; 0 until there is a slot. What commits before that reaches nobody.
+    pub era: u32,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
     /// The running stream, or the last one.

@@ -1,9 +1,9 @@
 //! Making ready to stream: publication first, slot second (a slot older than its publication cannot decode it), and the
 //! sentence that names the fix when that is not possible.
 
-use super::Wish;
+use super::{GapReason, WindowConfig, Wish};
 use crate::{
-    change::assemble::AssembleError,
+    change::{assemble::AssembleError, cursor::Epoch},
     lsn::Lsn,
     pg::{
         Target,
@@ -33,21 +33,29 @@ pub struct Config {
     pub lookups: bool,
     /// Whether the publication of `realtime.messages` is streamed too, when there is one.
     pub messages: bool,
+    /// How far the slot is confirmed behind what was handed on.
+    pub window: WindowConfig,
 }
 
 /// What is known of the stream before this one.
 #[derive(Clone, Debug, Default)]
 pub struct Before {
-    /// The server and timeline.
-    pub system: String,
+    /// Whether there was one.
+    pub is_any: bool,
+    /// Its history.
+    pub epoch: Epoch,
     /// Up to where everything has been received whole: none of it is wanted again.
     pub received: Lsn,
+    /// Behind the last change that came of it.
+    pub delivered: Lsn,
     /// What is wished of the next one.
     pub wish: Wish,
     /// The wish with which the publication of lookup tables broke the stream.
     pub refused: Option<Wish>,
     /// The wish with which the publication of messages did.
     pub refused_messages: Option<Wish>,
+    /// Why the slot must not be read any further: it is to be made anew.
+    pub replace: Option<GapReason>,
 }
 
 /// Why the stream does not run.
@@ -108,6 +116,15 @@ impl SourceError {
         }
     }
 
+    /// Whether the slot is of no use any more, though the publication is there: it is older than the publication, and
+    /// decodes a catalogue without it.
+    pub(super) fn needs_new_slot(&self, config: &Config) -> Option<GapReason> {
+        let SourceError::Replication(ReplicationError::Server(error)) = self else { return None };
+        // As the documentation words it for each version since 10: publication "name" does not exist.
+        let names_it = error.message.contains(&format!("\"{}\"", config.publication));
+        (error.code == "42704" && names_it).then_some(GapReason::PublicationNew)
+    }
+
     /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
     pub fn hint(&self, config: &Config) -> Option<String> {
         let slot = escape_literal(&config.slot);
@@ -160,10 +177,12 @@ impl SourceError {
 pub struct Started {
     /// The stream.
     pub stream: ReplicationStream,
-    /// The server and its timeline: another one counts its log anew.
-    pub system: String,
-    /// Whether the slot was made just now: nothing before it will come.
-    pub slot_is_new: bool,
+    /// The history its positions are of.
+    pub epoch: Epoch,
+    /// The timelines this one branched off, and up to where positions of theirs are its own.
+    pub accepts: Vec<(Epoch, Lsn)>,
+    /// Why the stream does not continue the one before; none when it does, or there was none.
+    pub gap: Option<GapReason>,
     /// What the slot has confirmed already: a status update must not fall behind it.
     pub confirmed: Lsn,
     /// Silence for which the server takes a reader for gone; none when it never does.
@@ -180,23 +199,13 @@ pub struct Started {
 
 /// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is, or
 /// from where everything before has been received. A transaction that came whole must not come again: with other
-/// publications its changes count otherwise, and would be taken for others.
+/// publications its changes count otherwise, and would be taken for others. A slot that is of no use any more is dropped
+/// and made again.
 pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(target, &config.application).await?;
-    let publication = escape_literal(&config.publication);
-    let found =
-        session.query(&format!("select 1 from pg_catalog.pg_publication where pubname = {publication}")).await?;
-    if found.is_empty() {
-        return Err(SourceError::NoPublication(config.publication.clone()));
-    }
-    let timeout = session.query("select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'").await?;
-    let timeout = timeout.first().and_then(|row| row.first().cloned().flatten());
-    let sender_timeout =
-        timeout.and_then(|text| text.parse().ok()).filter(|&setting| setting > 0).map(Duration::from_millis);
-    let identity = session.query("IDENTIFY_SYSTEM").await?;
-    let cell = |index: usize| identity.first().and_then(|row| row.get(index).cloned().flatten()).unwrap_or_default();
-    let system = format!("{}/{}", cell(0), cell(1));
-    let existing = if config.temporary { None } else { existing_slot(&mut session, config).await? };
+    let history = history(&mut session, config).await?;
+    let sender_timeout = sender_timeout(&mut session).await?;
+    let (existing, replaced) = usable_slot(&mut session, config, before, &history).await?;
     // Looked for before a slot is made: what is found then is older than the slot.
     let mut lookups = lookup_publication(&mut session, config, existing.as_ref()).await?;
     let mut messages = messages_publication(&mut session, config, existing.as_ref()).await?;
@@ -213,8 +222,9 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
         Some(slot) => slot.catalog_xmin,
         None => existing_slot(&mut session, config).await?.and_then(|slot| slot.catalog_xmin),
     };
-    let continues = !slot_is_new && system == before.system;
-    let from = if continues { confirmed.max(before.received) } else { confirmed };
+    let gap = replaced.or_else(|| history.gap(before, slot_is_new, confirmed));
+    let continues = before.is_any && gap.is_none();
+    let from = if continues { confirmed.max(history.shared(before)) } else { confirmed };
     if !slot_is_new {
         let is_wished = continues && before.wish.lookups && from >= before.wish.from;
         let refused = before.refused.is_some_and(|refused| before.wish.from <= refused.from);
@@ -228,7 +238,104 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
     let stream = session.start(&config.slot, &publications, from).await?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
-    Ok(Started { stream, system, slot_is_new, confirmed, sender_timeout, from, catalog_xmin, lookups, messages })
+    let History { epoch, accepts } = history;
+    Ok(Started { stream, epoch, accepts, gap, confirmed, sender_timeout, from, catalog_xmin, lookups, messages })
+}
+
+/// What makes positions comparable with those of before.
+struct History {
+    epoch: Epoch,
+    /// The timelines it branched off.
+    accepts: Vec<(Epoch, Lsn)>,
+}
+
+impl History {
+    /// Why a stream from a slot that has confirmed so much does not continue the one before.
+    fn gap(&self, before: &Before, slot_is_new: bool, confirmed: Lsn) -> Option<GapReason> {
+        if !before.is_any {
+            return None;
+        }
+        let branched = self.accepts.iter().find(|(epoch, _)| *epoch == before.epoch);
+        let is_shared = before.epoch == self.epoch || branched.is_some_and(|&(_, end)| before.delivered <= end);
+        if !is_shared {
+            let is_publication =
+                before.epoch.timeline == self.epoch.timeline && before.epoch.origin != self.epoch.origin;
+            return Some(if is_publication { GapReason::PublicationNew } else { GapReason::OtherHistory });
+        }
+        if slot_is_new {
+            return Some(GapReason::SlotNew);
+        }
+        (confirmed > self.shared(before)).then_some(GapReason::ReadByOthers)
+    }
+
+    /// Up to where what was received is of this history. Keepalives may have told of more than was left of the other.
+    fn shared(&self, before: &Before) -> Lsn {
+        let branched = self.accepts.iter().find(|(epoch, _)| *epoch == before.epoch);
+        branched.map_or(before.received, |&(_, end)| before.received.min(end))
+    }
+}
+
+async fn history(session: &mut Session, config: &Config) -> Result<History, SourceError> {
+    let publication = escape_literal(&config.publication);
+    let sql = format!(
+        "select p.oid, d.oid from pg_catalog.pg_publication p, pg_catalog.pg_database d \
+         where p.pubname = {publication} and d.datname = pg_catalog.current_database()"
+    );
+    let found = session.query(&sql).await?;
+    let Some(oids) = found.first() else { return Err(SourceError::NoPublication(config.publication.clone())) };
+    let identity = session.query("IDENTIFY_SYSTEM").await?;
+    let cell = |row: Option<&Vec<Option<String>>>, at: usize| row.and_then(|row| row.get(at).cloned().flatten());
+    let system = cell(identity.first(), 0).unwrap_or_default();
+    let timeline: u32 = cell(identity.first(), 1).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let (publication, database) = (cell(Some(oids), 0).unwrap_or_default(), cell(Some(oids), 1).unwrap_or_default());
+    let epoch = |timeline| Epoch::of(&["wal", &system, &database, &publication], timeline);
+    let mut accepts = Vec::new();
+    if timeline > 1 {
+        let rows = session.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
+        let file = cell(rows.first(), 1).unwrap_or_default();
+        accepts.extend(branches(&file).into_iter().map(|(timeline, end)| (epoch(timeline), end)));
+    }
+    Ok(History { epoch: epoch(timeline), accepts })
+}
+
+/// The timelines a history file names, and where each was left. A line is a timeline, a position and a reason.
+fn branches(file: &str) -> Vec<(u32, Lsn)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    file.lines().filter_map(line).collect()
+}
+
+async fn sender_timeout(session: &mut Session) -> Result<Option<Duration>, SourceError> {
+    let timeout = session.query("select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'").await?;
+    let timeout = timeout.first().and_then(|row| row.first().cloned().flatten());
+    Ok(timeout.and_then(|text| text.parse().ok()).filter(|&setting| setting > 0).map(Duration::from_millis))
+}
+
+/// The slot as it is; none when one is to be made, and the reason why an older one was dropped for that.
+async fn usable_slot(
+    session: &mut Session,
+    config: &Config,
+    before: &Before,
+    history: &History,
+) -> Result<(Option<ExistingSlot>, Option<GapReason>), SourceError> {
+    if config.temporary {
+        return Ok((None, None));
+    }
+    let other_publication =
+        before.is_any && before.epoch.timeline == history.epoch.timeline && before.epoch.origin != history.epoch.origin;
+    let replace = before.replace.or(other_publication.then_some(GapReason::PublicationNew));
+    let reason = match (existing_slot(session, config).await, replace) {
+        (Ok(None), replace) => return Ok((None, replace)),
+        (Ok(Some(slot)), None) => return Ok((Some(slot), None)),
+        (Ok(Some(_)), Some(reason)) => reason,
+        (Err(SourceError::LostSlot(_)), replace) => replace.unwrap_or(GapReason::SlotLost),
+        (Err(error), _) => return Err(error),
+    };
+    session.query(&format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot))).await?;
+    tracing::warn!(slot = config.slot, %reason, "replication slot dropped, to be made again: changes in between are lost");
+    Ok((None, Some(reason)))
 }
 
 /// A publication beside the one clients subscribe to.

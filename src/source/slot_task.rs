@@ -6,16 +6,23 @@
 //!    └──── status update: a timer, a keepalive's wish ──── handed on ┘
 //! ```
 //!
+//! What is confirmed stays a window behind what was handed on, so that after a crash the server sends that much again.
+//!
 //! While the queue is full the socket is not read, but the timer goes on, so the server does not take us for dead.
 //! When the server goes away: back-off with jitter, and on behind the last transaction that came whole. Of one that came
 //! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
-    SourceState, StreamState, Wish,
+    Beginning, Feed, Follows, Gap, GapReason, HandedOn, SourceState, StreamState, Wish,
     slot::{self, Before, Config, SourceError, Started},
+    window::Window,
 };
 use crate::{
-    change::{Fragment, assemble::Assembler, position::Position},
+    change::{
+        Fragment,
+        assemble::Assembler,
+        position::{Era, Position},
+    },
     lsn::Lsn,
     pg::{
         Target,
@@ -60,10 +67,10 @@ pub struct Walreceiver {
     pub target: Target,
     /// Which slot.
     pub config: Config,
-    /// Where fragments go.
-    pub fragments: mpsc::Sender<Arc<Fragment>>,
+    /// Where fragments go, and word of how their eras begin.
+    pub feed: mpsc::Sender<Feed>,
     /// Up to where the receiver has handed them on.
-    pub handed_on: watch::Receiver<Lsn>,
+    pub handed_on: watch::Receiver<HandedOn>,
     /// Where it is told to begin anew.
     pub wish: watch::Receiver<Wish>,
     /// Where the task says how it is doing.
@@ -75,16 +82,16 @@ pub struct Walreceiver {
 /// What outlives one connection.
 #[derive(Default)]
 struct Progress {
-    /// The server and timeline the positions belong to.
-    system: String,
+    /// The era; number 0 before the first stream.
+    era: Era,
     /// The next change that was not delivered yet.
     next: Position,
     /// The end of the last transaction that went into the queue whole.
     queued: Lsn,
     /// Whether a part of a transaction went into the queue, and the rest has not.
     is_amid: bool,
-    /// What the receiver said last of the stream before this one: it is no position of this one's log.
-    of_before: Lsn,
+    /// Every transaction that committed before this was handed on.
+    reached: Lsn,
     /// What was confirmed last.
     flushed: Lsn,
     /// The publication of lookup tables, by its oid, and since when it has been streamed without a break.
@@ -94,6 +101,8 @@ struct Progress {
     /// The same of the publication of messages.
     messages: Option<(u32, Lsn)>,
     refused_messages: Option<Wish>,
+    /// Why the slot is to be made anew.
+    replace: Option<GapReason>,
 }
 
 /// How a connection came to its end without a failure.
@@ -136,6 +145,8 @@ impl Walreceiver {
                 progress.refused_messages = Some(*self.wish.borrow());
                 continue;
             }
+            // While the publication is missing the next attempt ends before the slot is looked at.
+            progress.replace = error.needs_new_slot(&self.config).or(progress.replace);
             let problem = error.with_hint(&self.config);
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
@@ -155,28 +166,17 @@ impl Walreceiver {
         self.state.send_modify(|state| state.streaming = false);
     }
 
-    /// Waits until the receiver has taken all that was queued, and said so; false when it is time to stop. Else what it
-    /// says of one stream later would be taken for a position of the next.
-    async fn is_handed_on(&self, queued: Lsn) -> bool {
-        let mut handed_on = self.handed_on.clone();
-        let taken = async {
-            let is_empty = self.fragments.reserve_many(self.fragments.max_capacity()).await.is_ok();
-            is_empty && handed_on.wait_for(|position| queued == Lsn::ZERO || *position == queued).await.is_ok()
-        };
-        tokio::select! {
-            () = self.stop.cancelled() => false,
-            taken = taken => taken,
-        }
-    }
-
     /// One connection.
     async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<Ended, SourceError> {
         let before = Before {
-            system: progress.system.clone(),
-            received: progress.flushed.max(progress.queued),
+            is_any: progress.era.number > 0,
+            epoch: progress.era.epoch,
+            received: progress.reached.max(progress.queued),
+            delivered: progress.queued.max(if progress.is_amid { progress.next.commit_lsn } else { Lsn::ZERO }),
             wish: *self.wish.borrow(),
             refused: progress.refused,
             refused_messages: progress.refused_messages,
+            replace: progress.replace,
         };
         let started = match first {
             Some(started) => started,
@@ -185,20 +185,13 @@ impl Walreceiver {
                 started = slot::start(&self.target, &self.config, &before) => started?,
             },
         };
-        // The rest of a transaction is found by how many of its changes came, which other publications change.
-        let publications = (started.lookups.as_ref().ok(), started.messages.as_ref().ok());
-        let (lookups, messages) = (progress.lookups.as_ref(), progress.messages.as_ref());
-        let before_it = (lookups.map(|(oid, _)| oid), messages.map(|(oid, _)| oid));
-        let is_torn = progress.is_amid && before_it != publications;
-        let begins = started.slot_is_new || progress.system != started.system || is_torn;
-        if begins {
-            // Another server or timeline counts anew: positions of the old one say nothing about it.
-            if !self.is_handed_on(progress.queued).await {
-                return Ok(Ended::Stopped);
-            }
-            let (system, of_before) = (started.system.clone(), *self.handed_on.borrow());
-            let Progress { refused, refused_messages, .. } = *progress;
-            *progress = Progress { system, of_before, refused, refused_messages, ..Progress::default() };
+        progress.replace = None;
+        let beginning = self.beginning(&started, &before, progress);
+        let begins = beginning.is_some();
+        if let Some(beginning) = beginning
+            && !self.begin(beginning, started.confirmed, progress).await
+        {
+            return Ok(Ended::Stopped);
         }
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
@@ -206,7 +199,8 @@ impl Walreceiver {
         let mut connection = Connection {
             receiver: self,
             stream,
-            assembler: Assembler::default(),
+            assembler: Assembler::of(progress.era),
+            window: Window::new(self.config.window, flushed),
             progress,
             kept_alive: Lsn::ZERO,
             flushed,
@@ -222,6 +216,46 @@ impl Walreceiver {
             }
         }
         result
+    }
+
+    /// The era that begins when the stream does not simply go on with the one before.
+    fn beginning(&self, started: &Started, before: &Before, progress: &Progress) -> Option<Beginning> {
+        // The rest of a transaction is found by how many of its changes came, which other publications change.
+        let publications = (started.lookups.as_ref().ok(), started.messages.as_ref().ok());
+        let (lookups, messages) = (progress.lookups.as_ref(), progress.messages.as_ref());
+        let before_it = (lookups.map(|(oid, _)| oid), messages.map(|(oid, _)| oid));
+        let is_torn = progress.is_amid && before_it != publications;
+        let follows = match started.gap.or(is_torn.then_some(GapReason::Torn)) {
+            _ if !before.is_any => Follows::First,
+            Some(reason) => Follows::Gap(Gap { reason, old: before.received, new: started.from }),
+            // A timeline that branched off behind all that was received.
+            None if before.epoch != started.epoch => Follows::Seamless,
+            None => return None,
+        };
+        if let Follows::Gap(Gap { reason, old, new }) = &follows {
+            tracing::warn!(%reason, %old, %new, "changes between these positions are lost to clients");
+        }
+        let era = Era { number: progress.era.number + 1, epoch: started.epoch };
+        Some(Beginning { era, from: started.from, accepts: started.accepts.clone(), follows })
+    }
+
+    /// Says that an era begins, in the queue; false when it is time to stop.
+    async fn begin(&self, beginning: Beginning, confirmed: Lsn, progress: &mut Progress) -> bool {
+        let Beginning { era, from, .. } = beginning;
+        let is_seamless = beginning.follows == Follows::Seamless;
+        tokio::select! {
+            () = self.stop.cancelled() => return false,
+            sent = self.feed.send(Feed::Begin(Arc::new(beginning))) => if sent.is_err() { return false },
+        }
+        if is_seamless {
+            progress.next.era = era.number;
+            (progress.era, progress.reached, progress.flushed) = (era, from, confirmed);
+        } else {
+            // Positions of before say nothing about what comes.
+            let Progress { refused, refused_messages, .. } = *progress;
+            *progress = Progress { era, reached: from, refused, refused_messages, ..Progress::default() };
+        }
+        true
     }
 
     /// Says what stream begins.
@@ -247,7 +281,10 @@ impl Walreceiver {
         self.state.send_modify(|state| {
             state.streaming = true;
             state.problem = None;
-            state.beginnings += u64::from(begins);
+            if begins {
+                state.era = progress.era.number;
+                state.reached = started.from;
+            }
             state.stream = Some(stream);
         });
     }
@@ -260,6 +297,8 @@ struct Connection<'a> {
     progress: &'a mut Progress,
     /// The position of the last keepalive: every transaction that committed before it has been sent.
     kept_alive: Lsn,
+    /// How far behind it is confirmed.
+    window: Window,
     /// What was confirmed last; a slot must not be told less.
     flushed: Lsn,
     /// The wish it was begun with.
@@ -283,7 +322,7 @@ impl Connection<'_> {
                 _ = renewal.tick(), if is_wished => {
                     // The answer says how far the server is, when nothing has happened for a while.
                     self.send_status(true).await?;
-                    if self.assembler.is_idle() && self.flushed >= wish.borrow().reach() {
+                    if self.assembler.is_idle() && self.progress.reached >= wish.borrow().reach() {
                         return Ok(Ended::Renewed);
                     }
                 }
@@ -319,8 +358,8 @@ impl Connection<'_> {
     /// Drops the changes that were delivered before the connection broke.
     fn without_delivered(&self, mut fragment: Fragment) -> Fragment {
         let next = self.progress.next;
-        let commit_lsn = fragment.commit_lsn;
-        fragment.changes.retain(|change| Position { commit_lsn, ordinal: change.ordinal } >= next);
+        let (era, commit_lsn) = (fragment.era.number, fragment.commit_lsn);
+        fragment.changes.retain(|change| Position { era, commit_lsn, ordinal: change.ordinal } >= next);
         fragment
     }
 
@@ -334,19 +373,19 @@ impl Connection<'_> {
                     self.heard = Instant::now();
                     self.tick().await?;
                 }
-                permit = self.receiver.fragments.reserve() => break permit,
+                permit = self.receiver.feed.reserve() => break permit,
             }
         };
         let Ok(permit) = permit else { return Ok(false) };
         // Only now: a connection that broke while the queue was full sends these changes again.
         if let Some(last) = fragment.changes.last() {
-            self.progress.next = Position { commit_lsn: fragment.commit_lsn, ordinal: last.ordinal + 1 };
+            self.progress.next = Position { ordinal: last.ordinal + 1, ..fragment.position(last) };
         }
         if let Some(end) = fragment.end_lsn {
             self.progress.queued = end;
         }
         self.progress.is_amid = fragment.end_lsn.is_none();
-        permit.send(Arc::new(fragment));
+        permit.send(Feed::Fragment(Arc::new(fragment)));
         Ok(true)
     }
 
@@ -366,22 +405,25 @@ impl Connection<'_> {
             Err(_) => return Err(SourceError::Silent(SILENCE_LIMIT.as_secs())),
         }
         self.receiver.state.send_if_modified(|state| {
-            let changed = state.confirmed != update.flushed || state.received != update.written;
-            state.received = update.written;
-            state.confirmed = update.flushed;
+            let reached = self.progress.reached;
+            let now = (update.flushed, update.written, reached);
+            let changed = (state.confirmed, state.received, state.reached) != now;
+            (state.confirmed, state.received, state.reached) = now;
             changed
         });
         Ok(())
     }
 
-    /// Only what has been handed on is confirmed. With nothing undelivered that is all up to the last keepalive:
-    /// otherwise a quiet publication on a busy database would hold its WAL for ever.
+    /// Only what has been handed on is confirmed, a window behind. With nothing undelivered that is all up to the last
+    /// keepalive: otherwise a quiet publication on a busy database would hold its WAL for ever.
     fn status(&mut self, reply: bool) -> StatusUpdate {
-        let handed_on = Some(*self.receiver.handed_on.borrow()).filter(|&position| position != self.progress.of_before);
-        let handed_on = handed_on.unwrap_or(Lsn::ZERO);
+        let handed_on = *self.receiver.handed_on.borrow();
+        // What is still said of the era before is no position of this one.
+        let handed_on = if handed_on.era == self.progress.era.number { handed_on.lsn } else { Lsn::ZERO };
         let nothing_open = self.assembler.is_idle() && handed_on >= self.progress.queued;
         let reached = if nothing_open { self.kept_alive.max(handed_on) } else { handed_on };
-        self.flushed = self.flushed.max(reached);
+        self.progress.reached = self.progress.reached.max(reached);
+        self.flushed = self.flushed.max(self.window.confirm(self.progress.reached, Instant::now().into_std()));
         self.progress.flushed = self.flushed;
         let written = self.kept_alive.max(self.progress.queued).max(self.flushed);
         StatusUpdate { written, flushed: self.flushed, clock: postgres_clock(), reply }

@@ -12,12 +12,11 @@ use crate::{
     change::{Fragment, relation::Relation},
     check,
     config::{ConfigError, Settings},
-    lsn::Lsn,
     policy::catalog::Catalog,
     router::{Refresh, Refresher},
     shutdown::Tasks,
     source::{
-        SourceState, Wish,
+        Feed, HandedOn, SourceState, WindowConfig, Wish,
         slot::{self, Config},
         slot_task::Walreceiver,
     },
@@ -131,6 +130,7 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         application: "walcast tap".to_owned(),
         lookups: false,
         messages: false,
+        window: WindowConfig::default(),
     };
     let started = slot::start(&target, &config, &slot::Before::default())
         .await
@@ -138,13 +138,13 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
     let choice = Choice::new(&arguments.tables, &arguments.events);
     announce(&config.publication, &choice, &refresh.catalog());
 
-    let (fragments, received) = mpsc::channel(FRAGMENT_QUEUE);
-    let (handed_on, handed_on_reader) = watch::channel(Lsn::ZERO);
+    let (feed, fed) = mpsc::channel(FRAGMENT_QUEUE);
+    let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (state, state_reader) = watch::channel(SourceState::default());
     let stop = tasks.stop_token().clone();
     tasks.spawn("catalogue", refresher.run(stop.clone()));
     let (_, wish) = watch::channel(Wish::default());
-    let walreceiver = Walreceiver { target, config, fragments, handed_on: handed_on_reader, wish, state, stop };
+    let walreceiver = Walreceiver { target, config, feed, handed_on: handed_on_reader, wish, state, stop };
     tasks.spawn("walreceiver", walreceiver.run_from(started));
 
     let printer = Printer {
@@ -155,7 +155,7 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         known: HashMap::new(),
         stdout: tokio::io::stdout(),
     };
-    printer.run(received, &handed_on, state_reader).await
+    printer.run(fed, &handed_on, state_reader).await
 }
 
 /// Says on stderr what is listened to, and which tables that were asked for will never come.
@@ -191,23 +191,28 @@ struct Printer {
 impl Printer {
     async fn run(
         mut self,
-        mut fragments: mpsc::Receiver<Arc<Fragment>>,
-        handed_on: &watch::Sender<Lsn>,
+        mut feed: mpsc::Receiver<Feed>,
+        handed_on: &watch::Sender<HandedOn>,
         mut state: watch::Receiver<SourceState>,
     ) -> anyhow::Result<()> {
         let mut interrupted: Option<String> = None;
         loop {
             tokio::select! {
-                fragment = fragments.recv() => {
-                    let Some(fragment) = fragment else { return Ok(()) };
+                fed = feed.recv() => {
+                    let fragment = match fed {
+                        Some(Feed::Fragment(fragment)) => fragment,
+                        // That changes were missed is said with the problem.
+                        Some(Feed::Begin(_)) => continue,
+                        None => return Ok(()),
+                    };
                     match self.print(&fragment).await {
                         Ok(true) => {}
                         Ok(false) => return Ok(()),
                         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                         Err(error) => return Err(anyhow::Error::new(error).context("cannot write to stdout")),
                     }
-                    if let Some(end) = fragment.end_lsn {
-                        handed_on.send_replace(end);
+                    if let Some(lsn) = fragment.end_lsn {
+                        handed_on.send_replace(HandedOn { era: fragment.era.number, lsn });
                     }
                 }
                 Ok(()) = state.changed() => {

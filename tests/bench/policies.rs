@@ -16,14 +16,15 @@ use process::{resident_mib, thread_cpu_seconds};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 use walcast::{
+    change::position::Position,
     doors::phoenix::V1,
     hub::{Member, MemberId, MessageForm, OutboxReceiver, outbox},
-    lsn::Lsn,
     policy::{
         binding::{Binding, BindingRequest},
         lookup::Lookups,
     },
     router::{Config, Judge, Subscription, SubscriptionKey},
+    source::WindowConfig,
 };
 use world::{Changes, Policy, World, claims};
 
@@ -35,6 +36,7 @@ fn config() -> Config {
         backlog_bytes: 64 << 20,
         transaction_bytes: 32 << 20,
         meters: Arc::default(),
+        resume_window: WindowConfig::default(),
     }
 }
 
@@ -229,7 +231,8 @@ impl Case<'_> {
             claims: claims(self.user(number)),
             bindings: vec![Binding { id: 12_345_678, request }],
             casts: Arc::default(),
-            start: Lsn::ZERO,
+            start: Position::default(),
+            resume: None,
             visibility: false,
             held_reply: None,
         }

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use walcast::{
     change::{
         Change, Datum, Fragment, Operation, Row,
+        position::Era,
         relation::{Column, Relation},
     },
     claims::Claims,
@@ -213,6 +214,7 @@ impl Changes {
         let relation = self.relation.clone();
         let change = Change { operation: Operation::Insert, relation, old: None, new: Some(row), ordinal: 0 };
         Arc::new(Fragment {
+            era: Era::default(),
             xid: 1000,
             commit_lsn: Lsn(number * 64),
             commit_time: 848_000_000_000_000,

@@ -7,5 +7,6 @@ mod flips;
 mod lane;
 mod lane_edges;
 mod pressure;
+mod resume;
 mod session;
 pub mod setup;

@@ -287,7 +287,7 @@ impl Connection {
 
 /// Prepares and enters a subscription. While the database cannot be asked it says so once and tries again.
 async fn subscribe(door: Door, wish: Wish) -> Done {
-    let Wish { join, member, claims, bindings, visibility, held_reply } = wish;
+    let Wish { join, member, claims, bindings, visibility, resume, held_reply } = wish;
     let (held_reply, limit) = match held_reply {
         Some((reply, limit)) => (Some(reply), Some(limit)),
         None => (None, None),
@@ -300,7 +300,8 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
             }
             let catalog = door.refresh.catalog();
             if let Ok((casts, start)) = door.preparer.prepare(&bindings, &catalog).await {
-                let subscription = Subscription { member, claims, bindings, casts, start, visibility, held_reply };
+                let subscription =
+                    Subscription { member, claims, bindings, casts, start, resume, visibility, held_reply };
                 return match door.router.subscribe(subscription).await {
                     Ok(Ok(key)) => Ok(key),
                     Ok(Err(why)) => Err(Some(refusal::disabled_for_configuration(&why))),

@@ -4,16 +4,15 @@
 use super::{
     RouterCore,
     deliver::{ColumnMaps, Offer, Offered, Subject},
-    position,
 };
 use crate::{
     change::position::Position,
+    protocol::refusal,
     router::{
         SubscriptionKey,
         image::{Image, Images},
         judgement::{Basis, Judgement},
         lane_job::{LaneJob, LaneWork},
-        notices::announce_gap,
     },
 };
 
@@ -82,7 +81,7 @@ impl RouterCore {
         active.behind = None;
         let active = &self.active[key];
         let Some(fragments) = self.backlog.from(from) else {
-            announce_gap(&member, &self.metrics);
+            self.miss(key, refusal::BACKLOG_TOO_SHORT);
             return false;
         };
         let mut maps = ColumnMaps::default();
@@ -91,7 +90,7 @@ impl RouterCore {
         'fragments: for fragment in fragments {
             let mut work = Vec::new();
             for (at, change) in fragment.changes.iter().enumerate() {
-                let position = position(fragment, change);
+                let position = fragment.position(change);
                 if position < from {
                     continue;
                 }

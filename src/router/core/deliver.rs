@@ -1,6 +1,6 @@
 //! Live changes → those who may see them. What the process knows is delivered at once; the rest is work for the lane.
 
-use super::{Active, RouterCore, position};
+use super::{Active, RouterCore};
 use crate::{
     change::{Change, Fragment, Operation, position::Position, relation::Relation},
     hub::{Delivery, OnItsWay},
@@ -87,7 +87,7 @@ impl RouterCore {
         self.metrics.changes.add(fragment.changes.len());
         self.backlog.push(fragment.clone());
         self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
-        self.routed = fragment.commit_lsn;
+        self.head = self.head.max(fragment.end());
         for (at, change) in fragment.changes.iter().enumerate() {
             self.deadlines.note(change, fragment.xid, basis.now);
             if self.catalog.message_tables.contains(&change.relation.oid) {
@@ -123,7 +123,7 @@ impl RouterCore {
     ) -> Option<LaneJob> {
         let (fragment, catalog) = (fragment.clone(), self.catalog.clone());
         let has_work = !work.is_empty() || !messages.is_empty();
-        has_work.then_some(LaneJob { fragment, catalog, work, messages })
+        has_work.then_some(LaneJob { fragment, catalog, work, messages, cursors: Vec::new() })
     }
 
     fn route_change(
@@ -150,7 +150,7 @@ impl RouterCore {
             match self.offer(&mut offer, active, subscription, bindings) {
                 Offered::Done => {}
                 Offered::Lane(candidate) => lane.push(candidate),
-                Offered::Lagging => lagging.push((key, position(fragment, change))),
+                Offered::Lagging => lagging.push((key, fragment.position(change))),
             }
         }
         lane
@@ -171,7 +171,7 @@ impl RouterCore {
         bindings: impl Iterator<Item = &'a Arc<TableBinding>>,
     ) -> Offered {
         let Subject { fragment, change, .. } = offer.subject;
-        if fragment.commit_lsn < active.subscription.start {
+        if fragment.position(change) < active.subscription.start {
             return Offered::Done;
         }
         let tells_moves = subscription.tells_moves;
@@ -207,9 +207,10 @@ impl RouterCore {
         if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
             return Offered::Done;
         }
-        let frames = messages(&mut offer.rendering, member, &told);
+        let cursor = |given, of| fragment.cursor(change, given, of);
+        let frames = messages(&mut offer.rendering, member, &told, cursor);
         let count = frames.len();
-        match member.deliver_change(active.generation, position(fragment, change), frames) {
+        match member.deliver_change(active.generation, fragment.position(change), frames) {
             Delivery::Queued => {
                 self.metrics.deliveries.add(count);
                 rate::count(&self.config.meters, told.len());

@@ -4,12 +4,13 @@
 //! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
 //! the client is told.
 //!
-//! `deliver` routes live changes, `catch_up` serves those behind, `rights` tells whom a change of rights concerns, `time` what
+//! `deliver` routes live changes, `catch_up` serves those behind, `resume` says where those stand who come back, `rights` tells whom a change of rights concerns, `time` what
 //! changes by itself. The
 //! rows of other tables that policies look into are the caller's; the time is, too.
 
 mod catch_up;
 mod deliver;
+mod resume;
 mod rights;
 mod time;
 
@@ -18,22 +19,23 @@ use super::{
     backlog::Backlog,
     deadlines::Deadlines,
     index::SubscriptionIndex,
-    notices::announce_gap,
     shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
-    change::{Change, Fragment, position::Position},
+    change::position::Position,
     claims::Claims,
-    hub::Generation,
+    hub::{Generation, MessageForm, Standing},
     limits::Meters,
     lsn::Lsn,
     messages::Publisher,
     metrics::Metrics,
     policy::catalog::Catalog,
     protocol::refusal,
+    source::WindowConfig,
 };
 use deliver::ColumnMaps;
+use resume::KnownEra;
 use rights::Onlookers;
 use slab::Slab;
 use std::{
@@ -49,8 +51,10 @@ pub struct Config {
     pub strict_deletes: bool,
     /// A change whose images take more bytes than this is sent as an error with its small values only.
     pub max_record_bytes: usize,
-    /// Bytes of the last changes that are kept for those who lag.
+    /// Bytes of the last changes that are kept for those who lag or come back.
     pub backlog_bytes: usize,
+    /// For how long and how far the slot keeps what is behind a cursor: clients get new ones often enough.
+    pub resume_window: WindowConfig,
     /// Bytes of one transaction that are kept in memory until all of it has come; what is beyond goes to a file.
     pub transaction_bytes: usize,
     /// What is counted against limits: a row change is an event for each subscription it goes to.
@@ -60,6 +64,15 @@ pub struct Config {
 /// Roles and tables the log names at most between two catalogues.
 const KNOWN_MUTE: usize = 1000;
 
+/// Why a subscription was compiled.
+#[derive(Clone, Copy)]
+enum News {
+    /// It begins, or goes on in the name of other claims.
+    Fresh(Standing<'static>),
+    /// What it is compiled against has changed.
+    Compiled,
+}
+
 struct Active {
     /// Tells it from the one that had its place before.
     number: u64,
@@ -68,6 +81,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
+    /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
+    fresh_at: i64,
 }
 
 pub(in crate::router) struct RouterCore {
@@ -86,8 +101,12 @@ pub(in crate::router) struct RouterCore {
     deadlines: Deadlines,
     /// Whether others may be watching than `deadlines` knows.
     watchers_changed: bool,
-    /// The commit of the last transaction routed.
-    routed: Lsn,
+    /// Everything before this has been routed.
+    head: Position,
+    /// The eras whose positions mean something, the newest last.
+    eras: Vec<KnownEra>,
+    /// When cursors were looked at last, in microseconds since 2000-01-01 UTC, and where the head was.
+    looked_at: (i64, Position),
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first; some may be gone.
     behind: VecDeque<SubscriptionKey>,
@@ -115,7 +134,9 @@ impl RouterCore {
             onlookers: Onlookers::default(),
             deadlines: Deadlines::default(),
             watchers_changed: false,
-            routed: Lsn::ZERO,
+            head: Position::default(),
+            eras: Vec::new(),
+            looked_at: (0, Position::default()),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
@@ -153,9 +174,8 @@ impl RouterCore {
             }
             subscription.member.deliver(reply);
         }
-        if let Some(open) = self.open {
-            subscription.start = subscription.start.max(Lsn(open.0 + 1));
-        }
+        let entrance = self.entrance(&subscription);
+        subscription.start = entrance.start;
         subscription.member.wake_on_lag(self.lagging.clone());
         let number = self.next_number;
         self.next_number += 1;
@@ -165,8 +185,12 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
+            fresh_at: self.looked_at.0,
         });
-        self.install(place, compiled, true);
+        self.install(place, compiled, News::Fresh(entrance.standing));
+        if entrance.start < self.head && entrance.standing.resumed {
+            self.serve_from(place, entrance.start);
+        }
         Ok(SubscriptionKey { place, number })
     }
 
@@ -176,14 +200,15 @@ impl RouterCore {
     }
 
     /// Puts a compiled subscription in the place of the one before, and tells its client what is new about it.
-    fn install(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
+    fn install(&mut self, key: usize, compiled: Compiled, news: News) {
         self.leave(key);
-        self.exchange(key, compiled, is_fresh);
+        self.exchange(key, compiled, news);
         self.enter(key);
     }
 
     /// The same while the subscription is not in the index.
-    fn exchange(&mut self, key: usize, compiled: Compiled, is_fresh: bool) {
+    fn exchange(&mut self, key: usize, compiled: Compiled, news: News) {
+        let is_fresh = matches!(news, News::Fresh(_));
         if is_fresh {
             self.note_mute(&self.active[key].subscription.claims.role.clone(), &compiled);
         }
@@ -195,8 +220,19 @@ impl RouterCore {
             member.deliver_system("postgres_changes", false, error);
         }
         let recovered = !before.errors.is_empty() && errors.is_empty();
-        if active.compiled.working > 0 && (is_fresh || recovered) {
-            member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
+        let is_active = active.compiled.working > 0 && (is_fresh || recovered);
+        match news {
+            _ if !is_active => {}
+            _ if member.form() != MessageForm::Resumable => {
+                member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
+            }
+            News::Fresh(standing) => {
+                member.deliver_standing(true, refusal::SUBSCRIBED, &standing);
+            }
+            News::Compiled => {
+                let standing = Standing { reason: Some(refusal::BINDING_INACTIVE), ..self.standing(key) };
+                self.active[key].subscription.member.deliver_standing(true, refusal::SUBSCRIBED, &standing);
+            }
         }
     }
 
@@ -215,7 +251,8 @@ impl RouterCore {
         let Some(place) = self.place(key) else { return };
         self.active[place].subscription.claims = claims;
         let compiled = compile(&self.active[place].subscription, &self.catalog, ready, &mut self.shared);
-        self.install(place, compiled, true);
+        let standing = Standing { resumed: true, ..self.standing(place) };
+        self.install(place, compiled, News::Fresh(standing));
     }
 
     pub(super) fn unsubscribe(&mut self, key: SubscriptionKey) {
@@ -229,47 +266,33 @@ impl RouterCore {
         self.active.remove(place);
     }
 
-    /// The stream does not continue what was before: every subscriber hears it, and joins again. What is kept of before
-    /// has positions of another log, which those of the new one must not be compared with.
-    pub(super) fn announce_gap(&mut self) {
-        self.backlog = Backlog::new(self.config.backlog_bytes);
-        self.deadlines.forget();
-        self.watchers_changed = true;
-        self.open = None;
-        for (_, active) in &self.active {
-            if active.subscription.member.deliver_system("postgres_changes", false, refusal::STREAM_BEGAN_ANEW) {
-                active.subscription.member.fail();
-                self.metrics.gaps.add(1);
-            }
-        }
-    }
-
     /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
     /// changes are lost to him.
-    pub(super) fn lose(&self, table: u32) {
-        let depends = |active: &Active| {
+    pub(super) fn lose(&mut self, table: u32) {
+        self.lose_where(|active| {
             active.compiled.tables.contains_key(&table)
                 || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
-        };
-        for (_, active) in self.active.iter().filter(|(_, active)| depends(active)) {
-            announce_gap(&active.subscription.member, &self.metrics);
-        }
+        });
     }
 
     /// A transaction could not be kept until all of it had come, so rows of it would be judged by half of what it says:
     /// whoever's rights depend on other tables hears that changes are lost to him. Nobody else joins amid it.
     pub(super) fn lose_lookups(&mut self, commit_lsn: Lsn) {
         self.open = Some(commit_lsn);
-        for (_, active) in self.active.iter().filter(|(_, active)| active.compiled.looked_up().next().is_some()) {
-            announce_gap(&active.subscription.member, &self.metrics);
-        }
+        self.lose_where(|active| active.compiled.looked_up().next().is_some());
     }
 
     /// Changes of any table are lost.
     pub(super) fn lose_all(&mut self) {
         self.open = None;
-        for (_, active) in &self.active {
-            announce_gap(&active.subscription.member, &self.metrics);
+        self.lose_where(|_| true);
+    }
+
+    fn lose_where(&mut self, depends: impl Fn(&Active) -> bool) {
+        let places: Vec<usize> =
+            self.active.iter().filter(|(_, active)| depends(active)).map(|(place, _)| place).collect();
+        for place in places {
+            self.miss(place, refusal::CHANGES_UNDECIDED);
         }
     }
 
@@ -316,7 +339,7 @@ impl RouterCore {
         let keys: Vec<usize> = self.active.iter().map(|(key, _)| key).collect();
         for key in keys {
             let compiled = compile(&self.active[key].subscription, &self.catalog, ready, &mut self.shared);
-            self.exchange(key, compiled, false);
+            self.exchange(key, compiled, News::Compiled);
             self.enter(key);
         }
     }
@@ -340,11 +363,6 @@ impl RouterCore {
         self.onlookers.remove(key, &active.compiled);
         self.watchers_changed |= active.subscription.visibility && active.compiled.is_timed();
     }
-}
-
-/// Where a change stands.
-pub(super) fn position(fragment: &Fragment, change: &Change) -> Position {
-    Position { commit_lsn: fragment.commit_lsn, ordinal: change.ordinal }
 }
 
 #[cfg(test)]

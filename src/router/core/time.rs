@@ -6,7 +6,7 @@ use super::{
     deliver::{ColumnMaps, Offer, Subject},
 };
 use crate::{
-    change::{Change, Fragment, OldRow, Operation, position::Position, relation::ReplicaIdentity},
+    change::{Change, Fragment, OldRow, Operation, position::Era, relation::ReplicaIdentity},
     hub::Delivery,
     lsn::Lsn,
     policy::{catalog::Table, facts::Carried, lookup::Lookups, program::Moment},
@@ -92,8 +92,14 @@ impl RouterCore {
             new: Some(due.row.clone()),
             ordinal: 0,
         };
-        let fragment =
-            Fragment { xid: 0, commit_lsn: Lsn(u64::MAX), commit_time: due.at, changes: Vec::new(), end_lsn: None };
+        let fragment = Fragment {
+            era: Era::default(),
+            xid: 0,
+            commit_lsn: Lsn(u64::MAX),
+            commit_time: due.at,
+            changes: Vec::new(),
+            end_lsn: None,
+        };
         let map = ColumnMaps::default().of(&table, &change.relation);
         let Some(images) = Images::of(&change, &map) else { return };
         let column = |column| images.is.get(column);
@@ -129,10 +135,11 @@ impl RouterCore {
                 untold.push(key);
                 continue;
             }
-            let frames = messages(&mut offer.rendering, member, &told);
+            // It is in no log: whoever comes back stands where he stood.
+            let cursor = self.cursor(self.head);
+            let frames = messages(&mut offer.rendering, member, &told, |_, _| cursor);
             let count = frames.len();
-            let next = Position { commit_lsn: Lsn(self.routed.0.saturating_add(1)), ordinal: 0 };
-            match member.deliver_change(active.generation, next, frames) {
+            match member.deliver_change(active.generation, self.head, frames) {
                 Delivery::Queued => {
                     self.metrics.deliveries.add(count);
                     rate::count(&self.config.meters, told.len());

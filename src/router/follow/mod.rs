@@ -80,7 +80,7 @@ pub struct Follow {
     lookups: Lookups,
     tables: BTreeMap<u32, Entry>,
     types: Arc<TypeRegistry>,
-    beginnings: u64,
+    era: u32,
     stream: Option<StreamState>,
     /// Since when the loader has been busy.
     busy: Option<Instant>,
@@ -111,7 +111,7 @@ impl Follow {
             config: parts.config,
             tables: BTreeMap::new(),
             types: Arc::default(),
-            beginnings: 0,
+            era: 0,
             stream: None,
             busy: None,
             requests,
@@ -219,11 +219,11 @@ impl Follow {
     /// Takes news of the stream.
     pub fn set_source(&mut self, source: &SourceState) {
         let before = self.stream.clone();
-        if source.stream == before && source.beginnings == self.beginnings {
+        if source.stream == before && source.era == self.era {
             return;
         }
         self.stream = source.stream.clone();
-        let begins_anew = std::mem::replace(&mut self.beginnings, source.beginnings) != source.beginnings;
+        let begins_anew = std::mem::replace(&mut self.era, source.era) != source.era;
         let Some(stream) = &self.stream else { return };
         let lookups_broke = before.is_some_and(|before| before.lookups_since != stream.lookups_since);
         for (table, entry) in &mut self.tables {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::{
     change::{Change, Operation},
+    lsn::Lsn,
     policy::catalog::RowRule,
     protocol::refusal,
     router::fixture::{Asked, Client, MEMBERS, compiled, core, insert, is_owner, part, relation_of},
@@ -53,7 +54,7 @@ async fn bring(intake: &mut Intake<Follower>, fragment: Arc<Fragment>) -> Vec<Ls
     intake.hold(fragment);
     let mut ends = Vec::new();
     loop {
-        ends.extend(intake.step().await.end.map(|(end, _)| end));
+        ends.extend(intake.step().await.end.map(|(end, _)| end.lsn));
         if intake.wants_fragment() {
             return ends;
         }

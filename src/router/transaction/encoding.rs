@@ -1,7 +1,7 @@
 //! A fragment as bytes and back. Tables are left out: whoever writes keeps them, and fragments name them by number. Pure.
 
 use crate::{
-    change::{Change, Datum, Fragment, OldRow, Operation, Row, relation::Relation},
+    change::{Change, Datum, Fragment, OldRow, Operation, Row, cursor::Epoch, position::Era, relation::Relation},
     lsn::Lsn,
 };
 use bytes::{Buf, BufMut, Bytes};
@@ -49,6 +49,9 @@ const OLD_IS_WHOLE: u8 = 16;
 
 pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
+    out.put_u32(fragment.era.number);
+    out.put_u64(fragment.era.epoch.origin);
+    out.put_u32(fragment.era.epoch.timeline);
     out.put_u32(fragment.xid);
     out.put_u64(fragment.commit_lsn.0);
     out.put_i64(fragment.commit_time);
@@ -80,6 +83,10 @@ pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Vec<u8> 
 
 pub(super) fn decode(bytes: Bytes, relations: &Relations) -> Result<Fragment, Damaged> {
     let mut from = bytes;
+    let number_of_era = from.try_get_u32().map_err(|_| Damaged)?;
+    let origin = from.try_get_u64().map_err(|_| Damaged)?;
+    let timeline = from.try_get_u32().map_err(|_| Damaged)?;
+    let era = Era { number: number_of_era, epoch: Epoch { origin, timeline } };
     let xid = from.try_get_u32().map_err(|_| Damaged)?;
     let commit_lsn = Lsn(from.try_get_u64().map_err(|_| Damaged)?);
     let commit_time = from.try_get_i64().map_err(|_| Damaged)?;
@@ -103,7 +110,7 @@ pub(super) fn decode(bytes: Bytes, relations: &Relations) -> Result<Fragment, Da
     if from.has_remaining() {
         return Err(Damaged);
     }
-    Ok(Fragment { xid, commit_lsn, commit_time, changes, end_lsn: has_end.then_some(end_lsn) })
+    Ok(Fragment { era, xid, commit_lsn, commit_time, changes, end_lsn: has_end.then_some(end_lsn) })
 }
 
 fn put_row(out: &mut Vec<u8>, row: &Row) {

@@ -6,7 +6,10 @@ mod encoding;
 mod spill;
 
 use super::backlog::size;
-use crate::{change::Fragment, lsn::Lsn};
+use crate::{
+    change::{Fragment, position::Era},
+    lsn::Lsn,
+};
 use spill::{Reader, Spill};
 use std::{
     io,
@@ -16,6 +19,8 @@ use std::{
 
 /// A transaction, as far as it has come.
 pub(super) struct Transaction {
+    /// The history it is of.
+    pub(super) era: Era,
     xid: u32,
     /// Where its commit record is.
     pub(super) commit_lsn: Lsn,
@@ -40,9 +45,10 @@ pub(super) struct Cursor {
 impl Transaction {
     /// The one this fragment begins, still empty. Beyond so many bytes it goes to a file in `directory`.
     pub(super) fn of(fragment: &Fragment, limit_bytes: usize, directory: &Path) -> Transaction {
-        let &Fragment { xid, commit_lsn, commit_time, .. } = fragment;
+        let &Fragment { era, xid, commit_lsn, commit_time, .. } = fragment;
         let (memory, directory) = (Vec::new(), directory.to_owned());
         Transaction {
+            era,
             xid,
             commit_lsn,
             commit_time,
@@ -76,7 +82,7 @@ impl Transaction {
             }
             Some(spill) => spill.write(fragment).await?,
         }
-        self.end_lsn = fragment.end_lsn;
+        (self.era, self.end_lsn) = (fragment.era, fragment.end_lsn);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::{encoding, *};
 use crate::{
-    change::{Change, Datum, OldRow, Operation, Row},
+    change::{Change, Datum, OldRow, Operation, Row, cursor::Epoch},
     router::fixture::{insert, part, relation_of},
 };
 use proptest::prelude::*;
@@ -34,8 +34,11 @@ fn fragment() -> impl Strategy<Value = Fragment> {
         ordinal,
     });
     let changes = prop::collection::vec(change, 0..20);
-    (any::<u32>(), any::<u64>(), any::<i64>(), changes, prop::option::of(any::<u64>())).prop_map(
-        |(xid, commit_lsn, commit_time, changes, end)| Fragment {
+    let era = (any::<u32>(), any::<u64>(), any::<u32>());
+    let era = era.prop_map(|(number, origin, timeline)| Era { number, epoch: Epoch { origin, timeline } });
+    (era, any::<u32>(), any::<u64>(), any::<i64>(), changes, prop::option::of(any::<u64>())).prop_map(
+        |(era, xid, commit_lsn, commit_time, changes, end)| Fragment {
+            era,
             xid,
             commit_lsn: Lsn(commit_lsn),
             commit_time,

@@ -14,7 +14,6 @@ use walcast::{
         relation::ReplicaIdentity,
         value::{TypeInfo, TypeKind, TypeRegistry},
     },
-    lsn::Lsn,
     pg::{Target, connect::TEXT_FORMS},
     policy::{
         catalog::{Catalog, Collation, TableColumn},
@@ -23,7 +22,7 @@ use walcast::{
     },
     router::{Follow, FollowConfig, FollowParts, LookupPhase},
     shutdown::Tasks,
-    source::{SourceState, Wish, slot::Config, slot_task::Walreceiver},
+    source::{Feed, HandedOn, SourceState, WindowConfig, Wish, slot::Config, slot_task::Walreceiver},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,8 +30,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The parts in the order in which the router has them.
 pub struct Line {
     pub follow: Follow,
-    fragments: mpsc::Receiver<Arc<Fragment>>,
-    handed_on: watch::Sender<Lsn>,
+    feed: mpsc::Receiver<Feed>,
+    handed_on: watch::Sender<HandedOn>,
     source: watch::Receiver<SourceState>,
     wish: watch::Receiver<Wish>,
     tasks: Tasks,
@@ -47,8 +46,8 @@ impl Line {
     /// Streams into a new follower that follows nothing yet.
     pub fn start(url: &str, slot: &str, config: FollowConfig) -> Line {
         let target = Target::parse(url).unwrap();
-        let (fragments_in, fragments) = mpsc::channel(8);
-        let (handed_on, handed_on_reader) = watch::channel(Lsn::ZERO);
+        let (feed_in, feed) = mpsc::channel(8);
+        let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
         let (state, source) = watch::channel(SourceState::default());
         let (wish, wish_reader) = watch::channel(Wish::default());
         let tasks = Tasks::new();
@@ -63,8 +62,9 @@ impl Line {
                 application: "walcast".to_owned(),
                 lookups: true,
                 messages: true,
+                window: WindowConfig::default(),
             },
-            fragments: fragments_in,
+            feed: feed_in,
             handed_on: handed_on_reader,
             wish: wish_reader.clone(),
             state,
@@ -73,7 +73,7 @@ impl Line {
         tasks.spawn("walreceiver", walreceiver.run());
         Line {
             follow,
-            fragments,
+            feed,
             handed_on,
             source,
             wish: wish_reader,
@@ -128,8 +128,8 @@ impl Line {
             && let Some(fragment) = self.held.take()
         {
             self.follow.apply_transaction(std::slice::from_ref(&fragment));
-            if let Some(end) = fragment.end_lsn {
-                self.handed_on.send_replace(end);
+            if let Some(lsn) = fragment.end_lsn {
+                self.handed_on.send_replace(HandedOn { era: fragment.era.number, lsn });
             }
             self.passed.push(fragment);
             return;
@@ -141,14 +141,19 @@ impl Line {
                 let state = self.source.borrow_and_update().clone();
                 self.follow.set_source(&state);
             }
-            fragment = self.fragments.recv(), if self.held.is_none() => self.held = fragment,
+            fed = self.feed.recv(), if self.held.is_none() => {
+                self.held = match fed {
+                    Some(Feed::Fragment(fragment)) => Some(fragment),
+                    Some(Feed::Begin(_)) | None => None,
+                };
+            }
         }
     }
 
     /// Ends the stream and the follower.
     pub async fn stop(self) {
-        let Line { fragments, tasks, .. } = self;
-        drop(fragments);
+        let Line { feed, tasks, .. } = self;
+        drop(feed);
         assert!(tasks.stop(LIMIT).await);
     }
 

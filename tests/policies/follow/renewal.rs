@@ -2,23 +2,23 @@
 
 use super::MEMBERS;
 use crate::support::postgres::Postgres;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
 use walcast::{
-    change::{Datum, Fragment},
+    change::Datum,
     lsn::Lsn,
     pg::Target,
     shutdown::Tasks,
-    source::{SourceState, Wish, slot::Config, slot_task::Walreceiver},
+    source::{Feed, HandedOn, SourceState, WindowConfig, Wish, slot::Config, slot_task::Walreceiver},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 struct Stream {
-    fragments: mpsc::Receiver<Arc<Fragment>>,
+    feed: mpsc::Receiver<Feed>,
     /// Rows of `marks`, in order.
     marks: Vec<String>,
 }
@@ -27,7 +27,8 @@ impl Stream {
     /// Receives transactions whole until a mark has come; the end of its transaction.
     async fn until(&mut self, mark: &str) -> Lsn {
         loop {
-            let fragment = timeout(LIMIT, self.fragments.recv()).await.expect("a change in time").unwrap();
+            let fed = timeout(LIMIT, self.feed.recv()).await.expect("a change in time").unwrap();
+            let Feed::Fragment(fragment) = fed else { continue };
             for change in fragment.changes.iter().filter(|change| change.relation.name == "marks") {
                 if let Some(Datum::Text(text)) = change.new.as_ref().and_then(|row| row.0.first()) {
                     self.marks.push(String::from_utf8_lossy(text).into_owned());
@@ -45,8 +46,8 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
     let database = Postgres::default().database().await;
     database.execute(MEMBERS).await;
     let client = database.connect().await;
-    let (sender, fragments) = mpsc::channel(8);
-    let (handed_on, handed_on_reader) = watch::channel(Lsn::ZERO);
+    let (sender, feed) = mpsc::channel(8);
+    let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (state, mut source) = watch::channel(SourceState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
     let tasks = Tasks::new();
@@ -59,8 +60,9 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
             application: "walcast".to_owned(),
             lookups: true,
             messages: true,
+            window: WindowConfig::default(),
         },
-        fragments: sender,
+        feed: sender,
         handed_on: handed_on_reader,
         wish: wish_reader,
         state,
@@ -68,11 +70,11 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
     };
     tasks.spawn("walreceiver", walreceiver.run());
     timeout(LIMIT, source.wait_for(|state| state.streaming)).await.unwrap().unwrap();
-    let mut stream = Stream { fragments, marks: Vec::new() };
+    let mut stream = Stream { feed, marks: Vec::new() };
     client.batch_execute("create publication walcast_lookups for table members").await.unwrap();
     client.batch_execute("insert into marks values (1)").await.unwrap();
     let first = stream.until("1").await;
-    handed_on.send_replace(first);
+    handed_on.send_replace(HandedOn { era: 1, lsn: first });
     // This one has come, and whoever receives it is not done with it yet.
     client
         .batch_execute("begin; insert into members values (1, 1, 'x'); insert into marks values (2); commit")

@@ -1,0 +1,177 @@
+//! `Cursor`: what a client holds to say up to where it was given changes; `Epoch`: the history it is of. Pure.
+//!
+//! A cursor outlives connections, this process and restarts of Postgres. To clients it is opaque: base64url of a version,
+//! the epoch, the position, and a sum against mutilation. It is no secret and grants nothing: whatever it leads to is
+//! judged by the rights of whoever presents it.
+
+use crate::lsn::Lsn;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::{fmt, str::FromStr};
+
+/// The first byte of a cursor.
+const VERSION: u8 = 1;
+/// More bytes than any cursor has.
+const LONGEST_TEXT: usize = 80;
+
+/// Which history positions are of, beyond this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epoch {
+    /// Stands for the kind of source and whatever else makes positions comparable: the server's system identifier, the
+    /// database, the publication.
+    pub origin: u64,
+    /// The server's timeline: another one shares positions only up to where it branched off.
+    pub timeline: u32,
+}
+
+impl Epoch {
+    /// The epoch of a source with these properties.
+    pub fn of(properties: &[&str], timeline: u32) -> Epoch {
+        // FNV-1a: stable whatever the build, which a hasher of the standard library is not.
+        let bytes = properties.iter().flat_map(|property| property.bytes().chain([0]));
+        let origin = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        Epoch { origin, timeline }
+    }
+}
+
+/// Everything before this was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// Of which history.
+    pub epoch: Epoch,
+    /// Where the transaction's commit record is.
+    pub commit_lsn: Lsn,
+    /// The next change's number in the transaction.
+    pub ordinal: u64,
+    /// How many messages about that change were given already: one change may take several.
+    pub part: u32,
+}
+
+/// What a client says of where it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It begins, and wants to be able to come back.
+    Start,
+    /// It comes back with this, which ought to be a cursor.
+    From(String),
+}
+
+/// A text that is no cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor")]
+pub struct BadCursor;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::with_capacity(40);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.epoch.origin.to_be_bytes());
+        for number in [u64::from(self.epoch.timeline), self.commit_lsn.0, self.ordinal, u64::from(self.part)] {
+            put_number(&mut bytes, number);
+        }
+        bytes.push(sum(&bytes));
+        formatter.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Cursor, BadCursor> {
+        if text.len() > LONGEST_TEXT {
+            return Err(BadCursor);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadCursor)?;
+        let (&last, bytes) = bytes.split_last().ok_or(BadCursor)?;
+        let (&version, rest) = bytes.split_first().ok_or(BadCursor)?;
+        let (origin, mut rest) = rest.split_first_chunk::<8>().ok_or(BadCursor)?;
+        if version != VERSION || last != sum(bytes) {
+            return Err(BadCursor);
+        }
+        let timeline = u32::try_from(take_number(&mut rest)?).map_err(|_| BadCursor)?;
+        let (commit_lsn, ordinal) = (Lsn(take_number(&mut rest)?), take_number(&mut rest)?);
+        let part = u32::try_from(take_number(&mut rest)?).map_err(|_| BadCursor)?;
+        let epoch = Epoch { origin: u64::from_be_bytes(*origin), timeline };
+        let cursor = Cursor { epoch, commit_lsn, ordinal, part };
+        if rest.is_empty() { Ok(cursor) } else { Err(BadCursor) }
+    }
+}
+
+/// A number in groups of seven bits, the lowest first (LEB128).
+fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn take_number(bytes: &mut &[u8]) -> Result<u64, BadCursor> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(BadCursor)?;
+        *bytes = rest;
+        let group = u64::from(byte & 0x7f);
+        if (group << shift) >> shift != group {
+            return Err(BadCursor);
+        }
+        number |= group << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(BadCursor)
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0x5a, |sum: u8, &byte| sum.rotate_left(3) ^ byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor() -> Cursor {
+        let epoch = Epoch::of(&["wal", "7300000000000000001", "5", "16400"], 3);
+        Cursor { epoch, commit_lsn: Lsn(0x16_B374_D848), ordinal: 1_000_001, part: 2 }
+    }
+
+    #[test]
+    fn a_cursor_is_read_back_as_it_was_written() {
+        let most = Cursor {
+            epoch: Epoch { origin: u64::MAX, timeline: u32::MAX },
+            commit_lsn: Lsn(u64::MAX),
+            ordinal: u64::MAX,
+            part: u32::MAX,
+        };
+        for cursor in [cursor(), most, Cursor { ordinal: 0, part: 0, ..cursor() }] {
+            let text = cursor.to_string();
+            assert!(
+                text.len() <= LONGEST_TEXT
+                    && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
+            assert_eq!(text.parse(), Ok(cursor), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mutilated_cursor_is_no_cursor() {
+        let text = cursor().to_string();
+        for cut in 0..text.len() {
+            assert_eq!(text[..cut].parse::<Cursor>(), Err(BadCursor), "{cut}");
+        }
+        for other in ["", "true", "0/16B374D8", &format!("{text}A"), &text.to_lowercase(), &"A".repeat(10_000)] {
+            assert_eq!(other.parse::<Cursor>(), Err(BadCursor), "{other}");
+        }
+    }
+
+    #[test]
+    fn epochs_differ_in_each_property() {
+        let of = |properties: &[&str]| Epoch::of(properties, 1);
+        assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
+        assert_ne!(of(&["a", "b"]), of(&["ab", ""]));
+        assert_ne!(of(&["a", "b"]), of(&["b", "a"]));
+        assert_ne!(Epoch::of(&["a"], 1), Epoch::of(&["a"], 2));
+    }
+}
