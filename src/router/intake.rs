@@ -16,7 +16,8 @@ use super::{
     transaction::{Cursor, Transaction},
 };
 use crate::{
-    change::Fragment,
+    change::{Fragment, position::Era},
+    lsn::Lsn,
     policy::{catalog::Catalog, lookup::Lookups},
     source::{Beginning, Follows, HandedOn},
 };
@@ -71,6 +72,8 @@ pub(super) struct Intake<F> {
     pub(super) follow: F,
     held: Option<Arc<Fragment>>,
     stage: Stage,
+    /// The era of the transaction that is coming in, and the seamless one that begins behind it.
+    late: Option<(Era, Arc<Beginning>)>,
     /// The lookup tables the transaction has changed.
     touched: BTreeSet<u32>,
     limit_bytes: usize,
@@ -81,7 +84,7 @@ impl<F: Follow> Intake<F> {
     /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file in `directory`.
     pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, directory: PathBuf) -> Intake<F> {
         let touched = BTreeSet::new();
-        Intake { core, follow, held: None, stage: Stage::Passing, touched, limit_bytes, directory }
+        Intake { core, follow, held: None, stage: Stage::Passing, late: None, touched, limit_bytes, directory }
     }
 
     /// Whether the next fragment may be brought.
@@ -95,17 +98,30 @@ impl<F: Follow> Intake<F> {
     }
 
     /// An era begins. What was gathered of the one before is of a transaction whose rest will not come; whoever it was for
-    /// is told of the gap. A seamless one goes on with it.
+    /// is told of the gap. A seamless one begins behind the transaction that is coming in: all of that is of one era, or
+    /// half of it would be behind the positions at which the new one begins.
     pub(super) fn begin_era(&mut self, beginning: &Arc<Beginning>) {
-        if !matches!(beginning.follows, Follows::Seamless) {
+        let amid = match (&self.late, &self.stage) {
+            (Some((era, _)), _) => Some(*era),
+            (None, Stage::Gathering(transaction)) => Some(transaction.era),
+            (None, _) => self.core.era_amid(),
+        };
+        self.late = match amid {
+            Some(era) if matches!(beginning.follows, Follows::Seamless) => Some((era, beginning.clone())),
+            _ => None,
+        };
+        if self.late.is_none() {
             self.stage = Stage::Passing;
+            self.core.begin(beginning);
         }
-        self.core.begin(beginning);
     }
 
     /// Brings the next fragment; ask before whether it is wanted.
     pub(super) fn hold(&mut self, fragment: Arc<Fragment>) {
-        self.held = Some(fragment);
+        self.held = Some(match &self.late {
+            Some((era, _)) => Arc::new(Fragment { era: *era, ..Fragment::clone(&fragment) }),
+            None => fragment,
+        });
     }
 
     /// The fragment the next step takes in, before anything of it is judged.
@@ -263,11 +279,19 @@ impl<F: Follow> Intake<F> {
     fn route(&mut self, fragment: &Arc<Fragment>) -> Passed {
         let basis = Basis::at(fragment.commit_time, self.follow.lookups());
         let job = self.core.route(fragment, basis);
-        let end = fragment.end_lsn.map(|lsn| (HandedOn { era: fragment.era.number, lsn }, fragment.commit_time));
+        let end = fragment.end_lsn.map(|lsn| (self.handed_on(fragment.era, lsn), fragment.commit_time));
         if end.is_some() {
             self.core.rights_changed(std::mem::take(&mut self.touched));
         }
         Passed { job, end }
+    }
+
+    /// A transaction is handed on whole. What waited for that begins; and its positions are what the source goes by then.
+    fn handed_on(&mut self, era: Era, lsn: Lsn) -> HandedOn {
+        let Some((_, beginning)) = self.late.take() else { return HandedOn { era: era.number, lsn } };
+        let from = beginning.from.max(lsn);
+        self.core.begin(&Arc::new(Beginning { from, ..Beginning::clone(&beginning) }));
+        HandedOn { era: beginning.era.number, lsn }
     }
 
     /// What was put aside is gone, and with it changes of lookup tables.
@@ -276,8 +300,7 @@ impl<F: Follow> Intake<F> {
         self.follow.distrust();
         self.settle();
         self.core.lose_all();
-        let end =
-            transaction.end_lsn.map(|lsn| (HandedOn { era: transaction.era.number, lsn }, transaction.commit_time));
+        let end = transaction.end_lsn.map(|lsn| (self.handed_on(transaction.era, lsn), transaction.commit_time));
         Passed { job: None, end }
     }
 }

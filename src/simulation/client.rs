@@ -3,8 +3,9 @@
 
 use super::{
     expected::{Asked, Filter},
-    ledger::{Ground, Ledger, Mark, Stand},
+    ledger::{Ground, Ledger, Mark, Place, Stand},
     server::Server,
+    trace,
     world::{Database, GROUPS, TABLES, USERS},
 };
 use crate::{
@@ -96,6 +97,8 @@ struct Join {
     resume: Option<Resume>,
     /// What it is owed, once it is entered.
     ledger: Option<Ledger>,
+    /// Where it may begin, if it does not come back.
+    fresh: (Place, Place),
     /// Where it must begin, and whether it must, if it comes back with a cursor.
     back: Option<(Stand, bool)>,
     is_subscribed: bool,
@@ -303,6 +306,8 @@ impl Line {
                 asked.id = id;
             }
             let user = (scene.step, entered.user);
+            trace(|| format!("  entered at {start:?}, prepared at {end}"));
+            entered.fresh = (scene.server.head(scene.database, Lsn::ZERO), start);
             if let Some(Resume::From(cursor)) = &entered.resume {
                 let stand = Stand::of(scene.database, cursor);
                 entered.back = Some((stand, scene.server.must_resume(cursor, stand.place, end)));
@@ -371,7 +376,10 @@ impl Client {
             user: random.random_range(0..USERS.len()),
             codec,
             line: None,
-            channels: topics.into_iter().map(|topic| Channel { topic, joins: Vec::new(), last: None, old: None }).collect(),
+            channels: topics
+                .into_iter()
+                .map(|topic| Channel { topic, joins: Vec::new(), last: None, old: None })
+                .collect(),
             next_reference: 1,
         }
     }
@@ -474,11 +482,13 @@ impl Client {
             visibility,
             resume,
             ledger: None,
+            fresh: Default::default(),
             back: None,
             is_subscribed: false,
             is_over: false,
         });
         scene.counts.joins += 1;
+        trace(|| format!("  client {:p} joins with {payload}", &raw const *self));
         self.push(at, "phx_join", &payload, scene);
     }
 
@@ -523,6 +533,7 @@ impl Client {
 
     fn hear(&mut self, mark: &Mark, frame: &Frame, scene: &mut Scene<'_>) {
         let Frame::Text(text) = frame else { panic!("nobody sends bytes") };
+        trace(|| format!("  client {:p} reads what was queued in {}: {text}", &raw const *self, mark.step));
         let mut message: Value = serde_json::from_str(text).unwrap();
         let (topic, event, mut payload) = match self.codec.name() {
             "1.0.0" => (message["topic"].take(), message["event"].take(), message["payload"].take()),
@@ -620,7 +631,14 @@ impl Join {
                     let must = self.back.is_some_and(|(_, must)| must);
                     assert!(!must, "{payload}: everything behind {:?} is there", self.back);
                     assert_eq!(payload["reason"].is_null(), matches!(self.resume, Some(Resume::Start)), "{payload}");
-                    ledger.is_at(stand.expect("a cursor"));
+                    let stand = stand.expect("a cursor");
+                    let (first, last) = self.fresh;
+                    assert!(
+                        (first..=last).contains(&stand.place) && stand.part == 0,
+                        "{stand:?}, not {:?}",
+                        self.fresh
+                    );
+                    ledger.begin_at(stand);
                     scene.counts.not_resumed += 1;
                 }
             }

@@ -117,11 +117,6 @@ impl Ledger {
         (self.next, self.given, self.open) = (stand.place, stand.part, None);
     }
 
-    /// It is told that it begins here, which is where it does.
-    pub(super) fn is_at(&self, stand: Stand) {
-        assert_eq!(stand, Stand { place: self.next, part: 0 }, "it begins elsewhere than it is told");
-    }
-
     /// Other claims count from here on.
     pub(super) fn replace_user(&mut self, step: u64, user: usize) {
         self.users.push((step, user));

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! WALCAST_PLAYS=100000 cargo test --release --lib simulation
-//! WALCAST_PLAYS=1 WALCAST_FIRST_PLAY=4711 cargo test --lib simulation
+//! WALCAST_PLAYS=1 WALCAST_FIRST_PLAY=4711 WALCAST_TRACE=1 cargo test --lib simulation -- --nocapture
 //! ```
 
 mod client;
@@ -20,12 +20,12 @@ mod ledger;
 mod server;
 mod world;
 
+use crate::{hub::Rooms, lsn::Lsn};
 use client::{Client, Counts, Line, Office, Scene};
 use ledger::Mark;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use server::{Judged, Server};
-use crate::{hub::Rooms, lsn::Lsn};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 use world::{CATALOGS, Database};
 
 /// Plays of a short run.
@@ -49,6 +49,14 @@ struct Play {
     /// Lags of servers before this one.
     lags: u64,
     texts: HashMap<String, String>,
+}
+
+/// Says what happens, where that is wanted.
+fn trace(what: impl FnOnce() -> String) {
+    static IS_WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var("WALCAST_TRACE").is_ok());
+    if *IS_WANTED {
+        eprintln!("{}", what());
+    }
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -174,7 +182,7 @@ impl Play {
                 true
             }
             67 => {
-                self.server.driven.refresh_cursors(i64::try_from(step).unwrap());
+                self.server.refresh_cursors(step);
                 true
             }
             68..77 => self.with(at, Client::act),
@@ -195,14 +203,22 @@ impl Play {
             }
             _ => self.disturb(),
         };
+        let next = self.server.next;
+        trace(|| format!("{step}: {what} {has_led}, {} committed, {next} routed", self.database.transactions.len()));
+        self.note(&judged);
+        has_led
+    }
+
+    /// Notes what the step has put into outboxes, and by what it was judged.
+    fn note(&mut self, &Judged { since, versions, unasked }: &Judged) {
+        let (kept_from, fragments) = (self.server.kept_from, self.server.kept.len());
+        let head = self.server.head(&self.database, Lsn::ZERO);
+        let step = self.step;
+        let mark = Mark { step, since, versions, fragments, kept_from, head, queued: 0, unasked };
         for line in self.clients.iter_mut().filter_map(|client| client.line.as_mut()) {
-            let Judged { since, versions, unasked } = judged;
-            let (kept_from, fragments) = (self.server.kept_from, self.server.kept.len());
-            let head = self.server.head(&self.database, Lsn::ZERO);
-            line.mark(&Mark { step, since, versions, fragments, kept_from, head, queued: 0, unasked });
+            line.mark(&mark);
             line.check_bounds();
         }
-        has_led
     }
 
     /// Something that happens seldom.
@@ -266,7 +282,9 @@ impl Play {
             }
             for at in 0..self.clients.len() {
                 self.step += 1;
-                is_busy |= self.with(at, |client, scene| client.work(scene) | (client.read(100, scene) > 0));
+                is_busy |= self.with(at, Client::work);
+                self.note(&Judged { since: self.step, versions: self.server.versions(), unasked: false });
+                is_busy |= self.with(at, |client, scene| client.read(100, scene) > 0);
                 self.act(63);
             }
             if !is_busy && self.server.is_at_rest(&self.database) {

@@ -3,6 +3,7 @@
 
 use super::{
     ledger::Place,
+    trace,
     world::{self, Database},
 };
 use crate::{
@@ -36,6 +37,8 @@ pub(super) struct Server {
     /// The epochs whose cursors hold, and where the first of them began.
     epochs: Vec<Epoch>,
     from: Lsn,
+    /// The timelines before this one, and where they were left.
+    accepts: Vec<(Epoch, Lsn)>,
     /// What the router has taken in and not routed.
     taken: VecDeque<Arc<Fragment>>,
     /// The next change the source hands on.
@@ -69,21 +72,30 @@ impl Server {
             window: WindowConfig { bytes: random.random_range(1..1000), time: Duration::from_micros(400) },
         };
         let chunk = [1, 3, 16, 100][random.random_range(0..4)];
-        let epoch = Epoch::of(&["the play"], 1);
-        Server::start((room, chunk), epoch, database.transactions.len(), database, rooms)
+        let history = (Epoch::of(&["the play"], 1), Vec::new());
+        Server::start((room, chunk), history, database.transactions.len(), database, rooms)
     }
 
-    fn start((room, chunk): (Room, usize), epoch: Epoch, next: usize, database: &Database, rooms: &Rooms) -> Server {
+    fn start(
+        (room, chunk): (Room, usize),
+        (epoch, accepts): (Epoch, Vec<(Epoch, Lsn)>),
+        next: usize,
+        database: &Database,
+        rooms: &Rooms,
+    ) -> Server {
         let from = database.transactions.get(next).map_or(database.end, |next| next.commit_lsn);
         let era = Era { number: 1, epoch };
+        let follows = Follows::First;
+        let beginning = Arc::new(Beginning { era, from, accepts: accepts.clone(), follows });
         let mut server = Server {
             driven: Driven::new(&room, world::catalog(0), rooms),
             room,
             chunk,
             queue: VecDeque::new(),
             era,
-            epochs: vec![epoch],
+            epochs: accepts.iter().map(|(old, _)| *old).chain([epoch]).collect(),
             from,
+            accepts,
             taken: VecDeque::new(),
             sent: Place { transaction: next, ordinal: 0 },
             next,
@@ -93,7 +105,7 @@ impl Server {
             kept_from: 0,
             behind_gap: VecDeque::new(),
         };
-        server.driven.begin(&Arc::new(Beginning { era, from, accepts: Vec::new(), follows: Follows::First }));
+        server.driven.begin(&beginning);
         server.load(database);
         server
     }
@@ -103,8 +115,10 @@ impl Server {
         let behind = random.random_range(0..=self.next.min(12));
         // What is behind a gap never comes again.
         let next = self.next.saturating_sub(behind).max(self.first(database));
-        let mut server = Server::start((self.room, self.chunk), self.era.epoch, next, database, rooms);
+        let history = (self.era.epoch, self.accepts.clone());
+        let mut server = Server::start((self.room, self.chunk), history, next, database, rooms);
         server.driven.set_catalog(world::catalog(catalog));
+        trace(|| format!("  restarted, {next} is next"));
         server
     }
 
@@ -233,6 +247,7 @@ impl Server {
             false => Answer::Sees(database.answer(asked.statement, asked.claims, asked.image)),
         };
         let done = self.driven.answer(limit, answer);
+        trace(|| format!("  {done} jobs answered, from step {since} on"));
         self.lane.drain(..done);
         Some(Judged { since, versions: (from, database.transactions.len()), unasked })
     }
@@ -263,11 +278,12 @@ impl Server {
     }
 
     fn begin(&mut self, beginning: &Arc<Beginning>, database: &Database) {
+        trace(|| format!("  {beginning:?}"));
         self.driven.begin(beginning);
         match &beginning.follows {
             Follows::First | Follows::Seamless => self.epochs.push(beginning.era.epoch),
             Follows::Gap(_) => {
-                self.epochs = vec![beginning.era.epoch];
+                self.epochs = beginning.accepts.iter().map(|(old, _)| *old).chain([beginning.era.epoch]).collect();
                 self.from = beginning.from;
                 self.next = self.behind_gap.pop_front().expect("it was noted");
                 self.taken.clear();
@@ -284,25 +300,35 @@ impl Server {
         }
         let before = self.era.epoch;
         let number = self.era.number + 1;
-        let (epoch, from, accepts, follows) = if random.random() {
+        let (epoch, from, follows) = if random.random() {
             let epoch = Epoch { timeline: before.timeline + 1, ..before };
-            let accepts = self.epochs.iter().map(|&epoch| (epoch, database.end)).collect();
+            self.accepts.push((before, database.end));
             // The end of the last transaction that was handed on whole, or what is confirmed behind it.
             let whole = self.sent.transaction.checked_sub(1).and_then(|last| database.transactions.get(last));
             let from = whole.map_or(self.from, |last| last.end_lsn.max(self.from));
-            (epoch, from, accepts, Follows::Seamless)
+            (epoch, from, Follows::Seamless)
         } else {
             let is_same = random.random();
             let epoch = if is_same { before } else { Epoch { origin: before.origin + 1, timeline: 1 } };
             let old = database.transactions.get(self.sent.transaction).map_or(database.end, |next| next.commit_lsn);
             let reason = if is_same { GapReason::SlotNew } else { GapReason::OtherHistory };
+            if !is_same {
+                self.accepts.clear();
+            }
             self.behind_gap.push_back(database.transactions.len());
             self.sent = Place { transaction: database.transactions.len(), ordinal: 0 };
-            (epoch, database.end, Vec::new(), Follows::Gap(Gap { reason, old, new: database.end }))
+            (epoch, database.end, Follows::Gap(Gap { reason, old, new: database.end }))
         };
         self.era = Era { number, epoch };
+        let accepts = self.accepts.clone();
         self.queue.push_back(Feed::Begin(Arc::new(Beginning { era: self.era, from, accepts, follows })));
         true
+    }
+
+    /// New cursors for whoever needs one.
+    pub(super) fn refresh_cursors(&mut self, step: u64) {
+        self.driven.refresh_cursors(i64::try_from(step).unwrap());
+        self.note_jobs(step, self.versions().0);
     }
 
     /// The source says that everything up to the end of the log has been handed on, where that is so.

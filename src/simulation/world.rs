@@ -15,9 +15,7 @@ use crate::{
     },
     router::{
         commit_timestamp,
-        fixture::{
-            MEMBERS, catalog_of, compiled_or_asked, facts, is_member, is_owner, relation_by, row, table, types,
-        },
+        fixture::{MEMBERS, catalog_of, compiled_or_asked, facts, is_member, is_owner, relation_by, row, table, types},
     },
 };
 use rand::{Rng, rngs::StdRng};

@@ -8,7 +8,7 @@ use super::{Active, RouterCore};
 use crate::{
     change::{
         cursor::{Cursor, Epoch, Resume},
-        position::Position,
+        position::{Era, Position},
     },
     hub::{MessageForm, OnItsWay, Standing},
     lsn::Lsn,
@@ -38,6 +38,10 @@ pub(super) struct KnownEra {
 }
 
 impl KnownEra {
+    pub(super) fn era(&self) -> Era {
+        self.beginning.era
+    }
+
     /// The position of a cursor in this era, if that is where it is. The timelines an era accepts were left by servers that
     /// did not know this one, and are its own only as far as they are not an era's own.
     fn position(&self, cursor: &Cursor, of_others: bool) -> Option<Position> {
@@ -56,6 +60,24 @@ impl KnownEra {
         let Beginning { era, accepts, .. } = &*self.beginning;
         era.epoch == epoch || accepts.iter().any(|(other, _)| *other == epoch)
     }
+}
+
+/// Where a position is found that was ahead of all that had been routed when its era ended: in the era that goes on with
+/// it, as far as the two share positions. Whoever begins there must not get what committed before.
+fn carried(eras: &[KnownEra], mut position: Position) -> Position {
+    for (before, next) in eras.iter().zip(eras.iter().skip(1)) {
+        let ended = before.beginning.era;
+        if ended.number != position.era || before.end.is_none_or(|end| position <= end) {
+            continue;
+        }
+        let shared = next.beginning.accepts.iter().find(|(epoch, _)| *epoch == ended.epoch);
+        let era = next.beginning.era.number;
+        position = match shared {
+            Some(&(_, end)) if position.commit_lsn > end => Position::before(era, end),
+            _ => Position { era, ..position },
+        };
+    }
+    position
 }
 
 /// How a subscription begins.
@@ -81,6 +103,10 @@ impl RouterCore {
                     self.eras.remove(0);
                 }
                 self.head = start;
+                let eras = &self.eras;
+                self.active.iter_mut().for_each(|(_, active)| {
+                    active.subscription.start = carried(eras, active.subscription.start);
+                });
             }
             Follows::First | Follows::Gap(_) => {
                 self.eras = vec![known];
@@ -134,7 +160,11 @@ impl RouterCore {
             },
         };
         let behind_open = self.open.map(|open| Position::before(self.head.era, Lsn(open.0.saturating_add(1))));
-        let mut start = subscription.start.max(behind_open.unwrap_or_default());
+        let mut start = carried(&self.eras, subscription.start).max(behind_open.unwrap_or_default());
+        if subscription.resume.is_some() && start.era > self.head.era {
+            // Of an era that is still to begin here nobody knows what its cursors are.
+            start = behind_open.unwrap_or_default();
+        }
         if subscription.resume.is_some() {
             // What was routed before is not given to him: his cursor must not promise it.
             start = start.max(self.head);
