@@ -26,9 +26,7 @@ select pg_catalog.jsonb_build_object(
       'database', s.database,
       'is_here', coalesce(s.database = pg_catalog.current_database(), false),
       'active', s.active,
-      'wal_status', s.wal_status,
-      'kept_bytes', case when not pg_catalog.pg_is_in_recovery()
-        then pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::bigint end)
+      'wal_status', s.wal_status)
     from pg_catalog.pg_replication_slots s where s.slot_name = $2::text),
   'existing_roles', (
     select coalesce(pg_catalog.jsonb_agg(r.rolname), '[]') from pg_catalog.pg_roles r

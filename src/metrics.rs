@@ -81,6 +81,14 @@ counters! {
     lags,
     /// Subscriptions told that changes are lost to them, because the backlog was too short or the database gone.
     gaps,
+    /// Subscriptions that came back with a cursor and got all they had missed.
+    resumed,
+    /// Subscriptions that came back with a cursor that did not hold any more, as they were told.
+    not_resumed,
+    /// Times more than half of the WAL budget was kept for the slot.
+    slot_warnings,
+    /// Times the slot was given up to keep its WAL within its budget.
+    slot_sheds,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     mute_subscriptions,
     /// Messages of the database that were said to a room, or would have been if it had members.

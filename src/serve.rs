@@ -25,7 +25,11 @@ use crate::{
     rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
-    source::{HandedOn, SourceState, Wish, slot_task::Walreceiver},
+    source::{
+        HandedOn, Order, SourceState, Wish,
+        guard::{SlotGuard, SlotState},
+        slot_task::Walreceiver,
+    },
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -101,6 +105,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
+    let (order, order_reader) = watch::channel(Order::default());
+    let (slot_state, slot_reader) = watch::channel(SlotState::default());
     let (messages_state, messages_reader) = watch::channel(MessagesState::default());
     let rooms = Rooms::default();
     let meters = config.router.meters.clone();
@@ -131,10 +137,21 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         feed,
         handed_on: handed_on_reader,
         wish: wish_reader,
+        order: order_reader,
         state: source_state,
         stop: stream.stop_token().clone(),
     };
     stream.spawn("walreceiver", walreceiver.run());
+    let guard = SlotGuard {
+        config: config.guard.clone(),
+        pool: config.target.pool("walcast slot", 1, "")?,
+        source: source_reader.clone(),
+        order,
+        state: slot_state,
+        metrics: metrics.clone(),
+        stop: stream.stop_token().clone(),
+    };
+    stream.spawn("slot guard", guard.run());
     let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
     let upkeep = Upkeep {
         config: config.messages.clone(),
@@ -227,7 +244,9 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     };
     let health = Health {
         refresh,
-        source: source_reader,
+        source: source_reader.clone(),
+        slot: slot_reader,
+        wal_budget: config.guard.budget,
         router: router_reader,
         messages: messages_reader,
         connections,
@@ -247,6 +266,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         .merge(explain::routes(explain));
     let accepting = CancellationToken::new();
     let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
+    doors.spawn("standby", send_away(source_reader.clone(), recall.clone(), doors.stop_token().clone()));
     doors.spawn("rooms", sweep(rooms.clone(), doors.stop_token().clone()));
     doors.spawn("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
@@ -261,6 +281,22 @@ async fn sweep(rooms: Rooms, stop: CancellationToken) {
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(turn.tick()).await.is_some() {
         rooms.sweep();
+    }
+}
+
+/// Sends every connection away when another server has taken the slot over: a balancer brings them there.
+async fn send_away(mut source: watch::Receiver<SourceState>, recall: Recall, stop: CancellationToken) {
+    let mut was_standby = false;
+    while let Some(Ok(())) = stop.run_until_cancelled(source.changed()).await {
+        let (is_standby, has_streamed) = {
+            let state = source.borrow_and_update();
+            (state.standby, state.era > 0)
+        };
+        if is_standby && !was_standby && has_streamed {
+            tracing::warn!("another server has taken the slot over; clients are sent away");
+            recall.everybody();
+        }
+        was_standby = is_standby;
     }
 }
 

@@ -4,10 +4,11 @@
 use super::{CheckError, messages::Messages};
 use crate::{
     pg::{
-        Target,
+        self, Target,
         catalog::{self, CatalogError, LOOKUP_PUBLICATION, Scope},
         connect::ConnectError,
         messages::obstacle,
+        slot::Slots,
     },
     policy::catalog::Catalog,
 };
@@ -72,7 +73,6 @@ pub(super) struct Slot {
     pub(super) is_here: bool,
     pub(super) active: bool,
     pub(super) wal_status: Option<String>,
-    pub(super) kept_bytes: Option<i64>,
 }
 
 /// A schema that neither our login nor some of the roles of tokens have USAGE on.
@@ -162,6 +162,12 @@ pub(super) async fn server(client: &Client, publication: &str, slot: &str) -> Re
         Ok(server)
     };
     tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?
+}
+
+/// Reads our slot, and every other one of pgoutput in this database.
+pub(crate) async fn slots(client: &Client, slot: &str) -> Result<Slots, CheckError> {
+    let slots = pg::slot::slots(client, slot, true);
+    Ok(tokio::time::timeout(LIMIT, slots).await.map_err(|_| CheckError::Silent)??)
 }
 
 /// Reads what concerns the published tables.

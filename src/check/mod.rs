@@ -1,6 +1,6 @@
 //! `walcast check`: can this database serve us? Also the look before `serve` and `tap`.
 //!
-//! `facts` reads, `server`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
+//! `facts` reads, `server`, `slots`, `tables`, `lookups` and `channels` judge, `policies` explains who decides policies, `report` writes;
 //! `preflight` keeps to what is certain not to work.
 //! It changes nothing and needs no more than the least-privileged role.
 
@@ -13,11 +13,13 @@ mod preflight;
 mod report;
 mod schemas;
 mod server;
+mod slots;
 mod tables;
 
 use facts::Server;
-pub(crate) use facts::{catalog, connect};
+pub(crate) use facts::{catalog, connect, slots};
 pub use preflight::{Unsuitable, preflight, preflight_stream};
+pub(crate) use slots::{Judgement, Keeping, judge};
 
 use crate::{
     config::{ConfigError, Settings},
@@ -46,6 +48,9 @@ pub enum CheckError {
     /// A statement failed.
     #[error("cannot read the catalogue")]
     Query(#[from] tokio_postgres::Error),
+    /// The slots could not be read.
+    #[error(transparent)]
+    Slots(#[from] crate::pg::slot::SlotsError),
     /// A row of the catalogue is not what was expected.
     #[error("cannot understand the catalogue")]
     Row(#[from] serde_json::Error),
@@ -132,6 +137,15 @@ pub struct Arguments {
     /// Replication slot that `serve` uses [default: walcast]
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     slot: Option<String>,
+    /// WAL that may be kept for the slot [default: any]
+    #[arg(long, env = "WALCAST_WAL_BUDGET_BYTES", value_name = "BYTES")]
+    wal_budget_bytes: Option<u64>,
+    /// Bytes of the log the slot keeps behind what was delivered [default: 67108864]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_BYTES", value_name = "BYTES")]
+    resume_window_bytes: Option<u64>,
+    /// For how long it does, at most [default: 300000]
+    #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
+    resume_window_ms: Option<u64>,
 }
 
 impl Arguments {
@@ -141,6 +155,9 @@ impl Arguments {
             database_url: self.database_url.clone(),
             publication: self.publication.clone(),
             slot: self.slot.clone(),
+            wal_budget_bytes: self.wal_budget_bytes,
+            resume_window_bytes: self.resume_window_bytes,
+            resume_window_ms: self.resume_window_ms,
             ..Settings::default()
         };
         settings.with_file()
@@ -156,7 +173,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print(&if arguments.json { json(&lines)? } else { policies::text(&lines) })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let findings = findings(&target, &publication, &settings.slot()?).await?;
+    let findings = findings(&target, &publication, &settings.slot()?, settings.keeping()).await?;
     let is_coloured = || std::io::stdout().is_terminal() && crate::tap::wants_colour();
     print(&if arguments.json { json(&findings)? } else { report::text(&findings, is_coloured()) })?;
     let failed = findings.iter().any(|finding| finding.status == Status::Error);
@@ -188,7 +205,12 @@ async fn policy_lines(target: &Target, publication: &str) -> Result<Vec<policies
 }
 
 /// Looks at everything.
-pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<Vec<Finding>, CheckError> {
+async fn findings(
+    target: &Target,
+    publication: &str,
+    slot: &str,
+    keeping: Keeping,
+) -> Result<Vec<Finding>, CheckError> {
     let mut client = facts::connect(target, "walcast check").await?;
     let server = facts::server(&client, publication, slot).await?;
     let mut findings = server::findings(&server);
@@ -196,6 +218,7 @@ pub async fn findings(target: &Target, publication: &str, slot: &str) -> Result<
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
+    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot, keeping));
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));

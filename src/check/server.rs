@@ -1,10 +1,6 @@
-//! What the server's facts mean: settings, rights, slots, senders, publication, roles, functions. Pure.
+//! What the server's facts mean: settings, rights, room for slots and senders, publication, roles, functions. Pure.
 
-use super::{
-    Finding,
-    facts::Server,
-    preflight::{OLDEST, Unsuitable, slot_fault},
-};
+use super::{Finding, facts::Server, preflight::OLDEST};
 
 /// The newest major version that is tested.
 const NEWEST: i32 = 18;
@@ -26,7 +22,7 @@ pub(super) fn findings(server: &Server) -> Vec<Finding> {
     let mut findings = vec![version(server), wal_level(server)];
     findings.extend(recovery(server));
     findings.extend([replication(server), slots(server), senders(server)]);
-    findings.extend([slot(server), keep_size(server)]);
+    findings.push(keep_size(server));
     findings.extend(publication(server));
     // In the order in which their SQL runs: what grants roles comes after what makes them.
     findings.extend(roles(server));
@@ -117,37 +113,6 @@ fn senders(server: &Server) -> Finding {
         return Finding::warning(id, subject, meaning).with_fix(more);
     }
     Finding::error(id, subject, format!("{usage}: there is none for us; raising it takes a restart")).with_fix(more)
-}
-
-fn slot(server: &Server) -> Finding {
-    let (id, subject) = ("slot", format!("slot {}", server.slot_literal));
-    let Some(slot) = &server.slot else {
-        return Finding::ok(id, subject, "not there yet: `serve` makes it");
-    };
-    let drop_slot = format!("select pg_catalog.pg_drop_replication_slot({});", server.slot_literal);
-    match slot_fault(server) {
-        Some(Unsuitable::ForeignSlot { why, .. }) => {
-            let meaning = format!("not ours: {why}; choose another name with --slot (WALCAST_SLOT)");
-            return Finding::error(id, subject, meaning);
-        }
-        Some(_) => {
-            let meaning = "has lost its WAL: it fell behind max_slot_wal_keep_size; what was not delivered is lost to \
-                           clients, and `serve` makes a new one";
-            return Finding::error(id, subject, meaning).with_fix(drop_slot);
-        }
-        None => {}
-    }
-    let kept = slot.kept_bytes.map_or_else(String::new, |bytes| format!(", holds back {bytes} bytes of WAL"));
-    if slot.wal_status.as_deref() == Some("unreserved") {
-        let meaning = format!(
-            "about to lose its WAL{kept}: start `walcast serve` at once, or raise max_slot_wal_keep_size; without it \
-             what was not delivered is lost to clients"
-        );
-        return Finding::warning(id, subject, meaning)
-            .with_fix("alter system set max_slot_wal_keep_size = '20GB';\nselect pg_catalog.pg_reload_conf();");
-    }
-    let state = if slot.active { "being read, as by a server that runs" } else { "there, nobody reads it now" };
-    Finding::ok(id, subject, format!("{state}{kept}"))
 }
 
 fn keep_size(server: &Server) -> Finding {

@@ -1,8 +1,10 @@
-//! The commands and their flags. What `explain` prints, how `serve` starts and ends, and `health`, have files of their own.
+//! The commands and their flags. What `explain` and `slot` print, how `serve` starts and ends, and `health`, have files of
+//! their own.
 
 mod explain;
 mod health;
 mod serve;
+mod slot;
 
 use crate::{
     check,
@@ -38,6 +40,9 @@ enum Command {
     Check(check::Arguments),
     /// Print the changes of a database as they are committed
     Tap(tap::Arguments),
+    /// Say how replication slots are doing, and drop those that nobody is to read any more
+    #[command(subcommand)]
+    Slot(slot::Command),
     /// Say why a user sees a row, or why not
     Explain(Box<explain::Arguments>),
     /// Print a signed token, for development
@@ -85,6 +90,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(arguments) => run_migrations(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await,
+            Command::Slot(command) => slot::run(command).await,
             Command::Explain(arguments) => explain::run(*arguments).await,
             Command::Token(arguments) => token::run(&arguments),
         }

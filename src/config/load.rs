@@ -80,6 +80,13 @@ pub struct Settings {
     /// Replication slot to use or create [default: walcast]
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     pub slot: Option<String>,
+    /// WAL that may be kept for the slot: at half of it a warning, then the slot is dropped and made again, and clients
+    /// are told of the gap [default: any]
+    #[arg(long, env = "WALCAST_WAL_BUDGET_BYTES", value_name = "BYTES")]
+    pub wal_budget_bytes: Option<u64>,
+    /// How often it is looked at how much that is [default: 2000]
+    #[arg(long, env = "WALCAST_WAL_WATCH_MS", value_name = "MS")]
+    pub wal_watch_ms: Option<u64>,
     /// Opaque keys and the role each stands for: key=role,key=role
     #[arg(long, env = "WALCAST_API_KEYS", hide_env_values = true, value_name = "LIST")]
     pub api_keys: Option<String>,
@@ -272,7 +279,7 @@ macro_rules! settings {
 }
 
 settings! {
-    database_url jwt_secret host port publication slot api_keys jwt_audience jwt_issuer deletes
+    database_url jwt_secret host port publication slot wal_budget_bytes wal_watch_ms api_keys jwt_audience jwt_issuer deletes
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms

@@ -13,6 +13,7 @@ pub use reload::Reload;
 
 use crate::{
     auth,
+    check::Keeping,
     doors::phoenix,
     http::tenants,
     limits::{Limits, Meters},
@@ -20,7 +21,7 @@ use crate::{
     pg::Target,
     router::{self, FollowConfig, LaneConfig},
     session,
-    source::{WindowConfig, slot},
+    source::{WindowConfig, guard, slot},
     telemetry::LogFormat,
 };
 use std::{sync::Arc, time::Duration};
@@ -38,6 +39,8 @@ pub struct ServeConfig {
     pub admin_role: String,
     /// The stream.
     pub slot: slot::Config,
+    /// Watching the slot.
+    pub guard: guard::Config,
     /// Deliveries.
     pub router: router::Config,
     /// The database lane.
@@ -125,6 +128,37 @@ impl Settings {
         Ok(name)
     }
 
+    /// How far the slot is confirmed behind what was handed on.
+    fn window(&self) -> WindowConfig {
+        WindowConfig {
+            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
+            time: Duration::from_millis(self.resume_window_ms.unwrap_or(300_000)),
+        }
+    }
+
+    /// How much WAL is meant to be kept for the slot.
+    pub(crate) fn keeping(&self) -> Keeping {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let window = self.window();
+        let window = if window.time.is_zero() { 0 } else { window.bytes };
+        Keeping { window: bytes(window), budget: self.wal_budget_bytes.map(bytes) }
+    }
+
+    /// How much WAL may be kept for the slot. What is kept anyway must fit.
+    fn wal_budget(&self) -> Result<Option<u64>, ConfigError> {
+        let Some(budget) = self.wal_budget_bytes else { return Ok(None) };
+        let window = self.window();
+        if budget == 0 || (!window.time.is_zero() && budget <= window.bytes) {
+            let why = format!(
+                "the slot would be dropped all the time: it must be more than resume_window_bytes ({}), best several times \
+                 as much",
+                window.bytes
+            );
+            return Err(ConfigError::Value { setting: "wal_budget_bytes", why });
+        }
+        Ok(Some(budget))
+    }
+
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
     fn start(&self) -> Result<StartConfig, ConfigError> {
         let is_drop_in = self.replaced.names_database;
@@ -156,10 +190,7 @@ impl Settings {
         };
         let slot = self.slot()?;
         let limits = self.limits()?;
-        let window = WindowConfig {
-            bytes: self.resume_window_bytes.unwrap_or(64 * 1024 * 1024),
-            time: milliseconds(self.resume_window_ms, 300_000),
-        };
+        let window = self.window();
         Ok(ServeConfig {
             target: self.target()?,
             address: (self.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), self.port.unwrap_or(4000)),
@@ -175,6 +206,12 @@ impl Settings {
                 lookups: true,
                 messages: true,
                 window,
+            },
+            guard: guard::Config {
+                slot: slot.clone(),
+                publication: self.publication(),
+                budget: self.wal_budget()?,
+                interval: Duration::from_millis(at_least_one("wal_watch_ms", self.wal_watch_ms.unwrap_or(2000))?),
             },
             router: router::Config {
                 strict_deletes,
@@ -269,6 +306,8 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
+            ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));

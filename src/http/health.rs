@@ -10,6 +10,7 @@ use crate::{
     router::{LookupState, Refresh, RouterState},
     source::{
         SourceState,
+        guard::SlotState,
         slot::{Config, SourceError},
     },
 };
@@ -42,6 +43,10 @@ const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
 pub struct Health {
     /// The stream.
     pub source: watch::Receiver<SourceState>,
+    /// The slot.
+    pub slot: watch::Receiver<SlotState>,
+    /// How much WAL may be kept for it.
+    pub wal_budget: Option<u64>,
     /// The router.
     pub router: watch::Receiver<RouterState>,
     /// The upkeep of the table of messages.
@@ -104,9 +109,10 @@ async fn report(State(health): State<Health>) -> Response {
         source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
     }
     let is_ok = source.streaming && is_published && is_fresh;
-    let lag_bytes = end.map(|end| end.0.saturating_sub(source.confirmed.0));
+    // Not from what is confirmed, which is kept behind on purpose.
+    let lag_bytes = end.map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
-    let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.confirmed >= source.received;
+    let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.reached >= source.received;
     let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };
     let counters: Map<String, Value> =
         health.metrics.snapshot().into_iter().map(|(name, value)| (name, Value::from(value))).collect();
@@ -117,13 +123,15 @@ async fn report(State(health): State<Health>) -> Response {
     let body = json!({
         "status": if is_ok { "ok" } else { "degraded" },
         "replication": {
-            "state": if source.streaming { "streaming" } else { "interrupted" },
+            "state": state(&source),
             "problem": source.problem,
             "slot": health.stream.slot,
             "received_lsn": source.received.to_string(),
+            "handed_on_lsn": source.reached.to_string(),
             "confirmed_lsn": source.confirmed.to_string(),
             "lag_bytes": lag_bytes,
             "lag_ms": lag_ms,
+            "wal": wal(&health, &health.slot.borrow()),
         },
         "catalogue_age_ms": health.refresh.age().as_millis(),
         "connections": health.connections.load(Ordering::Relaxed),
@@ -138,6 +146,33 @@ async fn report(State(health): State<Health>) -> Response {
     });
     let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+fn state(source: &SourceState) -> &'static str {
+    match (source.streaming, source.standby) {
+        (true, _) => "streaming",
+        (false, true) => "standby",
+        (false, false) => "interrupted",
+    }
+}
+
+/// WAL that is kept for the slot. None of it counts for the status: the stream runs.
+fn wal(health: &Health, state: &SlotState) -> Value {
+    let slot = state.existing();
+    json!({
+        "retained_bytes": slot.and_then(|slot| slot.retained_bytes),
+        "restart_lsn": slot.and_then(|slot| slot.restart_lsn.clone()),
+        "wal_status": slot.and_then(|slot| slot.wal_status.clone()),
+        "safe_wal_bytes": slot.and_then(|slot| slot.safe_wal_bytes),
+        "max_slot_wal_keep_bytes": state.slot.as_ref().and_then(|seen| seen.max_keep),
+        "budget_bytes": health.wal_budget,
+        "dropped_at_bytes": state.limit,
+        "pressure": state.pressure.name(),
+        "warning": state.pressure.warning(),
+        "window_bytes": health.stream.window.bytes,
+        "window_ms": health.stream.window.time.as_millis(),
+        "problem": state.problem,
+    })
 }
 
 /// Broadcasts from the database. They may be off on purpose, so they do not count for the status.

@@ -113,11 +113,32 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         ("users", "Sockets with at least one channel", count(health.meters.users())),
         ("subscriptions", "Subscriptions to row changes", count(health.router.borrow().subscriptions)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
+        ("standby", "1 while another server reads the slot, else 0", i64::from(source.standby)),
         ("catalogue_age_seconds", "Seconds since the catalogue was looked at", age),
     ];
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     if let Some(end) = end {
-        let lag = i64::try_from(end.0.saturating_sub(source.confirmed.0)).unwrap_or(i64::MAX);
-        gauges.push(("slot_lag_bytes", "Bytes of the log that are not confirmed", lag));
+        let since = |position: Lsn| bytes(end.0.saturating_sub(position.0));
+        gauges.push((
+            "slot_lag_bytes",
+            "Bytes of the log that are not confirmed, the window for resuming among them",
+            since(source.confirmed),
+        ));
+        gauges.push(("lag_bytes", "Bytes of the log that have not been handed on", since(source.reached)));
+    }
+    let state = health.slot.borrow();
+    if let Some(slot) = state.existing() {
+        let lost = i64::from(slot.is_lost());
+        gauges.push(("slot_lost", "1 when the slot has lost its WAL, else 0", lost));
+        if let Some(retained) = slot.retained_bytes {
+            gauges.push(("slot_retained_bytes", "Bytes of the log that are kept for the slot", retained.max(0)));
+        }
+        if let Some(safe) = slot.safe_wal_bytes {
+            gauges.push(("slot_safe_bytes", "Bytes that may be written before the slot is in danger", safe.max(0)));
+        }
+    }
+    if let Some(limit) = state.limit {
+        gauges.push(("slot_limit_bytes", "Bytes kept for the slot at which it is dropped", bytes(limit)));
     }
     gauges
 }

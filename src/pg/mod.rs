@@ -1,5 +1,5 @@
 //! Postgres connections: where the database is and how to reach it (`connect`, `tls`), the walsender session
-//! (`replication`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
+//! (`replication`), slots (`slot`), what is read from the catalogue (`catalog`), and what prepares a database (`migrate`). Decides
 //! nothing about rows.
 
 pub mod catalog;
@@ -10,6 +10,7 @@ pub mod messages;
 pub mod migrate;
 pub mod moments;
 pub mod replication;
+pub mod slot;
 mod tls;
 mod wire;
 

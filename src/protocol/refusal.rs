@@ -31,6 +31,9 @@ pub const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
 pub const DISCONNECT: &str = "Server requested disconnect";
 /// The database cannot be asked at the moment; the subscription is tried again.
 pub const DATABASE_UNAVAILABLE: &str = "Unable to subscribe to changes: the database cannot be reached, retrying";
+/// Another server streams the changes; the subscription is tried again.
+pub const STANDBY: &str =
+    "Unable to subscribe to changes: this server is a standby for another one that is up, retrying";
 /// Changes could not be delivered, so the client's picture has a gap.
 pub const CHANGES_SKIPPED: &str =
     "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";

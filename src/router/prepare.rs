@@ -33,6 +33,9 @@ pub enum PrepareError {
     /// The stream is over: the server stops.
     #[error("the stream has ended")]
     Ended,
+    /// Another server streams.
+    #[error("this server is a standby")]
+    Standby,
     /// It took too long.
     #[error("the database did not answer within {}s", LIMIT.as_secs())]
     Timeout,
@@ -58,6 +61,7 @@ impl Preparer {
         catalog: &Catalog,
     ) -> Result<(Arc<CastValues>, Position), PrepareError> {
         match tokio::time::timeout(LIMIT, self.ask(bindings, catalog)).await {
+            Ok(Err(PrepareError::Standby)) => Err(PrepareError::Standby),
             Ok(prepared) => prepared.inspect_err(|error| tracing::warn!(error = %describe(error), "cannot prepare")),
             Err(_) => Err(PrepareError::Timeout),
         }
@@ -65,7 +69,9 @@ impl Preparer {
 
     async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Position), PrepareError> {
         // Before there is a slot, commits are kept for nobody: whoever hears that he is subscribed would miss them.
-        let era = match self.source.clone().wait_for(|state| state.era > 0).await {
+        let era = match self.source.clone().wait_for(|state| state.standby || state.era > 0).await {
+            // What is read elsewhere is not kept for those who are subscribed here.
+            Ok(state) if state.standby => return Err(PrepareError::Standby),
             Ok(state) => state.era,
             Err(_) => return Err(PrepareError::Ended),
         };

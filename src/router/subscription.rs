@@ -137,8 +137,14 @@ impl Compiled {
 
     /// Whether time alone may show or hide some of it.
     pub(super) fn is_timed(&self) -> bool {
-        let mut bounds = self.tables.values().filter_map(|table| table.bound.as_ref());
-        bounds.any(|bound| !bound.policy.program.moments.is_empty())
+        self.tables.values().any(|table| table.is_timed())
+    }
+}
+
+impl TableSubscription {
+    /// Whether time alone may show or hide rows.
+    pub(super) fn is_timed(&self) -> bool {
+        self.bound.as_ref().is_some_and(|bound| !bound.policy.program.moments.is_empty())
     }
 }
 

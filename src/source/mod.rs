@@ -2,8 +2,10 @@
 //!
 //! `slot` makes the slot and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
 //! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on, a window
-//! behind (`window`). Who gets a change is the router's business.
+//! behind (`window`). `guard` watches how much WAL that keeps. Who gets a change is the router's business.
 
+pub mod guard;
+mod holder;
 pub mod slot;
 pub mod slot_task;
 mod window;
@@ -122,6 +124,8 @@ pub struct SourceState {
     pub confirmed: Lsn,
     /// The number of the era that began last; 0 until there is a slot. What commits before that reaches nobody.
     pub era: u32,
+    /// Whether another server reads the slot, and this one waits for its end.
+    pub standby: bool,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
     /// The running stream, or the last one.
@@ -133,6 +137,8 @@ pub struct SourceState {
 pub struct StreamState {
     /// Tells it from those before it.
     pub number: u64,
+    /// The oid of the publication clients subscribe to.
+    pub publication: u32,
     /// Where it began: it has every transaction that committed from here on.
     pub from: Lsn,
     /// The slot's `catalog_xmin` when it began: every transaction before that had ended.
@@ -171,5 +177,21 @@ impl Wish {
     /// Where the next stream may begin at the earliest.
     pub fn reach(&self) -> Lsn {
         self.from.max(self.messages.unwrap_or(Lsn::ZERO))
+    }
+}
+
+/// What the slot guard orders: that the slot of a stream is given up and made anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The number of the stream that is meant: the one that runs, or ran last. No other is.
+    pub stream: u64,
+    /// Why; none while nothing is ordered.
+    pub reason: Option<GapReason>,
+}
+
+impl Order {
+    /// Why the slot of this stream is to be given up, if it is.
+    pub fn of(self, stream: u64) -> Option<GapReason> {
+        self.reason.filter(|_| self.stream == stream)
     }
 }

@@ -1,7 +1,7 @@
 //! Making ready to stream: publication first, slot second (a slot older than its publication cannot decode it), and the
 //! sentence that names the fix when that is not possible.
 
-use super::{GapReason, WindowConfig, Wish};
+use super::{GapReason, WindowConfig, Wish, holder};
 use crate::{
     change::{assemble::AssembleError, cursor::Epoch},
     lsn::Lsn,
@@ -56,6 +56,8 @@ pub struct Before {
     pub refused_messages: Option<Wish>,
     /// Why the slot must not be read any further: it is to be made anew.
     pub replace: Option<GapReason>,
+    /// The server's process of the session before: after a cut it may hold the slot still.
+    pub sender: Option<i32>,
 }
 
 /// Why the stream does not run.
@@ -75,6 +77,14 @@ pub enum SourceError {
     /// The slot fell behind `max_slot_wal_keep_size` and its WAL is gone.
     #[error("replication slot \"{0}\" has lost its WAL")]
     LostSlot(String),
+    /// Somebody else reads the slot.
+    #[error("another server reads replication slot \"{slot}\"{}", by_process(*.pid))]
+    Taken {
+        /// The slot.
+        slot: String,
+        /// The process of the session that reads it.
+        pid: Option<i32>,
+    },
     /// The session failed.
     #[error("replication failed")]
     Replication(#[from] ReplicationError),
@@ -136,6 +146,11 @@ impl SourceError {
             )),
             SourceError::ForeignSlot { .. } => Some("choose another name with --slot (WALCAST_SLOT)".to_owned()),
             SourceError::LostSlot(_) => Some(drop_slot),
+            SourceError::Taken { .. } => Some(
+                "this one waits as a standby and takes over when that one ends; to serve beside it, give this one a slot of \
+                 its own with --slot (WALCAST_SLOT)"
+                    .to_owned(),
+            ),
             SourceError::Replication(ReplicationError::Authentication(_)) => {
                 Some("check user and password in DATABASE_URL".to_owned())
             }
@@ -162,10 +177,6 @@ impl SourceError {
                 ),
                 "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
                 "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-                "55006" => Some(format!(
-                    "another session reads slot {slot}: stop it, or give this server a slot of its own with --slot \
-                     (WALCAST_SLOT)"
-                )),
                 _ => None,
             },
             _ => None,
@@ -173,10 +184,18 @@ impl SourceError {
     }
 }
 
+fn by_process(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid} of the database)"))
+}
+
 /// A stream that runs, and what is new about it.
 pub struct Started {
     /// The stream.
     pub stream: ReplicationStream,
+    /// The server's process.
+    pub sender: Option<i32>,
+    /// The oid of the publication.
+    pub publication: u32,
     /// The history its positions are of.
     pub epoch: Epoch,
     /// The timelines this one branched off, and up to where positions of theirs are its own.
@@ -204,6 +223,7 @@ pub struct Started {
 pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(target, &config.application).await?;
     let history = history(&mut session, config).await?;
+    let sender = own_process(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     let (existing, replaced) = usable_slot(&mut session, config, before, &history).await?;
     // Looked for before a slot is made: what is found then is older than the slot.
@@ -236,10 +256,24 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
-    let stream = session.start(&config.slot, &publications, from).await?;
+    let stream = session.start(&config.slot, &publications, from).await;
+    let stream = stream.map_err(|error| SourceError::from(error).of_holder(config))?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
-    let History { epoch, accepts } = history;
-    Ok(Started { stream, epoch, accepts, gap, confirmed, sender_timeout, from, catalog_xmin, lookups, messages })
+    let History { epoch, accepts, publication } = history;
+    Ok(Started {
+        stream,
+        sender,
+        publication,
+        epoch,
+        accepts,
+        gap,
+        confirmed,
+        sender_timeout,
+        from,
+        catalog_xmin,
+        lookups,
+        messages,
+    })
 }
 
 /// What makes positions comparable with those of before.
@@ -247,6 +281,8 @@ struct History {
     epoch: Epoch,
     /// The timelines it branched off.
     accepts: Vec<(Epoch, Lsn)>,
+    /// The oid of the publication.
+    publication: u32,
 }
 
 impl History {
@@ -295,7 +331,7 @@ async fn history(session: &mut Session, config: &Config) -> Result<History, Sour
         let file = cell(rows.first(), 1).unwrap_or_default();
         accepts.extend(branches(&file).into_iter().map(|(timeline, end)| (epoch(timeline), end)));
     }
-    Ok(History { epoch: epoch(timeline), accepts })
+    Ok(History { epoch: epoch(timeline), accepts, publication: publication.parse().unwrap_or_default() })
 }
 
 /// The timelines a history file names, and where each was left. A line is a timeline, a position and a reason.
@@ -305,6 +341,11 @@ fn branches(file: &str) -> Vec<(u32, Lsn)> {
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     };
     file.lines().filter_map(line).collect()
+}
+
+async fn own_process(session: &mut Session) -> Result<Option<i32>, SourceError> {
+    let rows = session.query("select pg_catalog.pg_backend_pid()").await?;
+    Ok(rows.first().and_then(|row| row.first().cloned().flatten()?.parse().ok()))
 }
 
 async fn sender_timeout(session: &mut Session) -> Result<Option<Duration>, SourceError> {
@@ -326,14 +367,19 @@ async fn usable_slot(
     let other_publication =
         before.is_any && before.epoch.timeline == history.epoch.timeline && before.epoch.origin != history.epoch.origin;
     let replace = before.replace.or(other_publication.then_some(GapReason::PublicationNew));
-    let reason = match (existing_slot(session, config).await, replace) {
+    let existing = existing_slot(session, config).await;
+    if let Ok(Some(slot)) = &existing {
+        holder::free(session, config, slot.holder, before.sender).await?;
+    }
+    let reason = match (existing, replace) {
         (Ok(None), replace) => return Ok((None, replace)),
         (Ok(Some(slot)), None) => return Ok((Some(slot), None)),
         (Ok(Some(_)), Some(reason)) => reason,
         (Err(SourceError::LostSlot(_)), replace) => replace.unwrap_or(GapReason::SlotLost),
         (Err(error), _) => return Err(error),
     };
-    session.query(&format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot))).await?;
+    let drop_slot = format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot));
+    session.query(&drop_slot).await.map_err(|error| SourceError::from(error).of_holder(config))?;
     tracing::warn!(slot = config.slot, %reason, "replication slot dropped, to be made again: changes in between are lost");
     Ok((None, Some(reason)))
 }
@@ -415,12 +461,15 @@ async fn messages_publication(
 struct ExistingSlot {
     confirmed: Lsn,
     catalog_xmin: Option<u32>,
+    /// The process of the session that reads it.
+    holder: Option<i32>,
 }
 
 /// The slot; none when there is no such.
 async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<ExistingSlot>, SourceError> {
     let sql = format!(
-        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin \
+        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin, \
+         active_pid \
          from pg_catalog.pg_replication_slots where slot_name = {}",
         escape_literal(&config.slot)
     );
@@ -440,5 +489,9 @@ async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<
     if cell(3) == "lost" {
         return Err(SourceError::LostSlot(config.slot.clone()));
     }
-    Ok(Some(ExistingSlot { confirmed: cell(4).parse().unwrap_or(Lsn::ZERO), catalog_xmin: cell(5).parse().ok() }))
+    Ok(Some(ExistingSlot {
+        confirmed: cell(4).parse().unwrap_or(Lsn::ZERO),
+        catalog_xmin: cell(5).parse().ok(),
+        holder: cell(6).parse().ok(),
+    }))
 }

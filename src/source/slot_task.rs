@@ -13,7 +13,7 @@
 //! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
-    Beginning, Feed, Follows, Gap, GapReason, HandedOn, SourceState, StreamState, Wish,
+    Beginning, Feed, Follows, Gap, GapReason, HandedOn, Order, SourceState, StreamState, Wish,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
 };
@@ -58,6 +58,8 @@ const RENEWAL_INTERVAL: Duration = Duration::from_millis(50);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// ... to here.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// About how often it is tried whether the other server has left the slot: taking over takes a few seconds.
+const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// Seconds between the epochs of Unix and of Postgres.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
@@ -73,6 +75,8 @@ pub struct Walreceiver {
     pub handed_on: watch::Receiver<HandedOn>,
     /// Where it is told to begin anew.
     pub wish: watch::Receiver<Wish>,
+    /// Where it is told to give the slot up and make a new one.
+    pub order: watch::Receiver<Order>,
     /// Where the task says how it is doing.
     pub state: watch::Sender<SourceState>,
     /// When to end.
@@ -103,6 +107,10 @@ struct Progress {
     refused_messages: Option<Wish>,
     /// Why the slot is to be made anew.
     replace: Option<GapReason>,
+    /// What was ordered when the slot was found to be another's: it is for that one to do.
+    void: Option<Order>,
+    /// The server's process of the session before.
+    sender: Option<i32>,
 }
 
 /// How a connection came to its end without a failure.
@@ -111,6 +119,8 @@ enum Ended {
     Stopped,
     /// The next one is wished for.
     Renewed,
+    /// The slot is to be given up.
+    Ordered,
 }
 
 impl Walreceiver {
@@ -131,9 +141,18 @@ impl Walreceiver {
             let started = Instant::now();
             let error = match self.stream_once(first.take(), &mut progress).await {
                 Ok(Ended::Stopped) => break,
-                Ok(Ended::Renewed) => continue,
+                Ok(Ended::Renewed | Ended::Ordered) => continue,
                 Err(error) => error,
             };
+            if error.is_taken() {
+                progress.replace = None;
+                progress.void = Some(*self.order.borrow());
+                if !self.stand_by(&error).await {
+                    break;
+                }
+                wait = FIRST_WAIT;
+                continue;
+            }
             if progress.lookups.is_some() && error.may_be_of_lookups() {
                 // What clients subscribe to goes on without it.
                 tracing::warn!(problem = %describe(&error), "the publication of lookup tables breaks the stream");
@@ -153,7 +172,7 @@ impl Walreceiver {
             }
             tracing::warn!(slot = self.config.slot, problem, retry_in = ?wait, "replication interrupted");
             self.state.send_modify(|state| {
-                state.streaming = false;
+                (state.streaming, state.standby) = (false, false);
                 state.problem = Some(problem);
             });
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
@@ -166,6 +185,31 @@ impl Walreceiver {
         self.state.send_modify(|state| state.streaming = false);
     }
 
+    /// Says that another server reads the slot, once, and waits a little; false when it is time to stop.
+    async fn stand_by(&self, error: &SourceError) -> bool {
+        let problem = error.with_hint(&self.config);
+        if !self.state.borrow().standby {
+            tracing::info!(slot = self.config.slot, problem, "standby");
+        }
+        self.state.send_modify(|state| {
+            (state.streaming, state.standby) = (false, true);
+            state.problem = Some(problem);
+        });
+        let wait = STANDBY_WAIT.mul_f64(rand::rng().random_range(0.5..1.5));
+        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// Why the slot is to be given up, if that is ordered of the stream that ran last.
+    fn ordered(&self, progress: &Progress) -> Option<GapReason> {
+        let order = *self.order.borrow();
+        order.of(self.number()).filter(|_| progress.void != Some(order))
+    }
+
+    /// The number of the stream that runs, or ran last; 0 before there was one.
+    fn number(&self) -> u64 {
+        self.state.borrow().stream.as_ref().map_or(0, |stream| stream.number)
+    }
+
     /// One connection.
     async fn stream_once(&self, first: Option<Started>, progress: &mut Progress) -> Result<Ended, SourceError> {
         let before = Before {
@@ -176,7 +220,8 @@ impl Walreceiver {
             wish: *self.wish.borrow(),
             refused: progress.refused,
             refused_messages: progress.refused_messages,
-            replace: progress.replace,
+            replace: self.ordered(progress).or(progress.replace),
+            sender: progress.sender,
         };
         let started = match first {
             Some(started) => started,
@@ -193,6 +238,7 @@ impl Walreceiver {
         {
             return Ok(Ended::Stopped);
         }
+        progress.sender = started.sender;
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);
@@ -205,6 +251,8 @@ impl Walreceiver {
             kept_alive: Lsn::ZERO,
             flushed,
             wish: before.wish,
+            order: self.order.clone(),
+            number: self.number(),
             heard: Instant::now(),
         };
         let result = connection.run(status_interval(sender_timeout)).await;
@@ -268,9 +316,9 @@ impl Walreceiver {
         let (has_lookups, has_messages) = (progress.lookups.is_some(), progress.messages.is_some());
         let (slot, publication) = (&self.config.slot, &self.config.publication);
         tracing::info!(slot, publication, from = %started.from, has_lookups, has_messages, "replication started");
-        let number = self.state.borrow().stream.as_ref().map_or(1, |stream| stream.number + 1);
         let stream = StreamState {
-            number,
+            number: self.number() + 1,
+            publication: started.publication,
             from: started.from,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
@@ -279,7 +327,7 @@ impl Walreceiver {
             messages_problem: started.messages.as_ref().err().cloned(),
         };
         self.state.send_modify(|state| {
-            state.streaming = true;
+            (state.streaming, state.standby) = (true, false);
             state.problem = None;
             if begins {
                 state.era = progress.era.number;
@@ -303,6 +351,9 @@ struct Connection<'a> {
     flushed: Lsn,
     /// The wish it was begun with.
     wish: Wish,
+    order: watch::Receiver<Order>,
+    /// The number of the stream, by which orders name it.
+    number: u64,
     heard: Instant,
 }
 
@@ -319,6 +370,7 @@ impl Connection<'_> {
                 () = self.receiver.stop.cancelled() => return Ok(Ended::Stopped),
                 _ = timer.tick() => self.tick().await?,
                 Ok(()) = wish.changed() => {}
+                () = ordered(&mut self.order, self.number) => return Ok(Ended::Ordered),
                 _ = renewal.tick(), if is_wished => {
                     // The answer says how far the server is, when nothing has happened for a while.
                     self.send_status(true).await?;
@@ -330,8 +382,8 @@ impl Connection<'_> {
                     let envelope = envelope?;
                     self.heard = Instant::now();
                     let Some(fragment) = self.receive(envelope).await? else { continue };
-                    if !self.queue(fragment, &mut timer).await? {
-                        return Ok(Ended::Stopped);
+                    if let Some(ended) = self.queue(fragment, &mut timer).await? {
+                        return Ok(ended);
                     }
                 }
             }
@@ -363,11 +415,16 @@ impl Connection<'_> {
         fragment
     }
 
-    /// Puts a fragment into the queue; meanwhile the timer goes on. False when it is time to stop.
-    async fn queue(&mut self, fragment: Fragment, timer: &mut tokio::time::Interval) -> Result<bool, SourceError> {
+    /// Puts a fragment into the queue; meanwhile the timer goes on. How it ended when it is time to.
+    async fn queue(
+        &mut self,
+        fragment: Fragment,
+        timer: &mut tokio::time::Interval,
+    ) -> Result<Option<Ended>, SourceError> {
         let permit = loop {
             tokio::select! {
-                () = self.receiver.stop.cancelled() => return Ok(false),
+                () = self.receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
+                () = ordered(&mut self.order, self.number) => return Ok(Some(Ended::Ordered)),
                 _ = timer.tick() => {
                     // The socket is not read now, so silence proves nothing.
                     self.heard = Instant::now();
@@ -376,7 +433,7 @@ impl Connection<'_> {
                 permit = self.receiver.feed.reserve() => break permit,
             }
         };
-        let Ok(permit) = permit else { return Ok(false) };
+        let Ok(permit) = permit else { return Ok(Some(Ended::Stopped)) };
         // Only now: a connection that broke while the queue was full sends these changes again.
         if let Some(last) = fragment.changes.last() {
             self.progress.next = Position { ordinal: last.ordinal + 1, ..fragment.position(last) };
@@ -386,7 +443,7 @@ impl Connection<'_> {
         }
         self.progress.is_amid = fragment.end_lsn.is_none();
         permit.send(Feed::Fragment(Arc::new(fragment)));
-        Ok(true)
+        Ok(None)
     }
 
     async fn tick(&mut self) -> Result<(), SourceError> {
@@ -427,6 +484,14 @@ impl Connection<'_> {
         self.progress.flushed = self.flushed;
         let written = self.kept_alive.max(self.progress.queued).max(self.flushed);
         StatusUpdate { written, flushed: self.flushed, clock: postgres_clock(), reply }
+    }
+}
+
+/// Waits until the slot of this stream is to be given up. Safe to cancel.
+async fn ordered(order: &mut watch::Receiver<Order>, number: u64) {
+    if order.wait_for(|order| order.of(number).is_some()).await.is_err() {
+        // Nobody is left to order anything.
+        std::future::pending().await
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     router::{Refresh, Refresher},
     shutdown::Tasks,
     source::{
-        Feed, HandedOn, SourceState, WindowConfig, Wish,
+        Feed, HandedOn, Order, SourceState, WindowConfig, Wish,
         slot::{self, Config},
         slot_task::Walreceiver,
     },
@@ -144,7 +144,8 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
     let stop = tasks.stop_token().clone();
     tasks.spawn("catalogue", refresher.run(stop.clone()));
     let (_, wish) = watch::channel(Wish::default());
-    let walreceiver = Walreceiver { target, config, feed, handed_on: handed_on_reader, wish, state, stop };
+    let (_, order) = watch::channel(Order::default());
+    let walreceiver = Walreceiver { target, config, feed, handed_on: handed_on_reader, wish, order, state, stop };
     tasks.spawn("walreceiver", walreceiver.run_from(started));
 
     let printer = Printer {

@@ -7,6 +7,7 @@ mod channels;
 mod javascript;
 mod private;
 mod python;
+mod resume;
 mod script;
 
 use std::fmt::Write as _;

@@ -90,7 +90,9 @@ async fn hanging_request(serving: &Serving) -> TcpStream {
 async fn told_to_end_a_server_tells_every_channel_closes_with_1012_and_confirms_what_was_delivered() {
     for signal in ["TERM", "INT"] {
         let database = stage().await;
-        let mut serving = start(&database, &[("JWT_SECRET", SECRET)]).await;
+        // Nothing is kept back for whoever comes again.
+        let settings = [("JWT_SECRET", SECRET), ("WALCAST_RESUME_WINDOW_MS", "0")];
+        let mut serving = start(&database, &settings).await;
         let mut socket = serving.socket(&anon()).await;
         socket.subscribe("realtime:a", &all_of("items")).await;
         socket.join("realtime:b", &json!({"config": {}})).await;

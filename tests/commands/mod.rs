@@ -7,6 +7,7 @@ mod limits;
 mod policies;
 mod serving;
 mod settings;
+mod slot;
 mod supabase;
 mod tap;
 mod token;

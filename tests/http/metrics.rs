@@ -68,7 +68,13 @@ async fn every_line_is_a_comment_of_the_format_or_a_sample_of_its_type() {
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name} of {samples:#?}");
     }
-    for name in ["walcast_slot_lag_bytes", "walcast_catalogue_age_seconds", "walcast_changes_total"] {
+    for name in [
+        "walcast_slot_lag_bytes",
+        "walcast_lag_bytes",
+        "walcast_standby",
+        "walcast_catalogue_age_seconds",
+        "walcast_changes_total",
+    ] {
         assert!(samples.contains_key(name), "{name}");
     }
 }

@@ -10,3 +10,5 @@ mod pressure;
 mod resume;
 mod session;
 pub mod setup;
+mod standby;
+mod wal;

@@ -9,7 +9,7 @@ use crate::{
     claims::Claims,
     hub::{Outbox, OutboxReceiver, outbox},
     protocol::{BadFrame, Codec, Frame, Push, refusal, refusal::Disconnect},
-    router::{Subscription, SubscriptionKey},
+    router::{PrepareError, Subscription, SubscriptionKey},
     session::{self, Counted, Effect, Input, JoinId, Session, Wish},
     source::SourceState,
 };
@@ -299,21 +299,29 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
                 return Err(None);
             }
             let catalog = door.refresh.catalog();
-            if let Ok((casts, start)) = door.preparer.prepare(&bindings, &catalog).await {
-                let subscription =
-                    Subscription { member, claims, bindings, casts, start, resume, visibility, held_reply };
-                return match door.router.subscribe(subscription).await {
-                    Ok(Ok(key)) => Ok(key),
-                    Ok(Err(why)) => Err(Some(refusal::disabled_for_configuration(&why))),
-                    Err(_) => Err(None),
-                };
-            }
+            let why = match door.preparer.prepare(&bindings, &catalog).await {
+                Ok((casts, start)) => {
+                    let subscription =
+                        Subscription { member, claims, bindings, casts, start, resume, visibility, held_reply };
+                    return match door.router.subscribe(subscription).await {
+                        Ok(Ok(key)) => Ok(key),
+                        Ok(Err(why)) => Err(Some(refusal::disabled_for_configuration(&why))),
+                        Err(_) => Err(None),
+                    };
+                }
+                Err(PrepareError::Standby) => refusal::STANDBY,
+                Err(_) => refusal::DATABASE_UNAVAILABLE,
+            };
             if !announced {
                 announced = true;
-                member.deliver_system("postgres_changes", false, refusal::DATABASE_UNAVAILABLE);
+                member.deliver_system("postgres_changes", false, why);
             }
-            let wait = rand::rng().random_range(RETRY_SECONDS);
-            tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+            let wait = Duration::from_secs_f64(rand::rng().random_range(RETRY_SECONDS));
+            if why == refusal::STANDBY {
+                let _ = timeout(wait, end_of_standby(door.source.clone())).await;
+            } else {
+                tokio::time::sleep(wait).await;
+            }
         }
     };
     let outcome = match limit {
@@ -324,6 +332,14 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
         },
     };
     Done::Subscribed { join, outcome }
+}
+
+/// Waits until this server is no standby any more.
+async fn end_of_standby(mut source: watch::Receiver<SourceState>) {
+    if source.wait_for(|state| !state.standby).await.is_err() {
+        // Nobody will say so.
+        std::future::pending().await
+    }
 }
 
 /// Waits until messages of the database are streamed; false when they will not be.

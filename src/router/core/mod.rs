@@ -179,7 +179,7 @@ impl RouterCore {
             }
             subscription.member.deliver(reply);
         }
-        let entrance = self.entrance(&subscription);
+        let (prepared, entrance) = (subscription.start, self.entrance(&subscription));
         subscription.start = entrance.start;
         subscription.member.wake_on_lag(self.lagging.clone());
         let number = self.next_number;
@@ -193,8 +193,18 @@ impl RouterCore {
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
-        if entrance.start < self.head && entrance.standing.resumed {
-            self.serve_from(place, entrance.start);
+        self.onlookers.begin(prepared);
+        let is_active = self.active[place].compiled.working > 0;
+        match (entrance.standing.resumed, entrance.standing.reason) {
+            (true, _) => {
+                self.metrics.resumed.add(1);
+                self.tell_of_absence(place, entrance.start);
+                if entrance.start < self.head {
+                    self.serve_from(place, entrance.start);
+                }
+            }
+            (false, Some(_)) if is_active => self.metrics.not_resumed.add(1),
+            (false, _) => {}
         }
         Ok(SubscriptionKey { place, number })
     }

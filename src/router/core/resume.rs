@@ -112,6 +112,7 @@ impl RouterCore {
                 self.eras = vec![known];
                 self.head = start;
                 self.backlog.begin(start);
+                self.onlookers.begin_anew();
                 self.deadlines.forget();
                 self.watchers_changed = true;
                 self.open = None;

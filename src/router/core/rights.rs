@@ -3,11 +3,12 @@
 
 use super::{Compiled, RouterCore};
 use crate::{
+    change::position::Position,
     policy::catalog::Table,
     router::{SubscriptionKey, notices::tell_rights_changed},
 };
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -17,7 +18,14 @@ pub(super) struct Onlookers {
     by_lookup: HashMap<u32, BTreeSet<usize>>,
     /// Who is still to be told, and of which table: there was no room.
     waiting: HashSet<(SubscriptionKey, u32)>,
+    /// Which tables that are looked into changed where, for whoever comes back: what he sees may be other rows by now.
+    changed: VecDeque<(Position, BTreeSet<u32>)>,
+    /// Since when these are known; none before anybody could have left.
+    changed_since: Option<Position>,
 }
+
+/// Changes of rights that are remembered for whoever comes back.
+const REMEMBERED: usize = 1024;
 
 impl Onlookers {
     pub(super) fn insert(&mut self, place: usize, compiled: &Compiled) {
@@ -42,6 +50,35 @@ impl Onlookers {
         self.by_lookup.clear();
     }
 
+    /// Somebody begins here, and may come back.
+    pub(super) fn begin(&mut self, start: Position) {
+        self.changed_since.get_or_insert(start);
+    }
+
+    /// Positions of before mean nothing any more.
+    pub(super) fn begin_anew(&mut self) {
+        self.changed.clear();
+        self.changed_since = None;
+    }
+
+    fn remember(&mut self, at: Position, lookups: &BTreeSet<u32>) {
+        if self.changed_since.is_none() || lookups.is_empty() {
+            return;
+        }
+        self.changed.push_back((at, lookups.clone()));
+        if self.changed.len() > REMEMBERED
+            && let Some((oldest, _)) = self.changed.pop_front()
+        {
+            self.changed_since = Some(oldest);
+        }
+    }
+
+    /// Whether a table may have changed behind a position.
+    fn has_changed(&self, lookup: u32, since: Position) -> bool {
+        self.changed_since.is_none_or(|known| since < known)
+            || self.changed.iter().any(|(at, lookups)| *at > since && lookups.contains(&lookup))
+    }
+
     /// Whether somebody is still to be told.
     pub(super) fn wait(&self) -> bool {
         !self.waiting.is_empty()
@@ -51,6 +88,8 @@ impl Onlookers {
 impl RouterCore {
     /// A transaction has changed rows of these tables, which policies look into.
     pub(in crate::router) fn rights_changed(&mut self, lookups: impl IntoIterator<Item = u32>) {
+        let lookups: BTreeSet<u32> = lookups.into_iter().collect();
+        self.onlookers.remember(self.head, &lookups);
         let mut told: BTreeSet<(usize, u32)> = BTreeSet::new();
         for lookup in lookups {
             for &place in self.onlookers.by_lookup.get(&lookup).into_iter().flatten() {
@@ -65,6 +104,18 @@ impl RouterCore {
             if !self.tell_rights(place, table) {
                 self.onlookers.waiting.insert((key, table));
             }
+        }
+    }
+
+    /// Has a subscription that comes back told of the tables of which it may see other rows now: because of others, which
+    /// changed meanwhile, or because of the time, which nobody wrote down.
+    pub(super) fn tell_of_absence(&mut self, place: usize, since: Position) {
+        let Some(active) = self.active.get(place).filter(|active| active.subscription.visibility) else { return };
+        let by_lookups = active.compiled.looked_up().filter(|(lookup, _)| self.onlookers.has_changed(*lookup, since));
+        let timed = active.compiled.tables.values().filter(|table| table.is_timed()).map(|table| &table.table);
+        let tables: BTreeSet<u32> = by_lookups.map(|(_, table)| table).chain(timed).map(|table| table.oid).collect();
+        for table in tables {
+            self.tell_later(place, table);
         }
     }
 

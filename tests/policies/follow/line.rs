@@ -67,6 +67,7 @@ impl Line {
             feed: feed_in,
             handed_on: handed_on_reader,
             wish: wish_reader.clone(),
+            order: watch::channel(walcast::source::Order::default()).1,
             state,
             stop: tasks.stop_token().clone(),
         };

@@ -65,6 +65,7 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
         feed: sender,
         handed_on: handed_on_reader,
         wish: wish_reader,
+        order: watch::channel(walcast::source::Order::default()).1,
         state,
         stop: tasks.stop_token().clone(),
     };

@@ -1,0 +1,57 @@
+//! Who holds the slot when it is not free: another server, beside which this one waits as a standby, or a session of our
+//! own that the server has not noticed the end of.
+
+use super::slot::{Config, SourceError};
+use crate::pg::replication::{ReplicationError, Session};
+use postgres_protocol::escape::escape_literal;
+use std::time::Duration;
+
+/// How often it is looked whether the slot is free ...
+const LOOK: Duration = Duration::from_millis(50);
+/// ... after a session of ours was ended.
+const LOOKS: u32 = 40;
+
+impl SourceError {
+    /// Whether somebody else reads the slot.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, SourceError::Taken { .. })
+    }
+
+    /// The same error, by the name that it has when somebody else reads the slot.
+    pub(super) fn of_holder(self, config: &Config) -> SourceError {
+        match self {
+            SourceError::Replication(ReplicationError::Server(error)) if error.code == "55006" => {
+                SourceError::Taken { slot: config.slot.clone(), pid: None }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Frees the slot from a session of our own that was cut off, and that the server keeps until `wal_sender_timeout`; an
+/// error when it is another one that holds it.
+pub(super) async fn free(
+    session: &mut Session,
+    config: &Config,
+    holder: Option<i32>,
+    own: Option<i32>,
+) -> Result<(), SourceError> {
+    let Some(pid) = holder else { return Ok(()) };
+    let taken = || SourceError::Taken { slot: config.slot.clone(), pid: Some(pid) };
+    if own != holder {
+        return Err(taken());
+    }
+    tracing::info!(slot = config.slot, pid, "ending a session of ours that was cut off and still holds the slot");
+    session.query(&format!("select pg_catalog.pg_terminate_backend({pid})")).await?;
+    let sql = format!(
+        "select 1 from pg_catalog.pg_replication_slots where slot_name = {} and active_pid = {pid}",
+        escape_literal(&config.slot)
+    );
+    for _ in 0..LOOKS {
+        if session.query(&sql).await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(taken())
+}
