@@ -279,10 +279,10 @@ impl<F: Follow> Intake<F> {
     fn route(&mut self, fragment: &Arc<Fragment>) -> Passed {
         let basis = Basis::at(fragment.commit_time, self.follow.lookups());
         let job = self.core.route(fragment, basis);
-        let end = fragment.end_lsn.map(|lsn| (self.handed_on(fragment.era, lsn), fragment.commit_time));
-        if end.is_some() {
+        if fragment.end_lsn.is_some() {
             self.core.rights_changed(std::mem::take(&mut self.touched));
         }
+        let end = fragment.end_lsn.map(|lsn| (self.handed_on(fragment.era, lsn), fragment.commit_time));
         Passed { job, end }
     }
 

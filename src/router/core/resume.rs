@@ -183,6 +183,8 @@ impl RouterCore {
             let is_shared = self.eras.iter().any(|known| known.shares(cursor.epoch));
             return Err(if is_shared { refusal::CURSOR_TOO_OLD } else { refusal::CURSOR_OTHER_HISTORY });
         };
+        // The log of an era that is to come goes on from that of this one, or means nothing to it.
+        let end = Position { era: end.era.min(self.head.era), ..end };
         if position > end.max(self.head) {
             return Err(refusal::CURSOR_AHEAD);
         }
