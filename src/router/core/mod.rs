@@ -23,7 +23,7 @@ use super::{
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
-    change::position::Position,
+    change::position::{Era, Position},
     claims::Claims,
     hub::{Generation, MessageForm, Standing},
     limits::Meters,
@@ -183,6 +183,11 @@ impl RouterCore {
     /// Whether a part of the transaction that committed here has been routed, and the rest is to come.
     pub(super) fn is_amid(&self, commit_lsn: Lsn) -> bool {
         self.open == Some(commit_lsn)
+    }
+
+    /// The era of a transaction of which a part has been routed, and the rest is to come.
+    pub(super) fn era_amid(&self) -> Option<Era> {
+        self.open.and_then(|_| self.eras.last()).map(KnownEra::era)
     }
 
     /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others

@@ -8,7 +8,7 @@ use super::{Active, RouterCore};
 use crate::{
     change::{
         cursor::{Cursor, Epoch, Resume},
-        position::Position,
+        position::{Era, Position},
     },
     hub::{MessageForm, OnItsWay, Standing},
     lsn::Lsn,
@@ -38,6 +38,10 @@ pub(super) struct KnownEra {
 }
 
 impl KnownEra {
+    pub(super) fn era(&self) -> Era {
+        self.beginning.era
+    }
+
     /// The position of a cursor in this era, if that is where it is. The timelines an era accepts were left by servers that
     /// did not know this one, and are its own only as far as they are not an era's own.
     fn position(&self, cursor: &Cursor, of_others: bool) -> Option<Position> {
@@ -65,6 +69,24 @@ fn is_left(cursor: &Cursor, end: Lsn) -> bool {
     cursor.commit_lsn < end || (cursor.commit_lsn == end && !is_amid)
 }
 
+/// Where a position is found that was ahead of all that had been routed when its era ended: in the era that goes on with
+/// it, as far as the two share positions. Whoever begins there must not get what committed before.
+fn carried(eras: &[KnownEra], mut position: Position) -> Position {
+    for (before, next) in eras.iter().zip(eras.iter().skip(1)) {
+        let ended = before.beginning.era;
+        if ended.number != position.era || before.end.is_none_or(|end| position <= end) {
+            continue;
+        }
+        let shared = next.beginning.accepts.iter().find(|(epoch, _)| *epoch == ended.epoch);
+        let era = next.beginning.era.number;
+        position = match shared {
+            Some(&(_, end)) if position.commit_lsn > end => Position::before(era, end),
+            _ => Position { era, ..position },
+        };
+    }
+    position
+}
+
 /// How a subscription begins.
 pub(super) struct Entrance {
     /// From where on.
@@ -89,6 +111,10 @@ impl RouterCore {
                     self.eras.remove(0);
                 }
                 self.head = start;
+                let eras = &self.eras;
+                self.active.iter_mut().for_each(|(_, active)| {
+                    active.subscription.start = carried(eras, active.subscription.start);
+                });
             }
             Follows::First | Follows::Gap(_) => {
                 self.eras = vec![known];
@@ -153,7 +179,11 @@ impl RouterCore {
             },
         };
         let behind_open = self.open.map(|open| Position::before(self.head.era, Lsn(open.0.saturating_add(1))));
-        let mut start = subscription.start.max(behind_open.unwrap_or_default());
+        let mut start = carried(&self.eras, subscription.start).max(behind_open.unwrap_or_default());
+        if subscription.resume.is_some() && start.era > self.head.era {
+            // Of an era that is still to begin here nobody knows what its cursors are.
+            start = behind_open.unwrap_or_default();
+        }
         if subscription.resume.is_some() {
             // What was routed before is not given to him: his cursor must not promise it.
             start = start.max(self.head);
@@ -171,6 +201,8 @@ impl RouterCore {
             let is_shared = self.eras.iter().any(|known| known.shares(cursor.epoch));
             return Err(if is_shared { refusal::CURSOR_TOO_OLD } else { refusal::CURSOR_OTHER_HISTORY });
         };
+        // The log of an era that is to come goes on from that of this one, or means nothing to it.
+        let end = Position { era: end.era.min(self.head.era), ..end };
         if position > end.max(self.head) {
             return Err(refusal::CURSOR_AHEAD);
         }
