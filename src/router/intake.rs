@@ -200,6 +200,10 @@ impl<F: Follow> Intake<F> {
 
     /// Serves those who are behind, by the rights of now.
     pub(super) fn catch_up(&mut self, lane_has_room: bool, now: i64) -> Vec<LaneJob> {
+        // Half of a transaction's changes of lookup tables are the rights of no moment.
+        if matches!(self.stage, Stage::Applying(..)) {
+            return Vec::new();
+        }
         self.core.catch_up(lane_has_room, Basis::at(now, self.follow.lookups()))
     }
 
