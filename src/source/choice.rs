@@ -154,7 +154,7 @@ impl Source {
         if streams.is_err() {
             std::future::pending().await
         }
-        let client = ends.target.connect("walcast outbox").await?;
+        let mut client = ends.target.connect("walcast outbox").await?;
         let installed = answer(find(&client, &ends.target.user())).await?;
         let is_ours = match lead {
             Some(lead) => lead.is_held(installed.table).await,
@@ -166,6 +166,10 @@ impl Source {
         let Some(lead) = lead else { return Err(OutboxError::LeadLost) };
         answer(outbox::leave(&client)).await?;
         loop {
+            if answer(outbox::is_full(&client)).await? {
+                ledger.give_up();
+                answer(outbox::empty(&mut client)).await?;
+            }
             ledger.keep();
             let listed = answer(outbox::tables(&client, &ends.config.publication, messages::PUBLICATION)).await?;
             // Whoever wrote to a table before its trigger was there had ended by then.

@@ -1,5 +1,6 @@
 //! The notify fallback: what its triggers write is what the log has, against real Postgres.
 
+mod installed;
 mod moving;
 mod order;
 mod same;
