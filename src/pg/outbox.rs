@@ -231,7 +231,8 @@ pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<
     }
     transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
     let sql = "update walcast.outbox_state \
-               set history = $1, generation = generation + 1, is_whole = true, oldest_open = '0' returning generation";
+               set oldest_open = case when history = $1 then oldest_open else '0' end, history = $1, \
+               generation = generation + 1, is_whole = true returning generation";
     let generation = transaction.query_one(sql, &[&history]).await?.try_get(0)?;
     transaction.commit().await?;
     Ok((generation, true))
@@ -249,6 +250,30 @@ pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postg
     }
     let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
     transaction.execute(sql, &[&history]).await?;
+    transaction.commit().await
+}
+
+/// Whether it has reached its limit, and captures nothing any more. What is asked after numbers were given holds for whatever
+/// got one: of a transaction of which a part is missing that was so before it committed.
+pub async fn is_full(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    client.query_one("select is_called from walcast.outbox_full", &[]).await?.try_get(0)
+}
+
+/// Empties it, and has it capture what begins from now on. Of what has begun a part may be missing: none of it gets a number.
+pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    // Only that gives the room back at once. Whoever has written keeps us from it until he ends, and must not be waited for.
+    transaction.batch_execute("set local lock_timeout = '500ms'; savepoint untouched").await?;
+    if transaction.batch_execute("truncate walcast.outbox, walcast.outbox_transactions").await.is_err() {
+        let sql = "rollback to savepoint untouched; set local lock_timeout = 0; \
+                   delete from walcast.outbox; delete from walcast.outbox_transactions";
+        transaction.batch_execute(sql).await?;
+    }
+    transaction.query_one("select pg_catalog.setval('walcast.outbox_full', 1, false)", &[]).await?;
+    let sql = "update walcast.outbox_state \
+               set is_whole = false, oldest_open = pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+    transaction.execute(sql, &[]).await?;
     transaction.commit().await
 }
 
@@ -430,6 +455,11 @@ pub async fn shapes(
 ) -> Result<Vec<(i64, Result<Vec<TableShape>, serde_json::Error>)>, tokio_postgres::Error> {
     let shape = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)));
     client.query(SHAPES, &[&ids]).await?.iter().map(shape).collect()
+}
+
+/// An id as the stream has it.
+pub fn without_epoch(xid: u64) -> u32 {
+    u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 fn oid(value: i64) -> u32 {

@@ -166,6 +166,10 @@ impl Source {
         let Some(lead) = lead else { return Err(OutboxError::LeadLost) };
         answer(outbox::leave(&mut client, &installed.history())).await?;
         loop {
+            if answer(outbox::is_full(&client)).await? {
+                ledger.give_up();
+                answer(outbox::empty(&mut client)).await?;
+            }
             ledger.keep();
             let listed = answer(outbox::tables(&client, &ends.config.publication, messages::PUBLICATION)).await?;
             // Whoever wrote to a table before its trigger was there had ended by then.

@@ -1,7 +1,7 @@
 //! `Ledger`: which transactions clients were given by the log while triggers fill an outbox beside it. When the log cannot be
 //! read any more, the others are theirs. Plain values.
 
-use crate::pg::outbox::Given;
+use crate::pg::outbox::{Given, without_epoch};
 use std::{
     collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -66,7 +66,7 @@ impl Ledger {
                 inner.before = Some(before);
             }
             // Ids of 32 bits go round: what is behind lies in the next half of the circle.
-            inner.given.retain(|&xid| xid.wrapping_sub(before as u32) < 1 << 31);
+            inner.given.retain(|&xid| xid.wrapping_sub(without_epoch(before)) < 1 << 31);
         }
     }
 

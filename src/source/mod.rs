@@ -105,6 +105,8 @@ pub enum GapReason {
     LogToOutbox,
     /// The outbox is not whole, or cannot be read.
     OutboxBroken,
+    /// The outbox had reached its limit, and was emptied.
+    OutboxFull,
 }
 
 impl GapReason {
@@ -120,6 +122,7 @@ impl GapReason {
             GapReason::Torn => "the stream broke off within a transaction",
             GapReason::LogToOutbox => "the log cannot be read any more",
             GapReason::OutboxBroken => "the outbox had lost changes",
+            GapReason::OutboxFull => "the outbox had reached its limit and was emptied",
         }
     }
 }

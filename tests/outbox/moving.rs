@@ -146,6 +146,18 @@ fn write(database: &Database, writer: i64, is_over: Arc<AtomicBool>) -> tokio::s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn going_from_one_to_the_other_loses_nothing_and_gives_nothing_twice() {
+    go(1).await;
+}
+
+/// cargo test --test main -- --ignored going_over_and_over
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: the short form is above"]
+async fn going_over_and_over_loses_nothing_and_gives_nothing_twice() {
+    go(10).await;
+}
+
+/// From the log to the outbox and back, so many times.
+async fn go(rounds: u32) {
     let postgres = Postgres::default();
     let database = postgres.database().await;
     database.execute(PRELUDE).await;
@@ -168,7 +180,7 @@ async fn going_from_one_to_the_other_loses_nothing_and_gives_nothing_twice() {
     let log = Log::begin_named(&database, &format!("{}_truth", database.slot())).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (1..=3).map(|writer| write(&database, writer, is_over.clone())).collect();
-    for _ in 0..2 {
+    for _ in 0..rounds {
         wait_until_kept(&database).await;
         let end_it = format!(
             "alter role {login} noreplication; \
