@@ -30,6 +30,8 @@ use crate::{
     shutdown::Tasks,
     source::{
         HandedOn, Order, SourceState, Wish,
+        choice::Source,
+        feed,
         guard::{SlotGuard, SlotState},
         slot_task::Walreceiver,
     },
@@ -46,13 +48,15 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Fragments that wait for the router; each holds at most about 1 MiB.
+/// Fragments that wait for the router ...
 const FRAGMENT_QUEUE: usize = 32;
+/// ... and their bytes. One holds about 1 MiB, or one row that is larger.
+const FRAGMENT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Connections that read filters and positions for new subscriptions, and serve health.
 const QUERY_CONNECTIONS: usize = 4;
 /// One reads lookup tables, which holds the stream; the other one looks for deadlines, and must not be waited for.
@@ -104,7 +108,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (doors, stream, router_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::default());
     let connections = Arc::new(AtomicUsize::new(0));
-    let (feed, fed) = mpsc::channel(FRAGMENT_QUEUE);
+    let (feed, fed) = feed(FRAGMENT_QUEUE, FRAGMENT_QUEUE_BYTES);
     let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
@@ -127,6 +131,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         wish: wish.clone(),
         messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone(), end_of_log(&query_pool).await?),
         feed: fed,
+        spill: config.spill.clone(),
         state: router_state,
         handed_on,
         refresh: refresh.clone(),
@@ -146,7 +151,6 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         state: source_state,
         stop: stream.stop_token().clone(),
     };
-    stream.spawn("walreceiver", walreceiver.run());
     let guard = SlotGuard {
         config: config.guard.clone(),
         pool: config.target.pool("walcast slot", 1, "")?,
@@ -157,6 +161,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stop: stream.stop_token().clone(),
     };
     stream.spawn("slot guard", guard.run());
+    stream.spawn("source", Source { choice: config.source, walreceiver }.run());
     let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
     let upkeep = Upkeep {
         config: config.messages.clone(),

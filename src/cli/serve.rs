@@ -84,7 +84,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     if config.start.migrates {
         make_what_is_missing(&config.target).await?;
     }
-    check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
+    check::preflight(&config.target, &config.slot.publication, &config.slot.slot, config.source).await?;
     serve::start(config).await
 }
 

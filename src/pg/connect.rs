@@ -59,7 +59,7 @@ impl Reach {
     pub(super) fn parse(text: &str) -> Result<Reach, ConnectError> {
         let mut own = OwnOptions::default();
         let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            own.take_from_url(text)
+            own.take_from_url(text)?
         } else {
             own.take_from_pairs(text)?
         };
@@ -128,30 +128,6 @@ impl Reach {
     }
 }
 
-/// What to do when the server refuses a session with this SQLSTATE, where that is known. `role` is our login.
-pub fn advice(code: &str, role: &str) -> Option<String> {
-    match code {
-        "53300" => Some(format!(
-            "raise max_connections, max_wal_senders or the role's own limit (alter role {} connection limit -1;), or close \
-             other sessions",
-            identifier(role)
-        )),
-        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
-        "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-        _ => None,
-    }
-}
-
-/// A name as SQL has it, with quotes only where it needs them.
-pub fn identifier(name: &str) -> String {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.to_owned()
-    } else {
-        postgres_protocol::escape::escape_identifier(name)
-    }
-}
-
 /// A peer that is gone without a word is noticed in less than a minute, unless the connection string says when.
 fn notice_dead_peers(config: &mut Config) {
     if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
@@ -160,6 +136,19 @@ fn notice_dead_peers(config: &mut Config) {
     config.get_keepalives_interval().is_none().then(|| config.keepalives_interval(KEEPALIVE / 3));
     config.get_keepalives_retries().is_none().then(|| config.keepalives_retries(3));
     config.get_tcp_user_timeout().is_none().then(|| config.tcp_user_timeout(KEEPALIVE));
+}
+
+/// What to do about a connection that is refused with this SQLSTATE, whoever asks for it, when that is known.
+pub fn remedy(code: &str) -> Option<&'static str> {
+    match code {
+        "53300" => Some(
+            "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit -1;), or \
+             close other sessions",
+        ),
+        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL"),
+        "3D000" => Some("check the database's name in DATABASE_URL"),
+        _ => None,
+    }
 }
 
 /// An error with its causes in one line, as for a log field.
@@ -175,6 +164,34 @@ pub fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The options that tokio-postgres knows.
+const OPTIONS: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslmode",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// Whether an option of this name is read, here or there.
+fn is_option(key: &str) -> bool {
+    OPTIONS.contains(&key) || key == "sslrootcert"
 }
 
 /// The options of a connection string that tokio-postgres does not know.
@@ -194,8 +211,14 @@ impl OwnOptions {
         true
     }
 
-    fn take_from_url(&mut self, url: &str) -> String {
-        let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
+    fn take_from_url(&mut self, url: &str) -> Result<String, ConnectError> {
+        let Some((base, query)) = url.split_once('?') else { return Ok(url.to_owned()) };
+        // A `?` that is not encoded ends a password, and its rest up to the `@` looks like options.
+        let is_sound = base.contains('@') && !query.contains('@');
+        let unknown = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| !is_option(key));
+        if unknown.is_some() && !is_sound {
+            return Err(ConnectError::Url("it holds unknown options; write a `?` of the password as %3F".into()));
+        }
         let kept: Vec<&str> = query
             .split('&')
             .filter(|pair| {
@@ -204,12 +227,20 @@ impl OwnOptions {
                     .is_some_and(|(key, value)| self.take(key, &percent_decode_str(value).decode_utf8_lossy()))
             })
             .collect();
-        if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
+        Ok(if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) })
     }
 
     fn take_from_pairs(&mut self, text: &str) -> Result<String, ConnectError> {
         let mut kept = String::new();
         for (key, value) in key_value_pairs(text)? {
+            // Not by name: of a mistyped URL, and of a password with a space, everything up to a `=` looks like one.
+            if !is_option(&key) {
+                return Err(ConnectError::Url(
+                    "it holds an unknown option; a URL begins with postgresql://, and a value with a space stands in \
+                     quotes"
+                        .into(),
+                ));
+            }
             if !self.take(&key, &value) {
                 let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
                 kept.push_str(&format!("{key}='{quoted}' "));
@@ -227,10 +258,11 @@ impl OwnOptions {
             Some("require") => (SslMode::Require, Verification::None),
             Some("verify-ca") => (SslMode::Require, Verification::Chain),
             Some("verify-full") => (SslMode::Require, Verification::ChainAndName),
-            Some(other) => {
-                return Err(ConnectError::Url(format!(
-                    "sslmode is `{other}`; it is one of disable, prefer, require, verify-ca, verify-full"
-                )));
+            // Not what it is: that may be the rest of a password.
+            Some(_) => {
+                return Err(ConnectError::Url(
+                    "sslmode is none of disable, prefer, require, verify-ca and verify-full".into(),
+                ));
             }
         };
         config.ssl_mode(mode);
@@ -304,13 +336,18 @@ mod tests {
     #[test]
     fn a_bad_string_is_refused_by_what_is_wrong_and_never_repeated() {
         for (text, why) in [
-            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is `maybe`"),
+            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is none of"),
+            ("postgres://u@h/d?sslmode=sesame@h", "sslmode is none of"),
             ("postgres://u:sesame@h/d?nonsense=1", "nonsense"),
             ("postgres:///d", "no "),
             ("sesame", "neither a URL"),
             ("host=h user=u password='sesame", "not closed"),
             ("postgres://h/d", "no user"),
             ("postgres://u:open@sesame@h/d", "%40"),
+            ("postgres://u:open?sesame=x@h/d", "%3F"),
+            ("postgres://u:open?sesame@h/d?sslmode=require", "%3F"),
+            ("host=h user=u password=open sesame=x", "quotes"),
+            ("postgress://u:sesame@h/d?sslmode=require", "postgresql://"),
         ] {
             let error = describe(&Reach::parse(text).err().unwrap());
             assert!(error.contains(why), "{text}: {error}");

@@ -53,6 +53,13 @@ async fn connect_by(target: &Reach, application: &str) -> Result<Wire, Replicati
     Err(last)
 }
 
+/// Authenticates over a stream without TLS, and waits until the server is ready.
+pub(super) async fn over(stream: Box<dyn Io>, target: &Target, application: &str) -> Result<Wire, ReplicationError> {
+    let mut wire = Wire::new(stream, target.address());
+    wire.authenticate(&target.reach(), application, Binding::None).await?;
+    Ok(wire)
+}
+
 async fn connect_to(
     target: &Reach,
     host: &Host,

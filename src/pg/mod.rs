@@ -9,6 +9,7 @@ pub mod lookup;
 pub mod messages;
 pub mod migrate;
 pub mod moments;
+pub mod outbox;
 pub mod replication;
 pub mod slot;
 mod target;

@@ -4,6 +4,7 @@
 use super::connect::{ConnectError, Reach, describe};
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
 };
-use tokio_postgres::{Client, Config, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Config, error::SqlState};
 
 /// How long a pool may take for a connection.
 const POOL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,14 +110,24 @@ impl Target {
 
     /// A plain connection. Its driver ends with the client.
     pub async fn connect(&self, application: &str) -> Result<Client, ConnectError> {
+        self.connect_hearing(application, Arc::default()).await
+    }
+
+    /// The same, and whoever waits is woken by every notification. What it says, nobody reads.
+    pub async fn connect_hearing(&self, application: &str, heard: Arc<Notify>) -> Result<Client, ConnectError> {
         let (client, _) = self
-            .open(application, "")
+            .open(application, "", heard)
             .await
             .map_err(|source| ConnectError::Connect { address: self.address(), source })?;
         Ok(client)
     }
 
-    async fn open(&self, application: &str, settings: &str) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    async fn open(
+        &self,
+        application: &str,
+        settings: &str,
+        heard: Arc<Notify>,
+    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         let reach = self.reach();
         let mut config = (*reach.config).clone();
         let options = [config.get_options().unwrap_or_default(), settings].join(" ");
@@ -125,14 +136,22 @@ impl Target {
         }
         config.application_name(application);
         let opened = config.connect(reach.rustls()).await;
-        let (client, connection) = opened.inspect_err(|error| {
+        let (client, mut connection) = opened.inspect_err(|error| {
             if let Some(code) = error.code() {
                 self.note(code.code());
             }
         })?;
         let driver = crate::shutdown::drive(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %describe(&error), "postgres connection ended");
+            while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(_)) => heard.notify_one(),
+                    Ok(AsyncMessage::Notice(notice)) => tracing::debug!(severity = notice.severity(), "notice"),
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(error = %describe(&error), "postgres connection ended");
+                        break;
+                    }
+                }
             }
         });
         Ok((client, driver))
@@ -172,7 +191,7 @@ type Opening<'a> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), 
 
 impl Connect for Opener {
     fn connect(&self, _: &Config) -> Opening<'_> {
-        Box::pin(self.target.open(&self.application, &self.settings))
+        Box::pin(self.target.open(&self.application, &self.settings, Arc::default()))
     }
 }
 

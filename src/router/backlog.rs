@@ -1,6 +1,6 @@
 //! `Backlog`: the last fragments in memory, so that those who lag can be served again. Pure.
 
-use crate::change::{Datum, Fragment, position::Position};
+use crate::change::{Fragment, position::Position};
 use std::{collections::VecDeque, sync::Arc};
 
 struct Entry {
@@ -39,7 +39,7 @@ impl Backlog {
         if fragment.changes.is_empty() {
             return;
         }
-        let bytes = size(&fragment);
+        let bytes = fragment.bytes();
         self.bytes += bytes;
         self.pushed = self.pushed.saturating_add(bytes);
         self.entries.push_back(Entry { fragment, bytes });
@@ -48,6 +48,11 @@ impl Backlog {
             self.bytes -= oldest.bytes;
             self.start = end(&oldest.fragment);
         }
+    }
+
+    /// Bytes it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes that came since `take_pushed`.
@@ -77,8 +82,9 @@ impl Backlog {
 
     /// The fragments that hold changes from `position` on, or none when some of these are gone.
     pub(super) fn from(&self, position: Position) -> Option<impl Iterator<Item = &Arc<Fragment>>> {
-        let fragments = self.entries.iter().map(|entry| &entry.fragment);
-        self.reaches(position).then(|| fragments.skip_while(move |fragment| end(fragment) <= position))
+        // They stand in their order, and whoever is behind is so by few of many.
+        let first = self.entries.partition_point(|entry| end(&entry.fragment) <= position);
+        self.reaches(position).then(|| self.entries.range(first..).map(|entry| &entry.fragment))
     }
 }
 
@@ -86,17 +92,6 @@ impl Backlog {
 fn end(fragment: &Fragment) -> Position {
     let ordinal = fragment.changes.last().map_or(0, |change| change.ordinal + 1);
     Position { era: fragment.era.number, commit_lsn: fragment.commit_lsn, ordinal }
-}
-
-/// About how many bytes a fragment keeps alive.
-pub(super) fn size(fragment: &Fragment) -> usize {
-    let rows =
-        fragment.changes.iter().flat_map(|change| change.new.iter().chain(change.old.as_ref().map(|old| &old.row)));
-    let values = rows.flat_map(|row| &row.0).map(|datum| match datum {
-        Datum::Text(text) => text.len() + 32,
-        Datum::Null | Datum::Absent => 32,
-    });
-    values.sum::<usize>() + 128 * fragment.changes.len()
 }
 
 #[cfg(test)]
@@ -151,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_was_dropped_for_room_cannot_be_read_from_any_more() {
-        let mut backlog = Backlog::new(128 * 3);
+        let mut backlog = Backlog::new(fragment(1, 0..1).bytes() * 3);
         for lsn in 1..=3 {
             backlog.push(fragment(lsn, 0..1));
         }

@@ -52,6 +52,7 @@ pub(crate) use render::commit_timestamp;
 pub use state::{LookupPhase, LookupState, RouterState};
 pub use subscription::{CastKey, CastValues, Subscription};
 pub use task::Parts;
+pub use transaction::SpillConfig;
 
 use crate::claims::Claims;
 use tokio::sync::{mpsc, oneshot};

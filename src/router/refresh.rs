@@ -5,7 +5,7 @@ use crate::{
     pg::{
         Target,
         catalog::{CatalogError, CatalogReader},
-        connect::{ConnectError, advice, describe},
+        connect::{ConnectError, describe, remedy},
     },
     policy::catalog::Catalog,
 };
@@ -40,7 +40,7 @@ struct Looks {
 pub struct Refresh {
     catalog: watch::Receiver<Arc<Catalog>>,
     looks: watch::Receiver<Looks>,
-    problem: watch::Receiver<Option<String>>,
+    problem: watch::Receiver<Option<Arc<str>>>,
     wish: Arc<Notify>,
 }
 
@@ -55,6 +55,22 @@ pub enum RefreshError {
     Catalog(#[from] CatalogError),
 }
 
+impl RefreshError {
+    /// The error with its causes and, when that is known, what to do about it, in one line.
+    fn with_remedy(&self) -> String {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        let code = std::iter::from_fn(|| {
+            let error = cause?;
+            cause = error.source();
+            Some(error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code).cloned())
+        });
+        match code.flatten().find_map(|code| remedy(code.code())) {
+            Some(remedy) => format!("{}; {remedy}", describe(self)),
+            None => describe(self),
+        }
+    }
+}
+
 /// The task's end.
 pub struct Refresher {
     target: Target,
@@ -62,7 +78,7 @@ pub struct Refresher {
     reader: Option<CatalogReader>,
     catalog: watch::Sender<Arc<Catalog>>,
     looks: watch::Sender<Looks>,
-    problem: watch::Sender<Option<String>>,
+    problem: watch::Sender<Option<Arc<str>>>,
     wish: Arc<Notify>,
 }
 
@@ -85,7 +101,6 @@ impl Refresher {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut timer = interval(POLL_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut failing = false;
         let mut doubts = self.target.doubts();
         loop {
             tokio::select! {
@@ -97,7 +112,7 @@ impl Refresher {
             let problem = tokio::select! {
                 looked = timeout(QUERY_LIMIT, self.look()) => match looked {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(self.described(&error)),
+                    Ok(Err(error)) => Some(error.with_remedy()),
                     Err(_) => Some("no answer in time".to_owned()),
                 },
                 // An answer would have to come by a connection that leads nowhere.
@@ -105,30 +120,16 @@ impl Refresher {
             };
             if let Some(problem) = &problem {
                 self.reader = None;
-                if !failing {
+                if self.problem.borrow().is_none() {
                     tracing::warn!(
                         problem,
                         "cannot look at the catalogue; changes are held until that is possible again"
                     );
                 }
             }
-            failing = problem.is_some();
-            self.problem.send_if_modified(|known| {
-                let is_new = *known != problem;
-                *known = problem;
-                is_new
-            });
+            let problem: Option<Arc<str>> = problem.map(Arc::from);
+            self.problem.send_if_modified(|known| std::mem::replace(known, problem.clone()) != problem);
         }
-    }
-
-    /// What is wrong, and what to do about it where that is known.
-    fn described(&self, error: &RefreshError) -> String {
-        let code = match error {
-            RefreshError::Connect(ConnectError::Connect { source, .. }) => source.code(),
-            _ => None,
-        };
-        let fix = code.and_then(|code| advice(code.code(), &self.target.user()));
-        fix.map_or_else(|| describe(error), |fix| format!("{}; {fix}", describe(error)))
     }
 
     async fn look(&mut self) -> Result<(), RefreshError> {
@@ -152,6 +153,14 @@ impl Refresher {
 }
 
 impl Refresh {
+    /// A catalogue that nobody reads again, for tests without a database. Like any other it grows stale.
+    pub fn once(catalog: Catalog) -> Refresh {
+        let (_, catalog) = watch::channel(Arc::new(catalog));
+        let (_, looks) = watch::channel(Looks { count: 0, last: Instant::now() });
+        let (_, problem) = watch::channel(None);
+        Refresh { catalog, looks, problem, wish: Arc::default() }
+    }
+
     /// The last catalogue that was read.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()
@@ -167,14 +176,14 @@ impl Refresh {
         self.looks.borrow().last.elapsed()
     }
 
+    /// Why the last look failed, and what to do about it.
+    pub fn problem(&self) -> Option<Arc<str>> {
+        self.problem.borrow().clone()
+    }
+
     /// Whether rights are known well enough to judge by.
     pub fn is_fresh(&self) -> bool {
         self.age() < STALE_AFTER
-    }
-
-    /// Why the last look failed, and what to do about it; none when it did not.
-    pub fn problem(&self) -> Option<String> {
-        self.problem.borrow().clone()
     }
 
     /// Waits for the next look.

@@ -9,6 +9,7 @@ use super::{
     interruption::Interruption,
     refill::Refiller,
     refresh::Refresh,
+    transaction::SpillConfig,
     visible::wait_until_visible,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{Feed, Follows, HandedOn, SourceState, Wish, slot_task::postgres_clock},
+    source::{Feed, FeedReceiver, HandedOn, SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -27,8 +28,8 @@ use tokio::{
 
 /// How often subscriptions of connections that ended without a word are taken out.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// How often those who are behind are served: often enough to keep a fast client busy, seldom enough that live changes
-/// get the greater share.
+/// How often those who are behind are served: often enough to keep a fast client busy. When that takes longer than this,
+/// live changes get as much time before the next turn.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 /// How long the router waits until the transaction that altered a table is visible. Longer than that takes without
 /// synchronous replication.
@@ -60,7 +61,7 @@ pub struct Parts {
     /// Where the source is told to begin anew.
     pub wish: watch::Sender<Wish>,
     /// The changes.
-    pub feed: mpsc::Receiver<Feed>,
+    pub feed: FeedReceiver,
     /// Where it says how far it is.
     pub state: watch::Sender<RouterState>,
     /// Up to where changes have been handed on.
@@ -71,6 +72,8 @@ pub struct Parts {
     pub source: watch::Receiver<SourceState>,
     /// Where messages of the database are said.
     pub messages: Publisher,
+    /// Where what does not fit into memory of a transaction goes.
+    pub spill: SpillConfig,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the lane's task runs.
@@ -98,7 +101,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     follow.set_catalog(&parts.refresh.catalog());
     follow.set_source(&parts.source.borrow());
     let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
-    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
+    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, parts.spill.clone());
     let mut descriptions = Descriptions::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -173,6 +176,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 let state = parts.source.borrow_and_update().clone();
                 intake.follow.set_source(&state);
                 intake.core.reach(state.era, state.reached);
+                intake.core.set_source(&state);
             }
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
@@ -180,6 +184,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 intake.look_for_room().await;
                 parts.state.send_modify(|state| {
                     state.subscriptions = intake.core.subscriptions();
+                    state.behind = intake.core.behind();
+                    state.backlog_bytes = intake.core.backlog_bytes();
                     state.problem = intake.problem().cloned();
                 });
             }
@@ -188,9 +194,17 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             () = looks.looked(), if !is_fresh => {}
             () = tokio::time::sleep(AGREE_PAUSE), if !is_agreed => {}
             _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
+                let begun = Instant::now();
                 for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
+                // Else the next turn would be due at once, again and again, and nothing live would come to pass.
+                catch_up.reset_after(begun.elapsed().max(CATCH_UP_INTERVAL));
+                parts.state.send_if_modified(|state| {
+                    state.behind = intake.core.behind();
+                    state.backlog_bytes = intake.core.backlog_bytes();
+                    false
+                });
             }
             (ticket, answer) = refiller.answer() => intake.core.refilled(ticket, answer, postgres_clock()),
             () = tokio::time::sleep(until_deadline.unwrap_or_default()), if until_deadline.is_some() => {
@@ -200,8 +214,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             fed = parts.feed.recv(), if intake.wants_fragment() => match fed {
                 Some(Feed::Fragment(fragment)) => intake.hold(fragment),
                 Some(Feed::Begin(beginning)) => {
-                    if matches!(beginning.follows, Follows::Gap(_)) {
-                        parts.messages.begin_anew();
+                    if let Some(from) = beginning.new_from {
+                        parts.messages.begin_anew(from);
                     }
                     intake.begin_era(&beginning);
                 }

@@ -7,7 +7,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::{self, describe},
+        connect::{describe, remedy},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -102,7 +102,7 @@ impl SourceError {
     /// The error with its causes and what to do about it, in one line. `role` is our login.
     pub fn with_hint(&self, config: &Config, role: &str) -> String {
         let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
-        let hint = hint.replace("<role>", &connect::identifier(role));
+        let hint = hint.replace("<role>", &identifier(role));
         format!("{}; {hint}", describe(self))
     }
 
@@ -153,6 +153,21 @@ impl SourceError {
         (error.code == "42704" && names_it).then_some(GapReason::PublicationNew)
     }
 
+    /// Whether there can be no logical replication until somebody changes something: the server's settings, our rights, the
+    /// number of slots, or that a pooler is in the way.
+    pub(super) fn is_impossible(&self) -> bool {
+        let SourceError::Replication(ReplicationError::Server(error)) = self else { return false };
+        match error.code.as_str() {
+            "55000" => error.message.contains("wal_level"),
+            // No right; no slot left; a pooler takes no such connection, or takes its commands for SQL.
+            "42501" | "53400" | "08P01" | "42601" => true,
+            "53300" => error.message.contains("max_wal_senders"),
+            // pg_hba.conf lets us in, but not for this.
+            "28000" => error.message.contains("replication"),
+            _ => false,
+        }
+    }
+
     /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
     pub fn hint(&self, config: &Config) -> Option<String> {
         let slot = escape_literal(&config.slot);
@@ -193,10 +208,20 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
+                code => remedy(code).map(str::to_owned),
             },
             _ => None,
         }
+    }
+}
+
+/// A name as SQL has it, with quotes only where it needs them.
+fn identifier(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        postgres_protocol::escape::escape_identifier(name)
     }
 }
 
@@ -290,6 +315,70 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
         lookups,
         messages,
     })
+}
+
+/// A slot that was made just now, with the snapshot of its beginning: what it shows will not come.
+pub(super) struct Exported {
+    session: Session,
+    sender: Option<i32>,
+    history: History,
+    sender_timeout: Option<Duration>,
+    lookups: Result<OwnPublication, String>,
+    messages: Result<OwnPublication, String>,
+    catalog_xmin: Option<u32>,
+    point: Lsn,
+    /// The snapshot's name.
+    pub(super) snapshot: String,
+}
+
+/// Makes the slot anew, whatever there was of that name: what committed before is told by other means.
+pub(super) async fn export(target: Target, config: Config) -> Result<Exported, SourceError> {
+    let mut session = Session::connect(&target, &config.application).await?;
+    let history = history(&mut session, &config).await?;
+    let sender = own_process(&mut session).await?;
+    let sender_timeout = sender_timeout(&mut session).await?;
+    match existing_slot(&mut session, &config).await {
+        Ok(None) => {}
+        Ok(Some(_)) | Err(SourceError::LostSlot(_)) => {
+            let name = escape_literal(&config.slot);
+            session.query(&format!("select pg_catalog.pg_drop_replication_slot({name})")).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    let lookups = lookup_publication(&mut session, &config, None).await?;
+    let messages = messages_publication(&mut session, &config, None).await?;
+    let (point, snapshot) = session.create_slot_with_snapshot(&config.slot).await?;
+    tracing::info!(slot = config.slot, lsn = %point, "replication slot created");
+    Ok(Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin: None, point, snapshot })
+}
+
+impl Exported {
+    /// Starts streaming from its beginning. The snapshot ends with that.
+    pub(super) async fn start(mut self, config: &Config) -> Result<Started, SourceError> {
+        self.catalog_xmin = existing_slot(&mut self.session, config).await?.and_then(|slot| slot.catalog_xmin);
+        let Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin, point, .. } = self;
+        let mut publications = vec![config.publication.as_str()];
+        publications.extend(lookups.is_ok().then_some(PUBLICATION));
+        publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
+        let stream = session.start(&config.slot, &publications, point).await?;
+        let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
+        let History { epoch, accepts, publication } = history;
+        let (gap, confirmed, from) = (None, point, point);
+        Ok(Started {
+            stream,
+            sender,
+            publication,
+            epoch,
+            accepts,
+            gap,
+            confirmed,
+            sender_timeout,
+            from,
+            catalog_xmin,
+            lookups,
+            messages,
+        })
+    }
 }
 
 /// What makes positions comparable with those of before.

@@ -13,7 +13,8 @@
 //! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
-    Beginning, Feed, Follows, Gap, GapReason, HandedOn, Order, SourceState, StreamState, Wish,
+    Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
+    ledger::Ledger,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
 };
@@ -36,11 +37,12 @@ use crate::{
 };
 use rand::Rng;
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -68,7 +70,7 @@ pub struct Walreceiver {
     /// Which slot.
     pub config: Config,
     /// Where fragments go, and word of how their eras begin.
-    pub feed: mpsc::Sender<Feed>,
+    pub feed: FeedSender,
     /// Up to where the receiver has handed them on.
     pub handed_on: watch::Receiver<HandedOn>,
     /// Where it is told to begin anew.
@@ -83,17 +85,17 @@ pub struct Walreceiver {
 
 /// What outlives one connection.
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     /// The era; number 0 before the first stream.
-    era: Era,
+    pub(super) era: Era,
     /// The next change that was not delivered yet.
     next: Position,
     /// The end of the last transaction that went into the queue whole.
     queued: Lsn,
     /// Whether a part of a transaction went into the queue, and the rest has not.
-    is_amid: bool,
+    pub(super) is_amid: bool,
     /// Every transaction that committed before this was handed on.
-    reached: Lsn,
+    pub(super) reached: Lsn,
     /// What was confirmed last.
     flushed: Lsn,
     /// The publication of lookup tables, by its oid, and since when it has been streamed without a break.
@@ -109,6 +111,17 @@ struct Progress {
     void: Option<Order>,
     /// The server's process of the session before.
     sender: Option<i32>,
+    /// What is noted while an outbox is filled beside the log.
+    pub(super) ledger: Option<Arc<Ledger>>,
+    /// Transactions that the outbox has told of already, up to a position.
+    pub(super) told: (HashSet<u32>, Lsn),
+}
+
+impl Progress {
+    /// Behind another source's era, which has told of these transactions. What is noted goes into the ledger.
+    pub(super) fn behind(era: Era, told: (HashSet<u32>, Lsn), ledger: Arc<Ledger>) -> Progress {
+        Progress { era, told, ledger: Some(ledger), ..Progress::default() }
+    }
 }
 
 /// How a connection came to its end without a failure.
@@ -132,13 +145,24 @@ impl Walreceiver {
         self.run_with(Some(started)).await;
     }
 
-    async fn run_with(self, mut first: Option<Started>) {
+    async fn run_with(self, first: Option<Started>) {
+        // Nobody but this can stream: what is impossible may become possible.
         let mut progress = Progress::default();
+        self.run_until_impossible(first, &mut progress).await;
+    }
+
+    /// The same with what is known of before. While a ledger is kept it ends with the error after which there can be no
+    /// stream; none when it was told to end.
+    pub(super) async fn run_until_impossible(
+        &self,
+        mut first: Option<Started>,
+        progress: &mut Progress,
+    ) -> Option<SourceError> {
         let mut wait = FIRST_WAIT;
         let mut changes = self.target.changes();
         while !self.stop.is_cancelled() {
             let started = Instant::now();
-            let error = match self.stream_once(first.take(), &mut progress).await {
+            let error = match self.stream_once(first.take(), progress).await {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Renewed | Ended::Ordered) => continue,
                 Err(error) => error,
@@ -162,6 +186,9 @@ impl Walreceiver {
                 tracing::warn!(problem = %describe(&error), "the publication of messages breaks the stream");
                 progress.refused_messages = Some(*self.wish.borrow());
                 continue;
+            }
+            if progress.ledger.is_some() && error.is_impossible() {
+                return Some(error);
             }
             // While the publication is missing the next attempt ends before the slot is looked at.
             progress.replace = error.needs_new_slot(&self.config).or(progress.replace);
@@ -188,6 +215,7 @@ impl Walreceiver {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.state.send_modify(|state| state.streaming = false);
+        None
     }
 
     /// Says that another server reads the slot, once, and waits a little; false when it is time to stop.
@@ -289,7 +317,16 @@ impl Walreceiver {
             tracing::warn!(%reason, %old, %new, "changes between these positions are lost to clients");
         }
         let era = Era { number: progress.era.number + 1, epoch: started.epoch };
-        Some(Beginning { era, from: started.from, accepts: started.accepts.clone(), follows })
+        // Whatever comes behind another era is new.
+        let new_from = before.is_any.then_some(Lsn::ZERO);
+        Some(Beginning {
+            era,
+            from: started.from,
+            accepts: started.accepts.clone(),
+            follows,
+            new_from,
+            kind: Kind::Log,
+        })
     }
 
     /// Says that an era begins, in the queue; false when it is time to stop.
@@ -305,8 +342,8 @@ impl Walreceiver {
             (progress.era, progress.reached, progress.flushed) = (era, from, confirmed);
         } else {
             // Positions of before say nothing about what comes.
-            let Progress { refused, refused_messages, .. } = *progress;
-            *progress = Progress { era, reached: from, refused, refused_messages, ..Progress::default() };
+            let Progress { refused, refused_messages, ledger, .. } = std::mem::take(progress);
+            *progress = Progress { era, reached: from, refused, refused_messages, ledger, ..Progress::default() };
         }
         true
     }
@@ -324,6 +361,7 @@ impl Walreceiver {
         let stream = StreamState {
             number: self.number() + 1,
             publication: started.publication,
+            kind: Kind::Log,
             from: started.from,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
@@ -334,6 +372,7 @@ impl Walreceiver {
         self.state.send_modify(|state| {
             (state.streaming, state.standby) = (true, false);
             state.problem = None;
+            (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());
             if begins {
                 state.era = progress.era.number;
                 state.reached = started.from;
@@ -416,6 +455,10 @@ impl Connection<'_> {
     fn without_delivered(&self, mut fragment: Fragment) -> Fragment {
         let next = self.progress.next;
         let (era, commit_lsn) = (fragment.era.number, fragment.commit_lsn);
+        let (told, until) = &self.progress.told;
+        if commit_lsn <= *until && told.contains(&fragment.xid) {
+            fragment.changes.clear();
+        }
         fragment.changes.retain(|change| Position { era, commit_lsn, ordinal: change.ordinal } >= next);
         fragment
     }
@@ -426,28 +469,37 @@ impl Connection<'_> {
         fragment: Fragment,
         timer: &mut tokio::time::Interval,
     ) -> Result<Option<Ended>, SourceError> {
-        let permit = loop {
+        let receiver = self.receiver;
+        let fragment = Arc::new(fragment);
+        let feed = Feed::Fragment(fragment.clone());
+        // One wait, however often the timer ticks meanwhile: whoever asks again stands last again.
+        let reserving = receiver.feed.reserve(&feed);
+        tokio::pin!(reserving);
+        let place = loop {
             tokio::select! {
-                () = self.receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
+                () = receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
                 () = ordered(&mut self.order, self.number) => return Ok(Some(Ended::Ordered)),
                 _ = timer.tick() => {
                     // The socket is not read now, so silence proves nothing.
                     self.heard = Instant::now();
                     self.tick().await?;
                 }
-                permit = self.receiver.feed.reserve() => break permit,
+                place = &mut reserving => break place,
             }
         };
-        let Ok(permit) = permit else { return Ok(Some(Ended::Stopped)) };
+        let Ok(place) = place else { return Ok(Some(Ended::Stopped)) };
         // Only now: a connection that broke while the queue was full sends these changes again.
         if let Some(last) = fragment.changes.last() {
             self.progress.next = Position { ordinal: last.ordinal + 1, ..fragment.position(last) };
         }
         if let Some(end) = fragment.end_lsn {
             self.progress.queued = end;
+            if let Some(ledger) = &self.progress.ledger {
+                ledger.note(fragment.xid);
+            }
         }
         self.progress.is_amid = fragment.end_lsn.is_none();
-        permit.send(Feed::Fragment(Arc::new(fragment)));
+        place.put(Feed::Fragment(fragment));
         Ok(None)
     }
 

@@ -10,12 +10,12 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 use tokio_postgres::{Client, NoTls};
 use walcast::devdb::{Cluster, ClusterOptions};
 
 use super::script::Script;
-use crate::line::setup::{PRELUDE, wait_for_stream};
+use crate::line::setup::{PRELUDE, get, wait_for_stream};
 use crate::support::json::Json;
 use crate::support::postgres::{PASSWORD, binaries, connect, default_major, drive, new_directory};
 use crate::support::server::Server;
@@ -27,6 +27,9 @@ const FEED: &str = "create table feed(id bigint generated always as identity pri
     alter table feed enable row level security;
     create policy own on feed for select to authenticated using (owner is null or owner = (select auth.uid()));
     alter publication supabase_realtime add table feed;";
+
+/// How long it may take until a client has caught up, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(35);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_resuming_transport_keeps_its_promises_frame_by_frame() {
@@ -132,6 +135,16 @@ async fn keep_writing(url: &str, is_over: &AtomicBool) {
     }
 }
 
+fn driver(server: &Server, user: &str, vsn: &str, websocket: &str) -> Script {
+    let environment = [
+        ("WALCAST_URL", server.url()),
+        ("WALCAST_KEY", fixture::token(user)),
+        ("WALCAST_VSN", vsn.to_owned()),
+        ("WALCAST_WEBSOCKET", websocket.to_owned()),
+    ];
+    Script::start("resume/driver.mjs", &environment)
+}
+
 /// One of the two, with everything it was given so far.
 struct Reader {
     owner: &'static str,
@@ -141,13 +154,8 @@ struct Reader {
 
 impl Reader {
     async fn start(stage: &Stage, (user, owner): (&str, &'static str), vsn: &str, websocket: &str) -> Reader {
-        let environment = [
-            ("WALCAST_URL", stage.server().url()),
-            ("WALCAST_KEY", fixture::token(user)),
-            ("WALCAST_VSN", vsn.to_owned()),
-            ("WALCAST_WEBSOCKET", websocket.to_owned()),
-        ];
-        let mut script = Script::start("resume/driver.mjs", &environment);
+        let mut script = driver(stage.server(), user, vsn, websocket);
+        script.tell(&json!({"do": "subscribe", "channel": "feed", "table": "feed"})).await;
         let begun = script.expect("the subscription", |event| event.has("system")).await;
         assert_eq!(*begun.at("system").at("message"), "Subscribed to PostgreSQL", "{begun}");
         Reader { owner, script, rows: Vec::new() }
@@ -174,7 +182,11 @@ async fn catch_up(stage: &Stage, readers: &mut [Reader]) {
     let row = connect(&stage.url()).await.query_one("select max(id) from feed where owner is null", &[]).await;
     let last: i64 = row.expect("the table is there").get(0);
     for reader in readers {
-        reader.until(last).await;
+        if timeout(PATIENCE, reader.until(last)).await.is_err() {
+            let (_, health) = get(stage.server(), "/health").await;
+            let (said, log) = (reader.script.rest(), stage.server().log().join("\n"));
+            panic!("row {last} did not come to {}; it was told {said:?}\n{health}\n{log}", reader.owner);
+        }
     }
 }
 
@@ -248,4 +260,46 @@ async fn supabase_js_gets_every_change_once_and_in_order_whatever_fails() {
         reader.script.end().await;
     }
     stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn supabase_js_hears_what_was_broadcast_while_it_was_away_and_nothing_twice() {
+    let stage = super::private::stage().await;
+    let mut readers = [("1.0.0", "node"), ("2.0.0", "ws")].map(|(vsn, ws)| driver(&stage.server, "alice", vsn, ws));
+    let config = json!({"private": true, "broadcast": {"replay": {"since": 1}}});
+    let joined = |event: &Json| *event.at("status") == "SUBSCRIBED";
+    let mut number = 0;
+    for reader in &mut readers {
+        reader.tell(&json!({"do": "subscribe", "channel": "team", "config": config})).await;
+        reader.expect("the join", joined).await;
+    }
+    for _ in 0..2 {
+        for away in [false, true] {
+            for reader in &mut readers {
+                reader.tell(&json!({"do": if away { "shut" } else { "open" }})).await;
+                if !away && number > 0 {
+                    reader.expect("the next join", joined).await;
+                }
+            }
+            for _ in 0..3 {
+                number += 1;
+                let payload = json!({ "number": number });
+                stage.sql(&format!("select realtime.send('{payload}', 'news', 'team')")).await;
+            }
+            if away {
+                continue;
+            }
+            let heard_before = if number > 3 { number - 5 } else { 1 };
+            for reader in &mut readers {
+                reader.tell(&json!({"do": "until", "id": number})).await;
+                let said = reader.expect("the last of them", |event| event.has("rows")).await;
+                let heard: Vec<i64> = said.at("rows").elements().iter().filter_map(Json::as_i64).collect();
+                assert_eq!(heard, (heard_before..=number).collect::<Vec<i64>>());
+            }
+        }
+    }
+    for reader in readers {
+        reader.end().await;
+    }
+    stage.server.stop().await;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role};
@@ -134,8 +134,23 @@ impl Socket {
 
     /// The same, when there may be no server, or one that ends.
     pub async fn try_connect(url: &str, headers: &[(&str, &str)]) -> io::Result<Result<Self, Refused>> {
-        let (authority, target) = url.strip_prefix("ws://").and_then(|rest| rest.split_once('/')).expect("a ws:// URL");
-        let mut stream = TcpStream::connect(authority).await?;
+        let stream = TcpStream::connect(authority(url).0).await?;
+        Self::over(stream, url, headers).await
+    }
+
+    /// Connects with as small a receive buffer as the system grants: what is not read soon waits in the server.
+    pub async fn open_narrow(url: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket whose buffer can be small");
+        let address = authority(url).0.parse().expect("the server listens on an address");
+        let stream = socket.connect(address).await.expect("the server listens");
+        let upgraded =
+            Self::over(stream, url, &[]).await.unwrap_or_else(|error| panic!("no answer from {url}: {error}"));
+        upgraded.unwrap_or_else(|refused| panic!("upgrade of {url} refused: {refused:?}"))
+    }
+
+    async fn over(mut stream: TcpStream, url: &str, headers: &[(&str, &str)]) -> io::Result<Result<Self, Refused>> {
+        let (authority, target) = authority(url);
         let mut request = format!("GET /{target} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             request += &format!("Host: {authority}\r\n");
@@ -372,6 +387,11 @@ impl Socket {
 pub struct Channel {
     pub topic: String,
     pub join_ref: String,
+}
+
+/// Host and port of a ws:// URL, and the rest behind them.
+fn authority(url: &str) -> (&str, &str) {
+    url.strip_prefix("ws://").and_then(|rest| rest.split_once('/')).expect("a ws:// URL")
 }
 
 struct Answer {

@@ -16,10 +16,12 @@ use crate::{
     },
 };
 
-/// Changes that are looked at for those behind before live ones get their turn again.
-const CATCH_UP_CHANGES: usize = 4096;
+/// Changes that are looked at for those behind before live ones get their turn again: a few milliseconds.
+const CATCH_UP_CHANGES: usize = 1024;
 /// Of these, for one subscription.
 const SLICE_CHANGES: usize = 512;
+/// A change of so many bytes counts as two, and so on: what it takes to write one goes by its size.
+const CHANGE_BYTES: usize = 1024;
 
 impl RouterCore {
     pub(super) fn fall_behind(&mut self, key: usize, position: Position) {
@@ -99,9 +101,11 @@ impl RouterCore {
                     jobs.extend(self.job(fragment, work, Vec::new()));
                     break 'fragments;
                 }
-                left -= 1;
-                *budget -= 1;
-                let Some(subscription) = active.compiled.tables.get(&change.relation.oid) else { continue };
+                let subscription = active.compiled.tables.get(&change.relation.oid);
+                let cost = 1 + subscription.map_or(0, |_| change.bytes() / CHANGE_BYTES);
+                left = left.saturating_sub(cost);
+                *budget = budget.saturating_sub(cost);
+                let Some(subscription) = subscription else { continue };
                 let table = &subscription.table;
                 let map = maps.of(table, &change.relation);
                 let Some(images) = Images::of(change, &map) else { continue };

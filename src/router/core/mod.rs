@@ -32,14 +32,14 @@ use crate::{
     metrics::Metrics,
     policy::catalog::Catalog,
     protocol::refusal,
-    source::WindowConfig,
+    source::{Kind, SourceState, WindowConfig},
 };
 use deliver::ColumnMaps;
 use resume::KnownEra;
 use rights::Onlookers;
 use slab::Slab;
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::Arc,
 };
 use tokio::sync::Notify;
@@ -105,6 +105,10 @@ pub(in crate::router) struct RouterCore {
     head: Position,
     /// The eras whose positions mean something, the newest last.
     eras: Vec<KnownEra>,
+    /// Where changes are read.
+    kind: Kind,
+    /// The tables whose changes nobody captures.
+    uncaptured: Arc<BTreeSet<u32>>,
     /// When cursors were looked at last, in microseconds since 2000-01-01 UTC, and where the head was.
     looked_at: (i64, Position),
     backlog: Backlog,
@@ -136,6 +140,8 @@ impl RouterCore {
             watchers_changed: false,
             head: Position::default(),
             eras: Vec::new(),
+            kind: Kind::default(),
+            uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
@@ -147,6 +153,21 @@ impl RouterCore {
     /// Woken when a member begins to lag.
     pub(super) fn lagging(&self) -> Arc<Notify> {
         self.lagging.clone()
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many subscriptions are served from the backlog.
+    pub(super) fn behind(&self) -> usize {
+        self.behind.len()
+    }
+
+    /// Bytes of the changes that are kept for them.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.bytes()
     }
 
     /// Whether anybody is behind.
@@ -247,6 +268,30 @@ impl RouterCore {
                 self.active[key].subscription.member.deliver_standing(true, refusal::SUBSCRIBED, &standing);
             }
         }
+        if is_fresh {
+            self.tell_of_source(key);
+        }
+    }
+
+    /// What a client is told of the source behind having been subscribed: what it cannot promise.
+    fn tell_of_source(&self, key: usize) {
+        let Active { subscription, compiled, .. } = &self.active[key];
+        if self.kind != Kind::Outbox || compiled.working == 0 {
+            return;
+        }
+        subscription.member.deliver_system("postgres_changes", true, refusal::FROM_OUTBOX);
+        let uncaptured = compiled.tables.iter().filter(|(table, _)| self.uncaptured.contains(table));
+        let mut names: Vec<String> =
+            uncaptured.map(|(_, found)| format!("{}.{}", found.table.schema, found.table.name)).collect();
+        names.sort_unstable();
+        if !names.is_empty() {
+            subscription.member.deliver_system("postgres_changes", true, &refusal::not_captured(&names));
+        }
+    }
+
+    /// Takes news of the source.
+    pub(super) fn set_source(&mut self, source: &SourceState) {
+        self.uncaptured = source.uncaptured.clone();
     }
 
     /// "No error, no event": the client is told nothing, as by the server we replace, but the operator can find out.

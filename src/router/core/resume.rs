@@ -70,6 +70,7 @@ impl RouterCore {
     /// An era begins. Positions of before mean nothing any more, unless it goes on seamlessly.
     pub(in crate::router) fn begin(&mut self, beginning: &Arc<Beginning>) {
         let start = Position::before(beginning.era.number, beginning.from);
+        self.kind = beginning.kind;
         let known = KnownEra { beginning: beginning.clone(), end: None };
         match beginning.follows {
             Follows::Seamless => {

@@ -8,6 +8,7 @@ use crate::{
     policy::catalog::RowRule,
     protocol::refusal,
     router::fixture::{Asked, Client, MEMBERS, compiled, core, insert, is_owner, part, relation_of},
+    source::Kind,
 };
 use std::path::Path;
 
@@ -38,6 +39,7 @@ impl Follow for Follower {
         self.applied.push((fragment.commit_lsn.0, fragment.changes.len()));
         fragment.changes.iter().map(|change| change.relation.oid).filter(|oid| *oid == MEMBERS).collect()
     }
+    fn begin_era(&mut self, _kind: Kind) {}
     fn distrust(&mut self) {
         self.is_distrusted = true;
     }
