@@ -33,7 +33,7 @@ async fn fail_over(storm: &mut Storm, proxy: &Proxy, standby: Own) {
     storm.site.own_cluster().crash().await;
     proxy.cut();
     connect(&standby.url()).await.execute("select pg_promote()", &[]).await.unwrap();
-    storm.site.replace(standby).await;
+    storm.site.replace(standby);
     storm.moved();
     proxy.lead_to(storm.site.port());
     proxy.mend();

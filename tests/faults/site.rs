@@ -70,7 +70,7 @@ pub enum Place {
     Shared {
         _database: Database,
     },
-    Own(Own),
+    Own(Box<Own>),
 }
 
 /// A database of a storm.
@@ -107,7 +107,7 @@ impl Site {
         own.start().await;
         let site = Site {
             port: own.port,
-            place: Place::Own(own),
+            place: Place::Own(Box::new(own)),
             role: role(),
             slot: "storm".into(),
             name: "postgres".into(),
@@ -254,7 +254,7 @@ impl Own {
 
 impl Site {
     /// Another cluster takes the place of this one, which is gone.
-    pub async fn replace(&mut self, other: Own) {
+    pub fn replace(&mut self, other: Own) {
         self.port = other.port;
         let old = std::mem::replace(self.own_cluster(), other);
         std::fs::remove_dir_all(&old.directory).unwrap();

@@ -49,7 +49,8 @@ impl Writer {
 
     async fn tell<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> T {
         let (answer, answered) = oneshot::channel();
-        self.orders.send(order(answer)).await.ok().expect("the writer runs");
+        let is_told = self.orders.send(order(answer)).await.is_ok();
+        assert!(is_told, "the writer runs");
         tokio::time::timeout(Duration::from_secs(60), answered).await.expect("the writer writes").unwrap()
     }
 
