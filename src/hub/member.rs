@@ -220,10 +220,12 @@ impl Member {
         (state.told, std::mem::take(&mut state.is_told))
     }
 
-    /// Notes that a change could not even be judged for lack of room elsewhere: the member lags from there.
+    /// Notes that a change could not even be judged, for lack of room elsewhere or of somebody to ask: the member lags from
+    /// there, if it does not from before.
     pub fn lag_from(&self, generation: Generation, position: Position) {
         let mut state = self.state();
-        if !state.ended && state.generation == generation && state.lag.is_none() {
+        let is_first = state.lag.is_none_or(|lag| position < lag);
+        if !state.ended && state.generation == generation && is_first {
             self.begin_lag(&mut state, position);
         }
     }

@@ -167,8 +167,12 @@ impl<F: Follow> Intake<F> {
         }
     }
 
-    /// Serves those who are behind, by the rights of now.
+    /// Serves those who are behind, by the rights of now: never while half of what a transaction says of rights is applied,
+    /// for that grants what neither all of it nor nothing of it does.
     pub(super) fn catch_up(&mut self, lane_has_room: bool, now: i64) -> Vec<LaneJob> {
+        if matches!(self.stage, Stage::Applying(..)) {
+            return Vec::new();
+        }
         self.core.catch_up(lane_has_room, Basis::at(now, self.follow.lookups()))
     }
 

@@ -102,7 +102,9 @@ struct Join {
     /// Where it must begin, and whether it must, if it comes back with a cursor.
     back: Option<(Stand, bool)>,
     is_subscribed: bool,
-    /// Whether the client has read its end.
+    /// Whether the client has read `phx_close`.
+    is_closed: bool,
+    /// Whether it has read that, or `phx_error`.
     is_over: bool,
 }
 
@@ -139,6 +141,8 @@ pub(super) struct Client {
     pub(super) line: Option<Line>,
     channels: Vec<Channel>,
     next_reference: u64,
+    /// Whether the last frame it read was not the last one of its change.
+    is_amid: bool,
 }
 
 /// What is counted, so that a play that shows nothing is seen.
@@ -152,11 +156,12 @@ pub(super) struct Counts {
     pub(super) not_resumed: usize,
     pub(super) fresh: usize,
     pub(super) parts: usize,
+    pub(super) answers: usize,
 }
 
 impl Counts {
     pub(super) fn add(&mut self, other: &Counts) {
-        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts } = other;
+        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts, answers } = other;
         self.joins += joins;
         self.changes += changes;
         self.gaps += gaps;
@@ -165,6 +170,7 @@ impl Counts {
         self.not_resumed += not_resumed;
         self.fresh += fresh;
         self.parts += parts;
+        self.answers += answers;
     }
 }
 
@@ -381,6 +387,7 @@ impl Client {
                 .map(|topic| Channel { topic, joins: Vec::new(), last: None, old: None })
                 .collect(),
             next_reference: 1,
+            is_amid: false,
         }
     }
 
@@ -388,14 +395,19 @@ impl Client {
     pub(super) fn act(&mut self, scene: &mut Scene<'_>) -> bool {
         if self.line.is_none() {
             self.line = Some(Line::open(self.codec, self.user, scene.office));
-            self.channels.iter_mut().for_each(|channel| channel.joins.clear());
+            for at in 0..self.channels.len() {
+                self.channels[at].joins.clear();
+                if scene.random.random_ratio(3, 4) {
+                    self.join(at, scene);
+                }
+            }
             return true;
         }
         let at = scene.random.random_range(0..self.channels.len());
         match scene.random.random_range(0..10) {
             0..2 if self.channels[at].is_joined() => self.leave(at, scene),
-            2..4 if self.channels[at].is_joined() => self.replace_token(at, scene),
-            4..8 if self.channels[at].is_joined() => {}
+            2..5 if self.channels[at].is_joined() => self.replace_token(at, scene),
+            5..8 if self.channels[at].is_joined() => return false,
             _ => self.join(at, scene),
         }
         true
@@ -419,24 +431,17 @@ impl Client {
 
     fn join(&mut self, at: usize, scene: &mut Scene<'_>) {
         let random = &mut *scene.random;
-        let mut asked: Vec<Asked> = Vec::new();
-        for _ in 0..random.random_range(1..4) {
-            let next = random_binding(random);
-            // Equal ones would share a number.
-            if !asked.iter().any(|other| other.json() == next.json()) {
-                asked.push(next);
-            }
-        }
+        let mut asked = random_bindings(random);
         if random.random_ratio(1, 30) {
             asked.clear();
         }
-        let mut visibility = random.random_ratio(1, 3);
+        let mut visibility = random.random_ratio(1, 2);
         let mut resume = None;
         let held = self.channels[at].held(random);
         match random.random_range(0..20) {
-            0..5 => {}
-            5 => resume = Some(Resume::Not("nonsense".to_owned())),
-            6..18 if held.is_some() => {
+            0..4 => {}
+            4 => resume = Some(Resume::Not("nonsense".to_owned())),
+            5..18 if held.is_some() => {
                 let held = held.expect("it is");
                 (asked, visibility) = (held.asked, held.visibility);
                 resume = Some(Resume::From(held.cursor));
@@ -485,6 +490,7 @@ impl Client {
             fresh: Default::default(),
             back: None,
             is_subscribed: false,
+            is_closed: false,
             is_over: false,
         });
         scene.counts.joins += 1;
@@ -522,9 +528,15 @@ impl Client {
         line.work(scene, &mut self.channels)
     }
 
+    /// Whether it has read a part of the messages about a change.
+    pub(super) fn is_amid(&self) -> bool {
+        self.is_amid
+    }
+
     /// Reads up to so many frames; how many there were.
     pub(super) fn read(&mut self, limit: usize, scene: &mut Scene<'_>) -> usize {
         for count in 0..limit {
+            self.is_amid = false;
             let Some((mark, frame)) = self.line.as_mut().and_then(Line::receive) else { return count };
             self.hear(&mark, &frame, scene);
         }
@@ -550,7 +562,7 @@ impl Client {
             "phx_close" | "phx_error" => {
                 let is_meant = |join: &&mut Join| reference == join.reference.as_str();
                 if let Some(join) = channel.joins.iter_mut().find(is_meant) {
-                    assert!(!join.is_over, "it ends twice: {text}");
+                    assert!(!std::mem::replace(&mut join.is_closed, event == "phx_close"), "it ends twice: {text}");
                     join.is_over = true;
                     join.ended.get_or_insert(mark.step);
                 }
@@ -573,7 +585,8 @@ impl Client {
                     join.hear_system(mark, &payload, stand, scene);
                 } else {
                     scene.counts.changes += 1;
-                    scene.counts.parts += usize::from(stand.is_some_and(|stand| stand.part > 0));
+                    self.is_amid = stand.is_some_and(|stand| stand.part > 0);
+                    scene.counts.parts += usize::from(self.is_amid);
                     assert!(mark.queued <= self.line.as_ref().map_or(0, |line| line.room.0).max(FRAMES_OF_A_CHANGE));
                     assert_eq!(stand.is_some(), join.resume.is_some(), "{text}");
                     check_text(&payload, (self.codec.name(), topic), text, scene.texts);
@@ -651,7 +664,11 @@ impl Join {
                 scene.counts.gaps += 1;
                 assert_eq!(said, is_resumable.then_some(false), "{payload}");
                 let ledger = self.ledger.as_mut().expect("it is subscribed");
-                let offered = ledger.next_offered(scene.database);
+                // Who comes back lags where he stood; who is there already, at what was offered to him.
+                let offered = match self.back {
+                    Some(_) => Some(ledger.next(scene.database)),
+                    None => ledger.next_offered(scene.database),
+                };
                 let kept = (mark.kept_from, mark.fragments);
                 let is_kept = offered.is_none_or(|place| scene.server.keeps(place, kept));
                 let is_unasked = mark.unasked && !is_resumable;
@@ -681,18 +698,34 @@ fn check_text(payload: &Value, (codec, topic): (&str, &str), text: &str, texts: 
     assert_eq!(*known, plain);
 }
 
-fn random_binding(random: &mut StdRng) -> Asked {
-    let table = random.random_ratio(5, 6).then(|| random.random_range(0..TABLES.len()));
-    let operation = match random.random_range(0..8) {
+/// Bindings of a join: often of one table, so that one change concerns several.
+fn random_bindings(random: &mut StdRng) -> Vec<Asked> {
+    let table = random.random_range(0..TABLES.len());
+    let is_of_one = random.random_ratio(2, 3);
+    let mut all: Vec<Asked> = Vec::new();
+    for _ in 0..random.random_range(1..5) {
+        let table = if is_of_one { table } else { random.random_range(0..TABLES.len()) };
+        let next = random_binding(random, table);
+        // Equal ones would share a number.
+        if !all.iter().any(|other| other.json() == next.json()) {
+            all.push(next);
+        }
+    }
+    all
+}
+
+fn random_binding(random: &mut StdRng, table: usize) -> Asked {
+    let table = random.random_ratio(2, 3).then_some(table);
+    let operation = match random.random_range(0..12) {
         0 => Some(Operation::Insert),
         1 => Some(Operation::Update),
         2 => Some(Operation::Delete),
         _ => None,
     };
     let filter = match random.random_range(0..8) {
-        0 => Some(Filter { column: "state", value: GROUPS[random.random_range(0..GROUPS.len())].to_owned() }),
-        1 => Some(Filter { column: "owner", value: USERS[random.random_range(0..USERS.len())].to_owned() }),
-        2 => Some(Filter { column: "id", value: random.random_range(1..10).to_string() }),
+        0..2 => Some(Filter { column: "state", value: GROUPS[random.random_range(0..GROUPS.len())].to_owned() }),
+        2 => Some(Filter { column: "owner", value: USERS[random.random_range(0..USERS.len())].to_owned() }),
+        3 => Some(Filter { column: "id", value: random.random_range(1..10).to_string() }),
         _ => None,
     };
     Asked { table, operation, filter, id: 0 }

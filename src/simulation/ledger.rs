@@ -204,9 +204,14 @@ impl Ledger {
         self.pass(ground, Place { transaction: ground.database.transactions.len(), ordinal: 0 }, step);
     }
 
+    /// Where it stands.
+    pub(super) fn next(&self, database: &Database) -> Place {
+        self.open.as_ref().map_or(self.next, |open| open.place.after(database))
+    }
+
     /// The first change from here on that may have been offered to it.
     pub(super) fn next_offered(&self, database: &Database) -> Option<Place> {
-        let mut place = self.open.as_ref().map_or(self.next, |open| open.place.after(database));
+        let mut place = self.next(database);
         while let Some(transaction) = database.transactions.get(place.transaction) {
             if let Some(changed) = &transaction.changes[place.ordinal]
                 && self.asked.iter().any(|asked| asked.may_concern(changed))
