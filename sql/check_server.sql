@@ -25,8 +25,7 @@ select pg_catalog.jsonb_build_object(
       'plugin', s.plugin,
       'database', s.database,
       'is_here', coalesce(s.database = pg_catalog.current_database(), false),
-      'active', s.active,
-      'wal_status', s.wal_status)
+      'active', s.active)
     from pg_catalog.pg_replication_slots s where s.slot_name = $2::text),
   'existing_roles', (
     select coalesce(pg_catalog.jsonb_agg(r.rolname), '[]') from pg_catalog.pg_roles r

@@ -89,6 +89,10 @@ counters! {
     slot_warnings,
     /// Times the slot was given up to keep its WAL within its budget.
     slot_sheds,
+    /// Transactions that did not fit into memory and went to a file until all of them had come.
+    transactions_spilled,
+    /// Transactions that could not be kept until all of them had come, or not be read again.
+    transactions_lost,
     /// Subscriptions to a table of which the role can get nothing, for want of a grant or a policy.
     mute_subscriptions,
     /// Messages of the database that were said to a room, or would have been if it had members.

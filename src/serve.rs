@@ -21,12 +21,17 @@ use crate::{
     lsn::Lsn,
     messages::{MessagesState, Publisher, Replay, StreamKeeper, Upkeep},
     metrics::Metrics,
-    pg::connect::{TEXT_FORMS, TEXT_INPUT},
+    pg::{
+        Target,
+        connect::{TEXT_FORMS, TEXT_INPUT},
+    },
     rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
     shutdown::Tasks,
     source::{
         HandedOn, Order, SourceState, Wish,
+        choice::Source,
+        feed,
         guard::{SlotGuard, SlotState},
         slot_task::Walreceiver,
     },
@@ -43,13 +48,15 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Fragments that wait for the router; each holds at most about 1 MiB.
+/// Fragments that wait for the router ...
 const FRAGMENT_QUEUE: usize = 32;
+/// ... and their bytes. One holds about 1 MiB, or one row that is larger.
+const FRAGMENT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Connections that read filters and positions for new subscriptions, and serve health.
 const QUERY_CONNECTIONS: usize = 4;
 /// One reads lookup tables, which holds the stream; the other one looks for deadlines, and must not be waited for.
@@ -79,6 +86,7 @@ pub struct Running {
     meters: Arc<Meters>,
     keys: Keys,
     recall: Recall,
+    target: Target,
 }
 
 /// Who is let in, by what was read last.
@@ -100,7 +108,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let (doors, stream, router_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::default());
     let connections = Arc::new(AtomicUsize::new(0));
-    let (feed, fed) = mpsc::channel(FRAGMENT_QUEUE);
+    let (feed, fed) = feed(FRAGMENT_QUEUE, FRAGMENT_QUEUE_BYTES);
     let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (source_state, source_reader) = watch::channel(SourceState::default());
     let (router_state, router_reader) = watch::channel(RouterState::default());
@@ -117,11 +125,13 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         pool: target.pool("walcast lane", config.lane.connections, TEXT_INPUT)?,
         own_pool: target.pool("walcast router", 1, "")?,
         lookup_pool: target.pool("walcast lookups", LOOKUP_CONNECTIONS, TEXT_FORMS)?,
+        interruption_notice: config.interruption_notice,
         lane: config.lane.clone(),
         follow: config.follow.clone(),
         wish: wish.clone(),
         messages: Publisher::new(rooms.clone(), meters.clone(), metrics.clone(), end_of_log(&query_pool).await?),
         feed: fed,
+        spill: config.spill.clone(),
         state: router_state,
         handed_on,
         refresh: refresh.clone(),
@@ -141,7 +151,6 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         state: source_state,
         stop: stream.stop_token().clone(),
     };
-    stream.spawn("walreceiver", walreceiver.run());
     let guard = SlotGuard {
         config: config.guard.clone(),
         pool: config.target.pool("walcast slot", 1, "")?,
@@ -152,6 +161,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         stop: stream.stop_token().clone(),
     };
     stream.spawn("slot guard", guard.run());
+    stream.spawn("source", Source { choice: config.source, walreceiver }.run());
     let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
     let upkeep = Upkeep {
         config: config.messages.clone(),
@@ -272,7 +282,19 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
-    Ok(Running { address, doors, stream, router: router_tasks, accepting, stop_limit, rooms, meters, keys, recall })
+    Ok(Running {
+        address,
+        doors,
+        stream,
+        router: router_tasks,
+        accepting,
+        stop_limit,
+        rooms,
+        meters,
+        keys,
+        recall,
+        target: config.target,
+    })
 }
 
 /// Sees to it that nobody is present in a room who was ended by somebody else than his own connection.
@@ -324,10 +346,23 @@ impl Running {
         self.address
     }
 
+    /// Waits until the database refuses the login.
+    pub async fn login_refused(&self) {
+        self.target.refused().await;
+    }
+
+    /// Opens connections to the database in another way from now on.
+    pub fn replace_login(&self, target: &Target) {
+        self.target.adopt(target);
+    }
+
     /// Goes by other limits and keys from now on. With `recall` every connection is sent away: what it was let in by may
     /// not hold any more.
     pub fn reload(&self, config: &ServeConfig, recall: bool) {
         // The admin API may have set what the settings say otherwise.
+        if self.target.is_same_place(&config.target) {
+            self.target.adopt(&config.target);
+        }
         let (before, limits) = (self.meters.limits(), &config.limits);
         let recall = recall || (before.private_only, before.suspend) != (limits.private_only, limits.suspend);
         self.meters.set_limits(limits.clone());

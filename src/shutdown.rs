@@ -4,6 +4,7 @@
 //! value and ends with it (a connection's driver) goes through `drive`.
 
 use std::{future::Future, time::Duration};
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The tasks of one server. Cheap to clone.
@@ -44,7 +45,7 @@ impl Tasks {
 }
 
 /// Drives the I/O of a value that somebody holds; it ends when the value is dropped.
-pub(crate) fn drive(io: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn drive(io: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     #[expect(clippy::disallowed_methods, reason = "this is the place that spawns")]
-    drop(tokio::spawn(io));
+    tokio::spawn(io)
 }

@@ -10,12 +10,18 @@ mod commands;
 mod demo;
 mod devdb;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod faults;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod fuzz;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod http;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod messages;
 mod migrate;
+#[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
+mod outbox;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod policies;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]

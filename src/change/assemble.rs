@@ -17,9 +17,9 @@ use crate::pgoutput::{
 use std::{collections::HashMap, sync::Arc};
 
 /// A fragment is closed at this many changes ...
-const FRAGMENT_CHANGES: usize = 512;
+pub(crate) const FRAGMENT_CHANGES: usize = 512;
 /// ... or when its values reach this many bytes, whichever comes first.
-const FRAGMENT_BYTES: usize = 1024 * 1024;
+pub(crate) const FRAGMENT_BYTES: usize = 1024 * 1024;
 
 /// A stream whose messages do not fit together. It cannot be read on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -42,6 +42,11 @@ impl Operation {
     }
 }
 
+/// What a row takes beside its values: its list.
+const ROW_BYTES: usize = 40;
+/// What a value takes beside its text: its place in the list, and what the stream has around it.
+const DATUM_BYTES: usize = size_of::<Datum>() + 5;
+
 /// One column's value in a row image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Datum {
@@ -57,6 +62,25 @@ pub enum Datum {
 /// The values of one row image, in the order of `Relation::columns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row(pub Vec<Datum>);
+
+impl Row {
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let text = |datum: &Datum| if let Datum::Text(text) = datum { text.len() } else { 0 };
+        ROW_BYTES + self.0.iter().map(|datum| DATUM_BYTES + text(datum)).sum::<usize>()
+    }
+
+    /// The same row with values of its own: those of the stream keep alive all that was read with them, which does not
+    /// matter for a while, but does for whoever keeps few of many.
+    pub fn detached(&self) -> Row {
+        let detach = |datum: &Datum| match datum {
+            Datum::Text(text) => Datum::Text(Bytes::copy_from_slice(text)),
+            Datum::Null => Datum::Null,
+            Datum::Absent => Datum::Absent,
+        };
+        Row(self.0.iter().map(detach).collect())
+    }
+}
 
 /// The row as it was before, as far as the replica identity lets Postgres log it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +106,14 @@ pub struct Change {
     pub ordinal: u64,
 }
 
+impl Change {
+    /// About how many bytes it keeps alive.
+    pub fn bytes(&self) -> usize {
+        let rows = self.new.iter().chain(self.old.as_ref().map(|old| &old.row));
+        size_of::<Change>() + rows.map(Row::bytes).sum::<usize>()
+    }
+}
+
 /// Consecutive changes of one committed transaction.
 #[derive(Clone, Debug)]
 pub struct Fragment {
@@ -100,6 +132,11 @@ pub struct Fragment {
 }
 
 impl Fragment {
+    /// About how many bytes it keeps alive.
+    pub fn bytes(&self) -> usize {
+        size_of::<Fragment>() + self.changes.iter().map(Change::bytes).sum::<usize>()
+    }
+
     /// Where one of its changes stands.
     pub fn position(&self, change: &Change) -> Position {
         Position { era: self.era.number, commit_lsn: self.commit_lsn, ordinal: change.ordinal }

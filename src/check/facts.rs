@@ -1,13 +1,14 @@
 //! What the database says about itself, read by `sql/check_server.sql`, `sql/check_tables.sql` and
 //! `sql/catalog_roles.sql`. Judges nothing; `findings` and `preflight` do.
 
-use super::{CheckError, messages::Messages};
+use super::{CheckError, messages::Messages, outbox::Outbox};
 use crate::{
     pg::{
         self, Target,
         catalog::{self, CatalogError, LOOKUP_PUBLICATION, Scope},
         connect::ConnectError,
-        messages::obstacle,
+        messages::{self, obstacle},
+        outbox,
         slot::Slots,
     },
     policy::catalog::Catalog,
@@ -72,7 +73,6 @@ pub(super) struct Slot {
     pub(super) database: Option<String>,
     pub(super) is_here: bool,
     pub(super) active: bool,
-    pub(super) wal_status: Option<String>,
 }
 
 /// A schema that neither our login nor some of the roles of tokens have USAGE on.
@@ -210,6 +210,19 @@ pub(super) async fn messages(client: &Client, publication: &str) -> Result<Optio
         let mut messages: Messages = serde_json::from_value(row.get(0))?;
         messages.obstacle = obstacle(client, publication).await?;
         Ok(Some(messages))
+    };
+    tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?
+}
+
+/// Reads what concerns the notify fallback.
+pub(super) async fn outbox(client: &Client, publication: &str) -> Result<Outbox, CheckError> {
+    let read = async {
+        let installed = outbox::installed(client).await?;
+        if installed.is_none() {
+            return Ok(Outbox { installed, tables: Vec::new(), triggers: Vec::new() });
+        }
+        let tables = outbox::tables(client, publication, messages::PUBLICATION).await?;
+        Ok(Outbox { installed, tables, triggers: outbox::triggers(client).await? })
     };
     tokio::time::timeout(LIMIT, read).await.map_err(|_| CheckError::Silent)?
 }

@@ -8,6 +8,7 @@ mod channels;
 mod facts;
 mod lookups;
 mod messages;
+mod outbox;
 mod policies;
 mod preflight;
 mod report;
@@ -24,6 +25,7 @@ pub(crate) use slots::{Judgement, Keeping, judge};
 use crate::{
     config::{ConfigError, Settings},
     pg::{Target, connect::ConnectError},
+    source::choice::Choice,
 };
 use clap::Args;
 use serde::Serialize;
@@ -146,6 +148,9 @@ pub struct Arguments {
     /// For how long it does, at most [default: 300000]
     #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
     resume_window_ms: Option<u64>,
+    /// Where `serve` reads changes [default: auto]
+    #[arg(long, env = "WALCAST_SOURCE", value_name = "auto|wal|notify")]
+    source: Option<String>,
 }
 
 impl Arguments {
@@ -158,6 +163,7 @@ impl Arguments {
             wal_budget_bytes: self.wal_budget_bytes,
             resume_window_bytes: self.resume_window_bytes,
             resume_window_ms: self.resume_window_ms,
+            source: self.source.clone(),
             ..Settings::default()
         };
         settings.with_file()
@@ -173,7 +179,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print(&if arguments.json { json(&lines)? } else { policies::text(&lines) })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let findings = findings(&target, &publication, &settings.slot()?, settings.keeping()).await?;
+    let plan = Plan { slot: settings.slot()?, keeping: settings.keeping(), source: settings.source()? };
+    let findings = findings(&target, &publication, &plan).await?;
     let is_coloured = || std::io::stdout().is_terminal() && crate::tap::wants_colour();
     print(&if arguments.json { json(&findings)? } else { report::text(&findings, is_coloured()) })?;
     let failed = findings.iter().any(|finding| finding.status == Status::Error);
@@ -204,13 +211,16 @@ async fn policy_lines(target: &Target, publication: &str) -> Result<Vec<policies
     Ok(policies::lines(&catalog, publication, &server.login_name))
 }
 
-/// Looks at everything.
-async fn findings(
-    target: &Target,
-    publication: &str,
-    slot: &str,
+/// What `serve` is to do.
+struct Plan {
+    slot: String,
     keeping: Keeping,
-) -> Result<Vec<Finding>, CheckError> {
+    source: Choice,
+}
+
+/// Looks at everything.
+async fn findings(target: &Target, publication: &str, plan: &Plan) -> Result<Vec<Finding>, CheckError> {
+    let Plan { slot, keeping, source } = plan;
     let mut client = facts::connect(target, "walcast check").await?;
     let server = facts::server(&client, publication, slot).await?;
     let mut findings = server::findings(&server);
@@ -218,7 +228,9 @@ async fn findings(
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
-    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot, keeping));
+    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot, *keeping));
+    let outbox = facts::outbox(&client, publication).await?;
+    outbox::add(&mut findings, &server, &outbox, *source);
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));

@@ -5,7 +5,7 @@ use super::{
     CheckError,
     facts::{self, Server},
 };
-use crate::pg::Target;
+use crate::{pg::Target, source::choice::Choice};
 
 /// The oldest server that is supported.
 pub(super) const OLDEST: i32 = 140_000;
@@ -39,21 +39,38 @@ pub enum Unsuitable {
         /// What it is instead.
         why: String,
     },
-    /// The slot's WAL is gone.
-    #[error("replication slot {0} has lost its WAL; run: select pg_drop_replication_slot({0}); and start again")]
-    LostSlot(String),
+    /// The log cannot be read, and there is no outbox.
+    #[error("{0}; or, to serve without logical replication, run: walcast migrate --notify")]
+    NoLog(Box<Unsuitable>),
+    /// The outbox is to be read, and cannot be.
+    #[error(
+        "source is notify, and there is no outbox that {0} may read; run: walcast migrate --notify; `walcast check` prints \
+         the grants"
+    )]
+    NoOutbox(String),
 }
 
 /// Whether this database can be served from, as far as that is certain.
-pub async fn preflight(target: &Target, publication: &str, slot: &str) -> Result<(), CheckError> {
-    let server = facts::server(&facts::connect(target, "walcast check").await?, publication, slot).await?;
-    can_stream(&server)?;
+pub async fn preflight(target: &Target, publication: &str, slot: &str, source: Choice) -> Result<(), CheckError> {
+    let client = facts::connect(target, "walcast check").await?;
+    let server = facts::server(&client, publication, slot).await?;
+    if let Err(unsuitable) = can_stream(&server) {
+        let is_of_log = matches!(unsuitable, Unsuitable::WalLevel(_) | Unsuitable::NoReplication(_));
+        if source == Choice::Log || !is_of_log {
+            return Err(unsuitable.into());
+        }
+        if !facts::outbox(&client, publication).await?.is_usable() {
+            return Err(Unsuitable::NoLog(Box::new(unsuitable)).into());
+        }
+    } else if source == Choice::Outbox && !facts::outbox(&client, publication).await?.is_usable() {
+        return Err(Unsuitable::NoOutbox(server.login).into());
+    }
     if server.claimable.is_empty() {
         return Err(Unsuitable::NoRole(server.login).into());
     }
-    match slot_fault(&server) {
-        Some(fault) => Err(fault.into()),
+    match slot_fault(&server).filter(|_| source != Choice::Outbox) {
         None => Ok(()),
+        Some(fault) => Err(fault.into()),
     }
 }
 
@@ -105,5 +122,6 @@ pub(super) fn slot_fault(server: &Server) -> Option<Unsuitable> {
     if !slot.is_here {
         return foreign(format!("it belongs to database {}", slot.database.as_deref().unwrap_or("(none)")));
     }
-    (slot.wal_status.as_deref() == Some("lost")).then(|| Unsuitable::LostSlot(server.slot_literal.clone()))
+    // One that has lost its WAL is made anew by whoever reads it.
+    None
 }

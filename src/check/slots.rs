@@ -94,7 +94,11 @@ pub(crate) fn judge(slot: &Slot, ours: &str) -> Judgement {
     }
     if slot.active {
         let reader = slot.reader.as_ref().map_or_else(String::new, |reader| format!(" by {reader}"));
-        let ends = if slot.temporary { "; it ends with that session" } else { "" };
+        let ends = match (slot.temporary, is_ours) {
+            (true, _) => "; it ends with that session",
+            (false, true) => "; another `walcast serve` on it waits as a standby",
+            (false, false) => "",
+        };
         return Judgement::ok(format!("being read{reader}{kept}{ends}"));
     }
     if is_ours {

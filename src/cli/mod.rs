@@ -60,6 +60,15 @@ struct MigrateArgs {
     /// Also make the demo tables with their policies and example data
     #[arg(long)]
     demo: bool,
+    /// Also make what serving takes where logical replication cannot be had: an outbox, and triggers on published tables
+    #[arg(long)]
+    notify: bool,
+    /// With --notify: take that away again, and do nothing else
+    #[arg(long, requires = "notify", conflicts_with = "demo")]
+    remove: bool,
+    /// Publication whose tables get the triggers [default: supabase_realtime]
+    #[arg(long, env = "WALCAST_PUBLICATION", value_name = "NAME")]
+    publication: Option<String>,
 }
 
 /// Parses the command line, runs the command, and says how the process ends.
@@ -127,7 +136,17 @@ async fn run_migrations(arguments: MigrateArgs) -> anyhow::Result<ExitCode> {
          postgresql://postgres:password@127.0.0.1:5432/postgres",
     )?;
     let mut client = check::connect(&Target::parse(&url)?, "walcast migrate").await?;
-    let report = migrate::migrate(&mut client, arguments.demo).await?;
+    let report = match (arguments.notify, arguments.remove) {
+        (true, true) => migrate::notify::remove(&mut client).await?,
+        (is_wanted, _) => {
+            let mut report = migrate::migrate(&mut client, arguments.demo).await?;
+            if is_wanted {
+                let publication = arguments.publication.as_deref().unwrap_or("supabase_realtime");
+                report.add(migrate::notify::install(&mut client, publication).await?);
+            }
+            report
+        }
+    };
     say(&report);
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

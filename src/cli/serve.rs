@@ -1,5 +1,5 @@
 //! `walcast serve`: what is done before serving, and the signals. SIGTERM and SIGINT end it in order, a second one at
-//! once; SIGHUP reads the settings again.
+//! once; SIGHUP reads the settings again, and so does a refused login.
 
 use crate::{
     check,
@@ -52,6 +52,7 @@ pub(super) async fn until_signal(flags: Settings) -> anyhow::Result<ExitCode> {
         tokio::select! {
             () = ends.heard() => break,
             _ = hangup.recv() => reload(&running, &mut settings, &flags),
+            () = running.login_refused() => reload_login(&running, &mut settings, &flags),
         }
     }
     tokio::select! {
@@ -83,7 +84,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     if config.start.migrates {
         make_what_is_missing(&config.target).await?;
     }
-    check::preflight(&config.target, &config.slot.publication, &config.slot.slot).await?;
+    check::preflight(&config.target, &config.slot.publication, &config.slot.slot, config.source).await?;
     serve::start(config).await
 }
 
@@ -127,6 +128,20 @@ async fn make_what_is_missing(target: &Target) -> Result<(), check::CheckError> 
         }
     }
     Ok(())
+}
+
+/// The database refuses the login: the file may have another one by now. It is asked again with every attempt.
+fn reload_login(running: &Running, settings: &mut Settings, flags: &Settings) {
+    match settings.reload_login(flags) {
+        Ok(Some(target)) => {
+            running.replace_login(&target);
+            tracing::info!("the database refused the login; the settings have another one, which counts now");
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(error = %describe(&error), "the database refuses the login; settings not read again")
+        }
+    }
 }
 
 /// Takes over what can change while serving.

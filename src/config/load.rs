@@ -87,6 +87,9 @@ pub struct Settings {
     /// How often it is looked at how much that is [default: 2000]
     #[arg(long, env = "WALCAST_WAL_WATCH_MS", value_name = "MS")]
     pub wal_watch_ms: Option<u64>,
+    /// Where changes are read: `wal`, the outbox of `walcast migrate --notify`, or the first that can be had [default: auto]
+    #[arg(long, env = "WALCAST_SOURCE", value_name = "auto|wal|notify")]
+    pub source: Option<String>,
     /// Opaque keys and the role each stands for: key=role,key=role
     #[arg(long, env = "WALCAST_API_KEYS", hide_env_values = true, value_name = "LIST")]
     pub api_keys: Option<String>,
@@ -187,9 +190,22 @@ pub struct Settings {
     /// For how long it does, at most; 0 keeps none [default: 300000]
     #[arg(long, env = "WALCAST_RESUME_WINDOW_MS", value_name = "MS")]
     pub resume_window_ms: Option<u64>,
+    /// Silence of the database after which its connection counts as dead [default: 40000]
+    #[arg(long, env = "WALCAST_SILENCE_LIMIT_MS", value_name = "MS")]
+    pub silence_limit_ms: Option<u64>,
+    /// Time after which clients that resume are told that replication is interrupted [default: 10000]
+    #[arg(long, env = "WALCAST_INTERRUPTION_NOTICE_MS", value_name = "MS")]
+    pub interruption_notice_ms: Option<u64>,
     /// Bytes of one transaction kept in memory until all of it has come; the rest goes to a file [default: 33554432]
     #[arg(long, env = "WALCAST_TRANSACTION_BYTES", value_name = "BYTES")]
     pub transaction_bytes: Option<usize>,
+    /// Where that file is made [default: the directory for temporary files, TMPDIR]
+    #[arg(long, env = "WALCAST_SPILL_DIRECTORY", value_name = "DIRECTORY")]
+    pub spill_directory: Option<PathBuf>,
+    /// Bytes of that file; what is larger cannot be judged by policies that look into other tables, and their subscribers
+    /// are told that changes are lost [default: 8589934592]
+    #[arg(long, env = "WALCAST_SPILL_BYTES", value_name = "BYTES")]
+    pub spill_bytes: Option<u64>,
     /// Frames that may wait for one client [default: 4096]
     #[arg(long, env = "WALCAST_OUTBOX_FRAMES", value_name = "COUNT")]
     pub outbox_frames: Option<usize>,
@@ -279,11 +295,11 @@ macro_rules! settings {
 }
 
 settings! {
-    database_url jwt_secret host port publication slot wal_budget_bytes wal_watch_ms api_keys jwt_audience jwt_issuer deletes
+    database_url jwt_secret host port publication slot source wal_budget_bytes wal_watch_ms api_keys jwt_audience jwt_issuer deletes
     jwks jwks_file jwks_url jwks_plain_http jwks_refresh_seconds issuers jwt_claim_validators jwt_required_claims
     admin_role api_jwt_secret_next metrics_jwt_secret tenant
     max_record_bytes backlog_bytes transaction_bytes lane_connections lane_statement_timeout_ms
-    resume_window_bytes resume_window_ms
+    resume_window_bytes resume_window_ms spill_directory spill_bytes silence_limit_ms interruption_notice_ms
     lookup_bytes lookup_load_limit_ms messages_retention_hours idle_timeout_ms write_timeout_ms connect_error_delay_ms join_error_delay_ms
     max_frame_bytes max_connections max_channels_per_client
     outbox_frames outbox_bytes log_format log_level
@@ -302,12 +318,14 @@ impl Settings {
             Ok(text) => text,
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
-        let file: Settings = match toml::from_str(&text) {
-            Ok(file) => file,
-            Err(error) => return Err(ConfigError::Parse { path, why: without_lines(&text, &error) }),
-        };
+        let file = Settings::of_toml(&text).map_err(|why| ConfigError::Parse { path, why })?;
         self.fill_from(file);
         Ok(self)
+    }
+
+    /// The settings of a file's text, or what is wrong with it, which no value of it is repeated in.
+    pub fn of_toml(text: &str) -> Result<Settings, String> {
+        toml::from_str(text).map_err(|error| without_lines(text, &error))
     }
 
     /// The same with the environment of the server we replace as `variable` has it.

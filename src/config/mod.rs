@@ -19,12 +19,12 @@ use crate::{
     limits::{Limits, Meters},
     messages,
     pg::Target,
-    router::{self, FollowConfig, LaneConfig},
+    router::{self, FollowConfig, LaneConfig, SpillConfig},
     session,
-    source::{WindowConfig, guard, slot},
+    source::{WindowConfig, choice::Choice, guard, slot},
     telemetry::LogFormat,
 };
-use std::{sync::Arc, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 /// Everything `serve` needs.
 #[derive(Clone)]
@@ -37,12 +37,18 @@ pub struct ServeConfig {
     pub auth: auth::Config,
     /// The role whose tokens may ask about others.
     pub admin_role: String,
+    /// Where changes are read.
+    pub source: Choice,
     /// The stream.
     pub slot: slot::Config,
+    /// How long the stream may be interrupted before clients are told.
+    pub interruption_notice: Duration,
     /// Watching the slot.
     pub guard: guard::Config,
     /// Deliveries.
     pub router: router::Config,
+    /// Files of transactions that do not fit into memory.
+    pub spill: SpillConfig,
     /// The database lane.
     pub lane: LaneConfig,
     /// Lookup tables.
@@ -112,6 +118,18 @@ impl Settings {
         self.publication.clone().unwrap_or_else(|| "supabase_realtime".to_owned())
     }
 
+    /// Where files are made. That one is missing is better found out now than amid a large transaction.
+    fn spill_directory(&self) -> Result<PathBuf, ConfigError> {
+        let Some(directory) = &self.spill_directory else { return Ok(env::temp_dir()) };
+        match directory.is_dir() {
+            true => Ok(directory.clone()),
+            false => {
+                let why = format!("there is no directory {}", directory.display());
+                Err(ConfigError::Value { setting: "spill_directory", why })
+            }
+        }
+    }
+
     /// The role whose tokens may do what operators do.
     fn admin_role(&self) -> String {
         self.admin_role.clone().unwrap_or_else(|| "service_role".to_owned())
@@ -159,6 +177,19 @@ impl Settings {
         Ok(Some(budget))
     }
 
+    /// Where changes are read.
+    pub(crate) fn source(&self) -> Result<Choice, ConfigError> {
+        match self.source.as_deref() {
+            None | Some("auto") => Ok(Choice::Auto),
+            Some("wal") => Ok(Choice::Log),
+            Some("notify") => Ok(Choice::Outbox),
+            Some(other) => {
+                let why = format!("`{other}` is none of auto, wal and notify");
+                Err(ConfigError::Value { setting: "source", why })
+            }
+        }
+    }
+
     /// What is done before serving: by default what the replaced server does, when we are started as it is.
     fn start(&self) -> Result<StartConfig, ConfigError> {
         let is_drop_in = self.replaced.names_database;
@@ -198,6 +229,7 @@ impl Settings {
             admin_role: self.admin_role(),
             tenants: self.tenants(&slot),
             metrics_secrets: self.metrics_secrets(),
+            source: self.source()?,
             slot: slot::Config {
                 publication: self.publication(),
                 slot: slot.clone(),
@@ -206,7 +238,12 @@ impl Settings {
                 lookups: true,
                 messages: true,
                 window,
+                silence_limit: Duration::from_millis(at_least_one(
+                    "silence_limit_ms",
+                    self.silence_limit_ms.unwrap_or(40_000),
+                )?),
             },
+            interruption_notice: milliseconds(self.interruption_notice_ms, 10_000),
             guard: guard::Config {
                 slot: slot.clone(),
                 publication: self.publication(),
@@ -220,6 +257,10 @@ impl Settings {
                 resume_window: window,
                 transaction_bytes: self.transaction_bytes.unwrap_or(32 * 1024 * 1024),
                 meters: Arc::new(Meters::new(limits.clone())),
+            },
+            spill: SpillConfig {
+                directory: self.spill_directory()?,
+                limit_bytes: self.spill_bytes.unwrap_or(8 * 1024 * 1024 * 1024),
             },
             lane: LaneConfig {
                 connections: usize::from(at_least_one("lane_connections", self.lane_connections.unwrap_or(4))?),
@@ -306,9 +347,11 @@ mod tests {
             ("outbox_frames", Settings { outbox_frames: Some(0), ..settings() }),
             ("outbox_bytes", Settings { outbox_bytes: Some(0), ..settings() }),
             ("lookup_load_limit_ms", Settings { lookup_load_limit_ms: Some(0), ..settings() }),
+            ("silence_limit_ms", Settings { silence_limit_ms: Some(0), ..settings() }),
             ("wal_budget_bytes", Settings { wal_budget_bytes: Some(0), ..settings() }),
             ("wal_watch_ms", Settings { wal_watch_ms: Some(0), ..settings() }),
             ("lane_connections", Settings { lane_connections: Some(0), ..settings() }),
+            ("spill_directory", Settings { spill_directory: Some("/nowhere/at/all".into()), ..settings() }),
         ] {
             assert!(refusal(&settings).starts_with(name), "{name}: {}", refusal(&settings));
         }
@@ -317,6 +360,7 @@ mod tests {
     #[test]
     fn names_that_cannot_be_used_are_refused() {
         assert!(refusal(&Settings { slot: Some("with-dash".to_owned()), ..settings() }).starts_with("slot"));
+        assert!(refusal(&Settings { source: Some("log".to_owned()), ..settings() }).starts_with("source"));
         assert!(refusal(&Settings { deletes: Some("maybe".to_owned()), ..settings() }).starts_with("deletes"));
     }
 }

@@ -1,9 +1,11 @@
 //! What a reload changes: limits and keys at once, everything else with the next start.
 
 use super::{ConfigError, ServeConfig, Settings};
+use crate::pg::Target;
 
 /// Settings that count at once.
 const AT_ONCE: &[&str] = &[
+    DATABASE,
     "max_concurrent_users",
     "max_events_per_second",
     "max_joins_per_second",
@@ -31,6 +33,9 @@ const AT_ONCE: &[&str] = &[
     "metrics_jwt_secret",
 ];
 
+/// The database: how it is reached may change, but not which one it is.
+const DATABASE: &str = "database_url";
+
 /// Of these, the ones whose change sends every connection away: who was let in by the old value may not be by the new.
 const RECALLING: &[&str] = &["private_only", "suspend", "jwt_secret", "jwt_audience", "jwt_issuer", "api_keys"];
 
@@ -52,17 +57,50 @@ impl Settings {
     pub fn reload(&mut self, flags: &Settings) -> Result<Reload, ConfigError> {
         let read = flags.clone().with_file()?;
         let config = read.serve()?;
-        let (changed, postponed): (Vec<_>, Vec<_>) =
-            self.differences(&read).into_iter().partition(|name| AT_ONCE.contains(name));
+        let is_same_database = self.target()?.is_same_place(&config.target);
+        let counts = |name: &&str| AT_ONCE.contains(name) && (*name != DATABASE || is_same_database);
+        let (changed, postponed): (Vec<_>, Vec<_>) = self.differences(&read).into_iter().partition(counts);
         self.adopt(&changed, &read);
         let recalls = changed.iter().any(|name| RECALLING.contains(name));
         Ok(Reload { config, changed, postponed, recalls })
+    }
+
+    /// Reads only how the database is reached: its server refuses the login, and the file may have another one. None when
+    /// that is as it was.
+    pub fn reload_login(&mut self, flags: &Settings) -> Result<Option<Target>, ConfigError> {
+        let read = flags.clone().with_file()?;
+        let target = read.target()?;
+        if read.database_url == self.database_url || !self.target()?.is_same_place(&target) {
+            return Ok(None);
+        }
+        self.adopt(&[DATABASE], &read);
+        Ok(Some(target))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_login_counts_at_once_and_another_database_after_a_restart() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write =
+            |url: &str| std::fs::write(file.path(), format!("jwt_secret = 's'\ndatabase_url = '{url}'\n")).unwrap();
+        let flags = Settings { config: Some(file.path().to_owned()), ..Settings::default() };
+        write("postgres://u:first@h/d");
+        let mut settings = flags.clone().with_file().unwrap();
+        assert!(settings.reload_login(&flags).unwrap().is_none());
+        write("postgres://u:second@h/d");
+        assert_eq!(settings.reload(&flags).unwrap().changed, [DATABASE]);
+        write("postgres://u:third@h/d");
+        let login = settings.reload_login(&flags).unwrap();
+        assert_eq!(login.and_then(|target| target.password()), Some(b"third".to_vec()));
+        write("postgres://u:third@h/other");
+        assert!(settings.reload_login(&flags).unwrap().is_none());
+        let reload = settings.reload(&flags).unwrap();
+        assert_eq!((reload.changed, reload.postponed), (vec![], vec![DATABASE]));
+    }
 
     #[test]
     fn every_name_is_a_setting() {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::{fs::File, io::Read, path::Path, time::Duration};
 
+/// Published keys are fetched again once a year at least; a clock has an end.
+const REFRESH_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// An issuer as it is configured.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,8 +64,8 @@ impl Settings {
     fn refresh(&self) -> Result<Refresh, ConfigError> {
         let default = Refresh::default();
         let interval = self.jwks_refresh_seconds.map_or(default.interval, Duration::from_secs);
-        if interval < default.pause {
-            let why = format!("it must be at least {}", default.pause.as_secs());
+        if !(default.pause..=REFRESH_MOST).contains(&interval) {
+            let why = format!("it must be from {} to {}", default.pause.as_secs(), REFRESH_MOST.as_secs());
             return Err(ConfigError::Value { setting: "jwks_refresh_seconds", why });
         }
         Ok(Refresh { interval, ..default })
@@ -217,6 +220,7 @@ mod tests {
             ("jwks_url:", Settings { jwks_url: some("https://u:sesame@a.example/"), ..settings() }),
             ("jwks_url: over plain http", Settings { jwks_url: some("http://a.example/?k=sesame"), ..settings() }),
             ("jwks_refresh_seconds:", Settings { jwks_refresh_seconds: Some(9), ..settings() }),
+            ("jwks_refresh_seconds:", Settings { jwks_refresh_seconds: Some(u64::MAX), ..settings() }),
             ("jwt_claim_validators:", Settings { jwt_claim_validators: some("[\"sesame\"]"), ..settings() }),
             ("issuers: it is no", Settings { issuers: some(r#"[{"issuer":"i","sesame":1}]"#), ..settings() }),
             (

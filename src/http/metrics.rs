@@ -107,11 +107,14 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
     let age = i64::try_from(health.refresh.age().as_secs()).unwrap_or(i64::MAX);
     let mut gauges = vec![
         ("connections", "Sockets that are open", count(health.connections.load(Ordering::Relaxed))),
+        ("tasks", "Tasks that run", count(tokio::runtime::Handle::current().metrics().num_alive_tasks())),
         ("channels", "Channels that are joined", count(rooms.members)),
         ("rooms", "Rooms somebody is in", count(rooms.rooms)),
         ("presences", "Presences that are tracked", count(rooms.present)),
         ("users", "Sockets with at least one channel", count(health.meters.users())),
         ("subscriptions", "Subscriptions to row changes", count(health.router.borrow().subscriptions)),
+        ("subscriptions_behind", "Subscriptions served from the backlog", count(health.router.borrow().behind)),
+        ("backlog_bytes", "Bytes of the changes kept for these", count(health.router.borrow().backlog_bytes)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
         ("standby", "1 while another server reads the slot, else 0", i64::from(source.standby)),
         ("catalogue_age_seconds", "Seconds since the catalogue was looked at", age),
@@ -124,7 +127,9 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
             "Bytes of the log that are not confirmed, the window for resuming among them",
             since(source.confirmed),
         ));
-        gauges.push(("lag_bytes", "Bytes of the log that have not been handed on", since(source.reached)));
+        if source.era > 0 {
+            gauges.push(("lag_bytes", "Bytes of the log that have not been handed on", since(source.reached)));
+        }
     }
     let state = health.slot.borrow();
     if let Some(slot) = state.existing() {
@@ -136,6 +141,9 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         if let Some(safe) = slot.safe_wal_bytes {
             gauges.push(("slot_safe_bytes", "Bytes that may be written before the slot is in danger", safe.max(0)));
         }
+    }
+    if state.slot.is_some() {
+        gauges.push(("published", "1 while there is the publication, else 0", i64::from(!state.is_unpublished)));
     }
     if let Some(limit) = state.limit {
         gauges.push(("slot_limit_bytes", "Bytes kept for the slot at which it is dropped", bytes(limit)));

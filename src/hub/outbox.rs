@@ -12,11 +12,13 @@ use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Places behind the limit, for what has no log.
 const RESERVE_FRAMES: usize = 1024;
+/// The most frames a queue can count; a setting may say more.
+const MAX_FRAMES: usize = Semaphore::MAX_PERMITS - RESERVE_FRAMES;
 /// Bytes behind the limit, for what has no log: room for a few of the largest broadcasts. These are shared by all
 /// who get them, so the reserve is not what a full outbox costs.
 pub(super) const RESERVE_BYTES: usize = 8 * 1024 * 1024;
@@ -55,7 +57,7 @@ pub struct OutboxReceiver {
 
 /// A queue that holds at most so many frames and bytes. A single frame may be larger than the limit of bytes.
 pub fn outbox(limit_frames: usize, limit_bytes: usize) -> (Outbox, OutboxReceiver) {
-    let limit_frames = limit_frames.max(1);
+    let limit_frames = limit_frames.clamp(1, MAX_FRAMES);
     let (sender, receiver) = mpsc::channel(limit_frames + RESERVE_FRAMES);
     let shared = Arc::new(Shared {
         queued_bytes: AtomicUsize::new(0),
@@ -218,6 +220,14 @@ mod tests {
         assert_eq!(sender.offer(vec![frame(1)]), Offer::Full);
         assert_eq!(receiver.receive_ready().map(|frame| frame.len()), Some(50));
         assert_eq!(sender.offer(vec![frame(5)]), Offer::Queued);
+    }
+
+    #[test]
+    fn limits_that_nothing_can_count_are_no_limits() {
+        let (sender, mut receiver) = outbox(usize::MAX, usize::MAX);
+        assert_eq!(sender.offer(vec![frame(1), frame(1)]), Offer::Queued);
+        assert!(sender.push(frame(1)));
+        assert_eq!(std::iter::from_fn(|| receiver.receive_ready()).count(), 3);
     }
 
     #[tokio::test]

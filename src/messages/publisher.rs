@@ -47,9 +47,10 @@ impl Publisher {
         Publisher { rooms, meters, metrics, since: Arc::new(AtomicU64::new(since.0)) }
     }
 
-    /// The log is another one: its positions do not compare with those of the one before it.
-    pub fn begin_anew(&self) {
-        self.since.store(0, Ordering::Relaxed);
+    /// An era begins, and what commits in it before this is what nobody who is here has missed. Its positions do not compare
+    /// with those of the one before it.
+    pub fn begin_anew(&self, from: Lsn) {
+        self.since.store(from.0, Ordering::Relaxed);
     }
 
     /// Says what a change of the message table says, to everybody for whom it is the turn; who is left. `commit` is where

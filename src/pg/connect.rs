@@ -1,14 +1,13 @@
-//! Where the database is: the connection string, TLS, and plain SQL connections to it.
+//! Where the database is: the connection string and TLS. Who connects is `target`'s and `handshake`'s.
 //!
 //! tokio-postgres parses the string; what it does not know (`sslmode=verify-*`, `sslrootcert`) is taken out first.
 //! Errors never carry the string, because it holds a password.
 
 use super::tls::{self, TlsError, Verification};
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_postgres::{
-    Client, Config,
+    Config,
     config::{Host, SslMode},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,6 +21,8 @@ pub const TEXT_INPUT: &str = "-c intervalstyle=postgres";
 
 /// How long one attempt to reach the server may take when the connection string sets no `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long without any sign of life a connection is asked for one.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -46,19 +47,19 @@ pub enum ConnectError {
     Pool(#[source] deadpool_postgres::BuildError),
 }
 
-/// A database and how to reach it. Cheap to clone.
+/// How a database is reached. Cheap to clone.
 #[derive(Clone)]
-pub struct Target {
+pub struct Reach {
     pub(super) config: Arc<Config>,
     pub(super) tls: Arc<rustls::ClientConfig>,
 }
 
-impl Target {
+impl Reach {
     /// Reads a connection string: a `postgresql://` URL or libpq's `key=value` form.
-    pub fn parse(text: &str) -> Result<Target, ConnectError> {
+    pub(super) fn parse(text: &str) -> Result<Reach, ConnectError> {
         let mut own = OwnOptions::default();
         let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            own.take_from_url(text)
+            own.take_from_url(text)?
         } else {
             own.take_from_pairs(text)?
         };
@@ -87,12 +88,13 @@ impl Target {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
+        notice_dead_peers(&mut config);
         let tls = tls::client_config(verification, own.root_certificates.as_ref())?;
-        Ok(Target { config: Arc::new(config), tls: Arc::new(tls) })
+        Ok(Reach { config: Arc::new(config), tls: Arc::new(tls) })
     }
 
     /// Host and port for messages; never the user, never the password.
-    pub fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
             #[cfg(unix)]
@@ -103,60 +105,61 @@ impl Target {
     }
 
     /// The user the connection string names.
-    pub fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &str {
         self.config.get_user().unwrap_or_default()
     }
 
     /// The database the connection string names, by default that of the user's name.
-    pub fn database(&self) -> &str {
+    pub(super) fn database(&self) -> &str {
         self.config.get_dbname().unwrap_or_else(|| self.user())
     }
 
-    /// The password the connection string holds: for tests of how strings are made.
-    #[cfg(test)]
-    pub(crate) fn password(&self) -> Option<&[u8]> {
-        self.config.get_password()
+    /// Whether the other one leads to the same database of the same server.
+    pub(super) fn is_same_place(&self, other: &Reach) -> bool {
+        let place = |reach: &Reach| {
+            let config = &reach.config;
+            (config.get_hosts().to_vec(), config.get_hostaddrs().to_vec(), config.get_ports().to_vec())
+        };
+        place(self) == place(other) && self.database() == other.database()
     }
 
-    /// A plain connection. Its driver ends with the client.
-    pub async fn connect(&self, application: &str) -> Result<Client, ConnectError> {
-        let mut config = (*self.config).clone();
-        config.application_name(application);
-        let (client, connection) = config
-            .connect(self.rustls())
-            .await
-            .map_err(|source| ConnectError::Connect { address: self.address(), source })?;
-        crate::shutdown::drive(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %describe(&error), "postgres connection ended");
-            }
-        });
-        Ok(client)
-    }
-
-    /// A pool of at most `size` connections, made when first needed. `settings` are startup options of the form
-    /// `-c name=value`.
-    pub fn pool(&self, application: &str, size: usize, settings: &str) -> Result<Pool, ConnectError> {
-        let mut config = (*self.config).clone();
-        let options = [config.get_options().unwrap_or_default(), settings].join(" ");
-        if !options.trim().is_empty() {
-            config.options(options.trim());
-        }
-        config.application_name(application);
-        let manager =
-            Manager::from_config(config, self.rustls(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        Pool::builder(manager)
-            .max_size(size)
-            .runtime(Runtime::Tokio1)
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .wait_timeout(Some(CONNECT_TIMEOUT))
-            .build()
-            .map_err(ConnectError::Pool)
-    }
-
-    fn rustls(&self) -> MakeRustlsConnect {
+    pub(super) fn rustls(&self) -> MakeRustlsConnect {
         MakeRustlsConnect::new((*self.tls).clone())
     }
+}
+
+/// What to do when the server refuses a session with this SQLSTATE, where that is known. `role` is our login.
+pub fn advice(code: &str, role: &str) -> Option<String> {
+    match code {
+        "53300" => Some(format!(
+            "raise max_connections, max_wal_senders or the role's own limit (alter role {} connection limit -1;), or close \
+             other sessions",
+            identifier(role)
+        )),
+        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
+        "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
+        _ => None,
+    }
+}
+
+/// A name as SQL has it, with quotes only where it needs them.
+pub fn identifier(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        postgres_protocol::escape::escape_identifier(name)
+    }
+}
+
+/// A peer that is gone without a word is noticed in less than a minute, unless the connection string says when.
+fn notice_dead_peers(config: &mut Config) {
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(KEEPALIVE);
+    }
+    config.get_keepalives_interval().is_none().then(|| config.keepalives_interval(KEEPALIVE / 3));
+    config.get_keepalives_retries().is_none().then(|| config.keepalives_retries(3));
+    config.get_tcp_user_timeout().is_none().then(|| config.tcp_user_timeout(KEEPALIVE));
 }
 
 /// An error with its causes in one line, as for a log field.
@@ -172,6 +175,34 @@ pub fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The options that tokio-postgres knows.
+const OPTIONS: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslmode",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// Whether an option of this name is read, here or there.
+fn is_option(key: &str) -> bool {
+    OPTIONS.contains(&key) || key == "sslrootcert"
 }
 
 /// The options of a connection string that tokio-postgres does not know.
@@ -191,8 +222,14 @@ impl OwnOptions {
         true
     }
 
-    fn take_from_url(&mut self, url: &str) -> String {
-        let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
+    fn take_from_url(&mut self, url: &str) -> Result<String, ConnectError> {
+        let Some((base, query)) = url.split_once('?') else { return Ok(url.to_owned()) };
+        // A `?` that is not encoded ends a password, and its rest up to the `@` looks like options.
+        let is_sound = base.contains('@') && !query.contains('@');
+        let unknown = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| !is_option(key));
+        if unknown.is_some() && !is_sound {
+            return Err(ConnectError::Url("it holds unknown options; write a `?` of the password as %3F".into()));
+        }
         let kept: Vec<&str> = query
             .split('&')
             .filter(|pair| {
@@ -201,12 +238,20 @@ impl OwnOptions {
                     .is_some_and(|(key, value)| self.take(key, &percent_decode_str(value).decode_utf8_lossy()))
             })
             .collect();
-        if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
+        Ok(if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) })
     }
 
     fn take_from_pairs(&mut self, text: &str) -> Result<String, ConnectError> {
         let mut kept = String::new();
         for (key, value) in key_value_pairs(text)? {
+            // Not by name: of a mistyped URL, and of a password with a space, everything up to a `=` looks like one.
+            if !is_option(&key) {
+                return Err(ConnectError::Url(
+                    "it holds an unknown option; a URL begins with postgresql://, and a value with a space stands in \
+                     quotes"
+                        .into(),
+                ));
+            }
             if !self.take(&key, &value) {
                 let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
                 kept.push_str(&format!("{key}='{quoted}' "));
@@ -224,10 +269,11 @@ impl OwnOptions {
             Some("require") => (SslMode::Require, Verification::None),
             Some("verify-ca") => (SslMode::Require, Verification::Chain),
             Some("verify-full") => (SslMode::Require, Verification::ChainAndName),
-            Some(other) => {
-                return Err(ConnectError::Url(format!(
-                    "sslmode is `{other}`; it is one of disable, prefer, require, verify-ca, verify-full"
-                )));
+            // Not what it is: that may be the rest of a password.
+            Some(_) => {
+                return Err(ConnectError::Url(
+                    "sslmode is none of disable, prefer, require, verify-ca and verify-full".into(),
+                ));
             }
         };
         config.ssl_mode(mode);
@@ -281,35 +327,40 @@ mod tests {
 
     #[test]
     fn a_url_keeps_what_tokio_postgres_knows_and_gives_up_what_it_does_not() {
-        let target = Target::parse("postgresql://u:p%40@h:6000/d?sslmode=require&connect_timeout=3").unwrap();
-        assert_eq!(target.address(), "h:6000");
-        assert_eq!((target.user(), target.database()), ("u", "d"));
-        assert_eq!(target.config.get_ssl_mode(), SslMode::Require);
-        assert_eq!(target.config.get_password(), Some(&b"p@"[..]));
-        assert_eq!(target.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        let reach = Reach::parse("postgresql://u:p%40@h:6000/d?sslmode=require&connect_timeout=3").unwrap();
+        assert_eq!(reach.address(), "h:6000");
+        assert_eq!((reach.user(), reach.database()), ("u", "d"));
+        assert_eq!(reach.config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(reach.config.get_password(), Some(&b"p@"[..]));
+        assert_eq!(reach.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
     }
 
     #[test]
     fn the_key_value_form_is_read_with_quotes_and_escapes() {
-        let target = Target::parse(r"host=/run/pg user = 'a b' password='it\'s' dbname=x sslmode=disable").unwrap();
-        assert_eq!((target.user(), target.database()), ("a b", "x"));
-        assert_eq!(target.config.get_password(), Some(&b"it's"[..]));
-        assert_eq!(target.config.get_ssl_mode(), SslMode::Disable);
-        assert_eq!(target.address(), "/run/pg:5432");
+        let reach = Reach::parse(r"host=/run/pg user = 'a b' password='it\'s' dbname=x sslmode=disable").unwrap();
+        assert_eq!((reach.user(), reach.database()), ("a b", "x"));
+        assert_eq!(reach.config.get_password(), Some(&b"it's"[..]));
+        assert_eq!(reach.config.get_ssl_mode(), SslMode::Disable);
+        assert_eq!(reach.address(), "/run/pg:5432");
     }
 
     #[test]
     fn a_bad_string_is_refused_by_what_is_wrong_and_never_repeated() {
         for (text, why) in [
-            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is `maybe`"),
+            ("postgres://u:sesame@h/d?sslmode=maybe", "sslmode is none of"),
+            ("postgres://u@h/d?sslmode=sesame@h", "sslmode is none of"),
             ("postgres://u:sesame@h/d?nonsense=1", "nonsense"),
             ("postgres:///d", "no "),
             ("sesame", "neither a URL"),
             ("host=h user=u password='sesame", "not closed"),
             ("postgres://h/d", "no user"),
             ("postgres://u:open@sesame@h/d", "%40"),
+            ("postgres://u:open?sesame=x@h/d", "%3F"),
+            ("postgres://u:open?sesame@h/d?sslmode=require", "%3F"),
+            ("host=h user=u password=open sesame=x", "quotes"),
+            ("postgress://u:sesame@h/d?sslmode=require", "postgresql://"),
         ] {
-            let error = describe(&Target::parse(text).err().unwrap());
+            let error = describe(&Reach::parse(text).err().unwrap());
             assert!(error.contains(why), "{text}: {error}");
             assert!(!error.contains("sesame"), "{error}");
         }
@@ -317,7 +368,7 @@ mod tests {
 
     #[test]
     fn verifying_without_any_root_certificate_is_refused_with_the_fix() {
-        let error = Target::parse("postgres://u@h/d?sslmode=verify-full&sslrootcert=/nonexistent.pem").err().unwrap();
+        let error = Reach::parse("postgres://u@h/d?sslmode=verify-full&sslrootcert=/nonexistent.pem").err().unwrap();
         assert!(describe(&error).contains("/nonexistent.pem"));
     }
 }

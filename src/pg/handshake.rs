@@ -3,7 +3,8 @@
 //! Implements PostgreSQL's "Message Flow", Start-up and SASL Authentication.
 
 use super::{
-    connect::{TEXT_FORMS, Target},
+    connect::{Reach, TEXT_FORMS},
+    target::Target,
     tls::end_point_binding,
     wire::{Io, ReplicationError, Wire, server_error},
 };
@@ -25,6 +26,14 @@ use tokio_postgres::config::{ChannelBinding as Wish, Host, SslMode};
 
 /// Connects, authenticates, and waits until the server is ready. Tries the hosts of the target in order.
 pub(super) async fn connect(target: &Target, application: &str) -> Result<Wire, ReplicationError> {
+    connect_by(&target.reach(), application).await.inspect_err(|error| {
+        if let Some(code) = error.code() {
+            target.note(code);
+        }
+    })
+}
+
+async fn connect_by(target: &Reach, application: &str) -> Result<Wire, ReplicationError> {
     let hosts = target.config.get_hosts();
     let addresses = target.config.get_hostaddrs();
     let ports = target.config.get_ports();
@@ -44,8 +53,15 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Wire, 
     Err(last)
 }
 
+/// Authenticates over a stream without TLS, and waits until the server is ready.
+pub(super) async fn over(stream: Box<dyn Io>, target: &Target, application: &str) -> Result<Wire, ReplicationError> {
+    let mut wire = Wire::new(stream, target.address());
+    wire.authenticate(&target.reach(), application, Binding::None).await?;
+    Ok(wire)
+}
+
 async fn connect_to(
-    target: &Target,
+    target: &Reach,
     host: &Host,
     name: Option<&Host>,
     port: u16,
@@ -75,7 +91,7 @@ async fn connect_to(
 impl Wire {
     async fn authenticate(
         &mut self,
-        target: &Target,
+        target: &Reach,
         application: &str,
         binding: Binding,
     ) -> Result<(), ReplicationError> {
@@ -207,7 +223,7 @@ enum Binding {
 }
 
 async fn open(
-    target: &Target,
+    target: &Reach,
     host: &Host,
     name: Option<&Host>,
     port: u16,

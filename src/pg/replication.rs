@@ -5,8 +5,8 @@
 //! Implements PostgreSQL's "Message Flow" and "Streaming Replication Protocol".
 
 use super::{
-    connect::Target,
     handshake,
+    target::Target,
     wire::{Wire, server_error},
 };
 use crate::{
@@ -23,6 +23,7 @@ use postgres_protocol::{
     },
 };
 use std::io;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use super::wire::{ReplicationError, ServerError};
 
@@ -35,6 +36,14 @@ impl Session {
     /// Connects, authenticates, and waits until the server is ready. Tries the hosts of the target in order.
     pub async fn connect(target: &Target, application: &str) -> Result<Session, ReplicationError> {
         Ok(Session { wire: handshake::connect(target, application).await? })
+    }
+
+    /// The same over a stream that is there already, without TLS.
+    pub async fn over<S>(stream: S, target: &Target, application: &str) -> Result<Session, ReplicationError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Ok(Session { wire: handshake::over(Box::new(stream), target, application).await? })
     }
 
     /// Runs one command of the simple protocol; the rows as text.
@@ -55,18 +64,38 @@ impl Session {
     }
 
     /// Makes a logical slot for pgoutput and says where it starts. A temporary one ends with this session.
+    /// Any other is taken over by a standby that is promoted, from 17 on and where the standby has that set up.
     pub async fn create_slot(&mut self, slot: &str, temporary: bool) -> Result<Lsn, ReplicationError> {
-        let temporary = if temporary { " TEMPORARY" } else { "" };
-        // The old spelling of the option is the only one that all supported versions take.
-        let sql = format!(
-            "CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput NOEXPORT_SNAPSHOT",
-            escape_identifier(slot)
-        );
+        let name = escape_identifier(slot);
+        let version =
+            self.query("select setting from pg_catalog.pg_settings where name = 'server_version_num'").await?;
+        let version = version.first().and_then(|row| row.first().cloned().flatten());
+        let has_failover = version.and_then(|text| text.parse().ok()).is_some_and(|version: u32| version >= 170_000);
+        let sql = match (temporary, has_failover) {
+            // The old spelling of the option is the only one that all supported versions take.
+            (true, _) => format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"),
+            (false, false) => format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput NOEXPORT_SNAPSHOT"),
+            (false, true) => {
+                format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER true)")
+            }
+        };
         let rows = self.query(&sql).await?;
         let point = rows.first().and_then(|row| row.get(1)).and_then(Option::as_deref);
         point
             .and_then(|point| point.parse().ok())
             .ok_or_else(|| ReplicationError::Protocol("CREATE_REPLICATION_SLOT named no consistent point".to_owned()))
+    }
+
+    /// Makes a lasting slot, and says where it starts and the name of the snapshot that shows what committed before that. It
+    /// can be taken until the session's next command.
+    pub async fn create_slot_with_snapshot(&mut self, slot: &str) -> Result<(Lsn, String), ReplicationError> {
+        let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", escape_identifier(slot));
+        let rows = self.query(&sql).await?;
+        let cell = |index: usize| rows.first().and_then(|row| row.get(index).cloned().flatten());
+        match (cell(1).and_then(|point| point.parse().ok()), cell(2)) {
+            (Some(point), Some(snapshot)) => Ok((point, snapshot)),
+            _ => Err(ReplicationError::Protocol("CREATE_REPLICATION_SLOT named no snapshot".to_owned())),
+        }
     }
 
     /// Starts streaming from the slot; `from` below the slot's own position means that position.

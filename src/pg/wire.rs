@@ -12,6 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The longest message Postgres can build (`MaxAllocSize`). A longer one is not Postgres speaking.
 const MAX_MESSAGE_BYTES: usize = 0x3FFF_FFFF;
 
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// So much of a long message proves that the rest will come.
+const PROOF_BYTES: usize = 1024 * 1024;
+
 /// An error the server reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError {
@@ -88,7 +93,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Io>, address: String) -> Wire {
-        Wire { stream, input: BytesMut::with_capacity(64 * 1024), address }
+        Wire { stream, input: BytesMut::with_capacity(CHUNK_BYTES), address }
     }
 
     /// Reads until a whole message stands in the buffer; its length with the tag. Safe to cancel.
@@ -102,16 +107,30 @@ impl Wire {
                 if self.input.len() >= length {
                     return Ok(length);
                 }
-                self.input.reserve(length - self.input.len());
+                if self.input.capacity() < length && self.input.capacity() == self.input.len() {
+                    // As much again as has come, at first: that a message is so long, only the rest of it proves. What
+                    // has come so far need not be copied again and again, so then all of it.
+                    let is_proved = self.input.len() >= PROOF_BYTES;
+                    let room = if is_proved { length } else { length.min(2 * self.input.len()) };
+                    self.renew(room.max(CHUNK_BYTES));
+                }
             }
             if self.input.capacity() == self.input.len() {
-                self.input.reserve(64 * 1024);
+                self.renew(CHUNK_BYTES);
             }
             let read = self.stream.read_buf(&mut self.input).await.map_err(|source| self.io(source))?;
             if read == 0 {
                 return Err(self.io(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")));
             }
         }
+    }
+
+    /// Goes on in a new buffer. Parts of messages keep alive the buffer they were read into, so a small one must not stand
+    /// in a large one: a message that is larger than a chunk gets one of its own, and its room is not used again.
+    fn renew(&mut self, capacity: usize) {
+        let mut input = BytesMut::with_capacity(self.input.len().max(capacity));
+        input.extend_from_slice(&self.input);
+        self.input = input;
     }
 
     pub(super) async fn message(&mut self) -> Result<Message, ReplicationError> {
@@ -152,4 +171,32 @@ pub(super) fn server_error(body: &ErrorResponseBody) -> ServerError {
         }
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection on which this is said, and then no more.
+    async fn wire(said: &[u8]) -> Wire {
+        let (mut server, client) = tokio::io::duplex(said.len());
+        server.write_all(said).await.unwrap();
+        Wire::new(Box::new(client), "h:1".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_length_that_nothing_proves_takes_no_memory() {
+        let mut wire = wire(&[&b"d\x3f\xff\xff\xfe"[..], &[0; 100]].concat()).await;
+        assert!(wire.message().await.is_err(), "the connection is closed before");
+        assert!(wire.input.capacity() < 4 * CHUNK_BYTES, "{}", wire.input.capacity());
+    }
+
+    #[tokio::test]
+    async fn a_message_longer_than_a_piece_is_read_whole() {
+        let body = vec![7; 5 * CHUNK_BYTES + 3];
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        let mut wire = wire(&[b"d", &length[..], &body].concat()).await;
+        let Message::CopyData(read) = wire.message().await.unwrap() else { panic!("data") };
+        assert!(read.into_bytes() == body);
+    }
 }

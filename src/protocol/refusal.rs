@@ -96,12 +96,27 @@ pub const BACKLOG_TOO_SHORT: &str = "the client did not keep up, and what it has
 /// Nobody could say who may see the changes.
 pub const CHANGES_UNDECIDED: &str = "nobody could say who may see some changes";
 
+/// Changes come without logical replication: what that cannot promise.
+pub const FROM_OUTBOX: &str = "Changes come from triggers, not from the log: commit_timestamp is the time of writing, and \
+                               changes of transactions that have nothing to do with each other may come in another order \
+                               than they were committed in";
+
 /// The replication slot is a new one, so changes before it are lost.
 pub const STREAM_BEGAN_ANEW: &str = "Changes were skipped because replication began anew. Fetch your data again";
+/// The stream does not run for long.
+pub const STREAM_INTERRUPTED: &str =
+    "Changes are delayed because replication is interrupted. They come when it goes on, or it is said what is lost";
+/// It runs again.
+pub const STREAM_GOES_ON: &str = "Replication goes on";
 
 /// The reply to a join whose payload is not an object.
 pub fn payload_not_an_object(inspected: &str) -> String {
     format!("UnknownErrorOnChannel: expected params to be a :map, got: `{inspected}`")
+}
+
+/// Tables of the publication that no trigger captures.
+pub fn not_captured(tables: &[String]) -> String {
+    format!("Changes of {} are not captured, so none of them come", tables.join(", "))
 }
 
 /// A private channel the client may not read.

@@ -1,6 +1,6 @@
 //! `Backlog`: the last fragments in memory, so that those who lag can be served again. Pure.
 
-use crate::change::{Datum, Fragment, position::Position};
+use crate::change::{Fragment, position::Position};
 use std::{collections::VecDeque, sync::Arc};
 
 struct Entry {
@@ -39,15 +39,27 @@ impl Backlog {
         if fragment.changes.is_empty() {
             return;
         }
-        let bytes = size(&fragment);
+        let bytes = fragment.bytes();
         self.bytes += bytes;
         self.pushed = self.pushed.saturating_add(bytes);
         self.entries.push_back(Entry { fragment, bytes });
         while self.bytes > self.limit_bytes && self.entries.len() > 1 {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.bytes;
-            self.start = end(&oldest.fragment);
+            self.start = self.start.max(end(&oldest.fragment));
         }
+    }
+
+    /// The position before which everything is gone soon; none while there is room for a good deal more.
+    pub(super) fn edge(&self) -> Option<Position> {
+        let is_nearly_full = self.bytes > self.limit_bytes / 4 * 3;
+        let quarter = self.entries.get(self.entries.len() / 4)?;
+        is_nearly_full.then(|| end(&quarter.fragment))
+    }
+
+    /// Bytes it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes that came since `take_pushed`.
@@ -77,8 +89,9 @@ impl Backlog {
 
     /// The fragments that hold changes from `position` on, or none when some of these are gone.
     pub(super) fn from(&self, position: Position) -> Option<impl Iterator<Item = &Arc<Fragment>>> {
-        let fragments = self.entries.iter().map(|entry| &entry.fragment);
-        self.reaches(position).then(|| fragments.skip_while(move |fragment| end(fragment) <= position))
+        // They stand in their order, and whoever is behind is so by few of many.
+        let first = self.entries.partition_point(|entry| end(&entry.fragment) <= position);
+        self.reaches(position).then(|| self.entries.range(first..).map(|entry| &entry.fragment))
     }
 }
 
@@ -86,17 +99,6 @@ impl Backlog {
 fn end(fragment: &Fragment) -> Position {
     let ordinal = fragment.changes.last().map_or(0, |change| change.ordinal + 1);
     Position { era: fragment.era.number, commit_lsn: fragment.commit_lsn, ordinal }
-}
-
-/// About how many bytes a fragment keeps alive.
-pub(super) fn size(fragment: &Fragment) -> usize {
-    let rows =
-        fragment.changes.iter().flat_map(|change| change.new.iter().chain(change.old.as_ref().map(|old| &old.row)));
-    let values = rows.flat_map(|row| &row.0).map(|datum| match datum {
-        Datum::Text(text) => text.len() + 32,
-        Datum::Null | Datum::Absent => 32,
-    });
-    values.sum::<usize>() + 128 * fragment.changes.len()
 }
 
 #[cfg(test)]
@@ -151,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_was_dropped_for_room_cannot_be_read_from_any_more() {
-        let mut backlog = Backlog::new(128 * 3);
+        let mut backlog = Backlog::new(fragment(1, 0..1).bytes() * 3);
         for lsn in 1..=3 {
             backlog.push(fragment(lsn, 0..1));
         }
@@ -159,6 +161,17 @@ mod tests {
         backlog.push(fragment(4, 0..1));
         assert_eq!(found(&backlog, position(1, 0)), None, "a part is never served");
         assert_eq!(found(&backlog, position(2, 0)), Some(vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn what_is_gone_soon_is_the_oldest_quarter_once_it_is_nearly_full() {
+        let mut backlog = Backlog::new(fragment(1, 0..1).bytes() * 8);
+        for lsn in 1..=6 {
+            backlog.push(fragment(lsn, 0..1));
+            assert_eq!(backlog.edge(), None);
+        }
+        backlog.push(fragment(7, 0..1));
+        assert_eq!(backlog.edge(), Some(position(2, 1)));
     }
 
     #[test]

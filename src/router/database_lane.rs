@@ -11,7 +11,7 @@ use super::{
     lane_job::{Candidate, LaneCursor, LaneJob},
     matching::{Wanted, messages},
     notices::{announce_gap, tell_failed},
-    questions::{AskedRow, Question, Questions, Verdict},
+    questions::{AskedRow, Needed, Question, Questions, Verdict},
     rate,
     render::{Extent, Rendering},
     sight::{Matching, Seen, Sight, Sights},
@@ -38,6 +38,8 @@ const QUEUE_JOBS: usize = 4096;
 const QUEUE_KIBIBYTES: usize = 64 * 1024;
 /// Jobs that are asked about together: more share statements, fewer wait for each other.
 const BATCH_JOBS: usize = 256;
+/// A batch ends with the job that makes it larger than this: questions are texts, several times as large as the rows.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long nobody is served later who was not because the database could not be asked.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
@@ -180,8 +182,21 @@ impl LaneTask {
             if self.jobs.recv_many(&mut batch, BATCH_JOBS).await == 0 {
                 return;
             }
-            let jobs: Vec<&LaneJob> = batch.iter().map(|(job, _)| job).collect();
-            self.judge(&jobs).await;
+            let mut waiting = batch.drain(..);
+            loop {
+                let (mut taken, mut bytes) = (Vec::new(), 0);
+                while bytes < BATCH_BYTES
+                    && let Some(next) = waiting.next()
+                {
+                    bytes += next.0.asked_bytes();
+                    taken.push(next);
+                }
+                if taken.is_empty() {
+                    break;
+                }
+                let jobs: Vec<&LaneJob> = taken.iter().map(|(job, _)| job).collect();
+                self.judge(&jobs).await;
+            }
         }
     }
 
@@ -278,8 +293,9 @@ fn cases(job: &LaneJob, questions: &mut Questions) -> Vec<Case> {
     for (at, work) in job.work.iter().enumerate() {
         let change = &job.fragment.changes[work.change];
         let Some(images) = Images::of(change, &work.map) else { continue };
-        let row = questions.row(work, types, &images.is);
-        let old_row = images.was.map(|was| questions.row(work, types, &was));
+        let needed = Needed::of(work);
+        let row = questions.row(work, types, &images.is, &needed);
+        let old_row = images.was.map(|was| questions.row(work, types, &was, &needed));
         for (number, candidate) in work.candidates.iter().enumerate() {
             // Whoever left meanwhile, perhaps because there was too much to ask, must not add to it.
             if candidate.member.member().is_ended() {

@@ -20,8 +20,12 @@ use std::{
 
 /// Rows of one table that are kept.
 const ROWS_A_TABLE: usize = 10_000;
+/// What they may take, about. The nearest one is kept however large it is.
+const BYTES_A_TABLE: usize = 16 * 1024 * 1024;
 /// When so few are left and there are more, more are asked for.
 const REFILL_BELOW: usize = ROWS_A_TABLE / 4;
+/// The same when they take so much less.
+const REFILL_BELOW_BYTES: usize = BYTES_A_TABLE / 4;
 
 /// How long after a failure the database is asked again, in microseconds.
 const RETRY_AFTER: i64 = 10_000_000;
@@ -85,6 +89,10 @@ struct Watch {
     table: Arc<Table>,
     moments: Vec<Moment>,
     rows: HashMap<Key, Watched>,
+    /// About what they take.
+    bytes: usize,
+    /// Whether some were taken out for what they take, and none has gone since: more would only be taken out again.
+    is_full: bool,
     /// The next moment of every row.
     queue: BTreeSet<(i64, Key)>,
     /// From here on nothing is kept.
@@ -182,7 +190,7 @@ impl Deadlines {
         for watch in self.watches.values_mut() {
             while watch.queue.first().is_some_and(|(at, _)| *at <= now) {
                 let Some((at, key)) = watch.queue.pop_first() else { break };
-                let Some(watched) = watch.rows.remove(&key) else { continue };
+                let Some(watched) = watch.take(&key) else { continue };
                 if let Some(asked) = &mut watch.asked {
                     asked.changed.insert(key);
                 }
@@ -198,7 +206,7 @@ impl Deadlines {
     pub(super) fn refills(&mut self, now: i64) -> Vec<Refill> {
         let wanting = self.watches.values_mut().filter(|watch| {
             let may_ask = watch.asked.is_none() && watch.not_before <= now;
-            may_ask && (watch.is_new || (watch.horizon.is_some() && watch.rows.len() < REFILL_BELOW))
+            may_ask && (watch.is_new || (watch.horizon.is_some() && watch.has_room()))
         });
         let (questions, transactions) = (&mut self.questions, &self.transactions);
         let refill = |watch: &mut Watch| {
@@ -240,6 +248,8 @@ impl Watch {
             table,
             moments,
             rows: HashMap::new(),
+            bytes: 0,
+            is_full: false,
             queue: BTreeSet::new(),
             horizon: None,
             asked: None,
@@ -250,6 +260,7 @@ impl Watch {
 
     fn clear(&mut self) {
         self.rows.clear();
+        (self.bytes, self.is_full) = (0, false);
         self.queue.clear();
         self.horizon = None;
         // What the database says of before must not come back.
@@ -278,9 +289,21 @@ impl Watch {
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(watched) = self.rows.remove(key) {
+        if let Some(watched) = self.take(key) {
             self.queue.remove(&(watched.next, key.clone()));
         }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Watched> {
+        let watched = self.rows.remove(key)?;
+        self.bytes -= watched.row.bytes();
+        self.is_full = false;
+        Some(watched)
+    }
+
+    /// Whether there is room for a good deal more.
+    fn has_room(&self) -> bool {
+        self.rows.len() < REFILL_BELOW && self.bytes < REFILL_BELOW_BYTES && !self.is_full
     }
 
     /// Keeps a row for its next moment; how many rows are now beyond the bound.
@@ -297,13 +320,18 @@ impl Watch {
         if self.horizon.is_some_and(|horizon| next >= horizon) {
             return 1;
         }
+        // Few of many are kept, and for long.
+        let row = row.detached();
         let Some(key) = self.key(&row, &relation) else { return 0 };
+        self.remove(&key);
+        self.bytes += row.bytes();
         self.queue.insert((next, key.clone()));
         self.rows.insert(key, Watched { row, relation, next });
         let mut beyond = 0;
-        while self.rows.len() > ROWS_A_TABLE {
+        while self.rows.len() > ROWS_A_TABLE || (self.bytes > BYTES_A_TABLE && self.rows.len() > 1) {
             let Some((farthest, key)) = self.queue.pop_last() else { break };
-            self.rows.remove(&key);
+            self.take(&key);
+            self.is_full = self.rows.len() < ROWS_A_TABLE;
             self.horizon = Some(farthest);
             beyond += 1;
         }

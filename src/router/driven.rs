@@ -19,7 +19,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     policy::{catalog::Catalog, lookup::Lookups},
-    source::{Beginning, HandedOn, WindowConfig},
+    source::{Beginning, HandedOn, Kind, WindowConfig},
 };
 use futures_util::FutureExt;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -48,6 +48,7 @@ impl Follow for Followed {
         &self.lookups
     }
     fn set_catalog(&mut self, _: &Catalog) {}
+    fn begin_era(&mut self, _: Kind) {}
     fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32> {
         let mut touched = BTreeSet::new();
         for change in &fragment.changes {
@@ -249,5 +250,5 @@ impl Driven {
 
 /// What a fragment counts as in the backlog.
 pub(crate) fn size(fragment: &Fragment) -> usize {
-    super::backlog::size(fragment)
+    fragment.bytes()
 }

@@ -308,11 +308,12 @@ pub(super) struct Asked<'a> {
     pub(super) visibility: bool,
     /// Frames its outbox holds.
     pub(super) room: usize,
+    pub(super) form: MessageForm,
 }
 
 impl Default for Asked<'_> {
     fn default() -> Self {
-        Asked { sub: "alice", filter: None, event: "*", visibility: false, room: 4096 }
+        Asked { sub: "alice", filter: None, event: "*", visibility: false, room: 4096, form: MessageForm::Modern }
     }
 }
 
@@ -320,8 +321,7 @@ impl Asked<'_> {
     /// The subscription and the client that made it.
     pub(super) fn subscription(&self) -> (Subscription, Client) {
         let (sender, outbox) = outbox(self.room, 1 << 20);
-        let member =
-            Member::new(MemberId::default(), "realtime:t".into(), Json::Null, &Plain, MessageForm::Modern, sender);
+        let member = Member::new(MemberId::default(), "realtime:t".into(), Json::Null, &Plain, self.form, sender);
         let mut entry = json!({"event": self.event, "schema": "public", "table": "t"});
         if let Some(filter) = self.filter {
             entry["filter"] = filter.into();

@@ -13,15 +13,18 @@ use super::{
     core::RouterCore,
     judgement::Basis,
     lane_job::LaneJob,
-    transaction::{Cursor, Transaction},
+    transaction::{self, Cursor, SpillConfig, Transaction},
 };
 use crate::{
-    change::{Fragment, position::Era},
+    change::{
+        Fragment,
+        position::{Era, Position},
+    },
     lsn::Lsn,
     policy::{catalog::Catalog, lookup::Lookups},
-    source::{Beginning, Follows, HandedOn},
+    source::{Beginning, Follows, HandedOn, Kind},
 };
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 /// Who keeps the rows of the tables that policies look into.
 pub(super) trait Follow {
@@ -37,6 +40,8 @@ pub(super) trait Follow {
     fn set_catalog(&mut self, catalog: &Catalog);
     /// Applies a fragment's changes of these tables; the tables whose rows have changed.
     fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32>;
+    /// An era begins, and where its changes are read.
+    fn begin_era(&mut self, kind: Kind);
     /// Changes are lost: what is known of the tables is wrong.
     fn distrust(&mut self);
 }
@@ -77,14 +82,39 @@ pub(super) struct Intake<F> {
     /// The lookup tables the transaction has changed.
     touched: BTreeSet<u32>,
     limit_bytes: usize,
-    directory: PathBuf,
+    file: SpillConfig,
+    /// Why the last large transaction could not be put aside, until another one could be.
+    problem: Option<String>,
 }
 
 impl<F: Follow> Intake<F> {
-    /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file in `directory`.
-    pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, directory: PathBuf) -> Intake<F> {
+    /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file.
+    pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, file: impl Into<SpillConfig>) -> Intake<F> {
         let touched = BTreeSet::new();
-        Intake { core, follow, held: None, stage: Stage::Passing, late: None, touched, limit_bytes, directory }
+        Intake {
+            core,
+            follow,
+            held: None,
+            stage: Stage::Passing,
+            late: None,
+            touched,
+            limit_bytes,
+            file: file.into(),
+            problem: None,
+        }
+    }
+
+    /// Why large transactions cannot be put aside, and what to do about it.
+    pub(super) fn problem(&self) -> Option<&String> {
+        self.problem.as_ref()
+    }
+
+    /// Looks whether they can be again.
+    pub(super) async fn look_for_room(&mut self) {
+        if self.problem.is_some() && transaction::has_room(&self.file).await {
+            tracing::info!("large transactions can be put aside again");
+            self.problem = None;
+        }
     }
 
     /// Whether the next fragment may be brought.
@@ -114,6 +144,7 @@ impl<F: Follow> Intake<F> {
             self.stage = Stage::Passing;
             self.core.begin(beginning);
         }
+        self.follow.begin_era(beginning.kind);
     }
 
     /// Brings the next fragment; ask before whether it is wanted.
@@ -167,9 +198,9 @@ impl<F: Follow> Intake<F> {
         }
     }
 
-    /// Serves those who are behind, by the rights of now: never while half of what a transaction says of rights is applied,
-    /// for that grants what neither all of it nor nothing of it does.
+    /// Serves those who are behind, by the rights of now.
     pub(super) fn catch_up(&mut self, lane_has_room: bool, now: i64) -> Vec<LaneJob> {
+        // Half of a transaction's changes of lookup tables are the rights of no moment.
         if matches!(self.stage, Stage::Applying(..)) {
             return Vec::new();
         }
@@ -247,20 +278,31 @@ impl<F: Follow> Intake<F> {
         if fragment.end_lsn.is_some() || !self.follow.is_following() {
             return self.pass(&fragment);
         }
-        let transaction = Transaction::of(&fragment, self.limit_bytes, &self.directory);
+        let transaction = Transaction::of(&fragment, self.limit_bytes, &self.file);
         self.gather(transaction, fragment).await
     }
 
     async fn gather(&mut self, mut transaction: Transaction, fragment: Arc<Fragment>) -> Passed {
-        match transaction.push(&fragment).await {
+        let was_in_file = transaction.is_in_file();
+        let pushed = transaction.push(&fragment).await;
+        if transaction.is_in_file() && !was_in_file {
+            self.core.metrics().transactions_spilled.add(1);
+        }
+        match pushed {
             Ok(()) if fragment.end_lsn.is_some() => self.stage = Stage::Applying(transaction, Cursor::default()),
             Ok(()) => self.stage = Stage::Gathering(transaction),
             Err(error) => {
                 tracing::error!(
                     %error,
-                    directory = %self.directory.display(),
+                    directory = %self.file.directory.display(),
                     "a large transaction cannot be put aside; subscribers whose policies look into other tables lose it"
                 );
+                self.core.metrics().transactions_lost.add(1);
+                self.problem = Some(format!(
+                    "a large transaction could not be put aside ({error}); make room in {} or raise --spill-bytes (WALCAST_SPILL_BYTES), or have more kept in memory with \
+                     --transaction-bytes (WALCAST_TRANSACTION_BYTES)",
+                    self.file.directory.display()
+                ));
                 self.core.lose_lookups(transaction.commit_lsn);
                 self.stage = Stage::Draining(transaction, Cursor::default(), fragment);
             }
@@ -301,9 +343,12 @@ impl<F: Follow> Intake<F> {
     /// What was put aside is gone, and with it changes of lookup tables.
     fn unreadable(&mut self, transaction: &Transaction, error: &io::Error) -> Passed {
         tracing::error!(%error, "a large transaction that was put aside cannot be read again; all subscribers lose it");
+        self.core.metrics().transactions_lost.add(1);
         self.follow.distrust();
         self.settle();
-        self.core.lose_all();
+        // A transaction that is still to end passes as it comes; whoever hears of the loss stands behind it.
+        let behind = transaction.end_lsn.unwrap_or(Lsn(transaction.commit_lsn.0.saturating_add(1)));
+        self.core.lose_all(Position::before(transaction.era.number, behind));
         let end = transaction.end_lsn.map(|lsn| (self.handed_on(transaction.era, lsn), transaction.commit_time));
         Passed { job: None, end }
     }

@@ -1,9 +1,9 @@
 //! What the router hands to the database lane: changes and who may get them, if Postgres says yes, and messages that have
 //! their place among these. Plain values.
 
-use super::{backlog::size, matching::Wanted, sight::Sights, subscription::TableSubscription};
+use super::{matching::Wanted, sight::Sights, subscription::TableSubscription};
 use crate::{
-    change::{Fragment, cursor::Cursor, position::Position},
+    change::{Change, Fragment, cursor::Cursor, position::Position},
     claims::Claims,
     hub::{Generation, OnItsWay},
     messages::Postponed,
@@ -67,10 +67,15 @@ pub(super) struct Candidate {
 }
 
 impl LaneJob {
+    /// About how many bytes are asked about.
+    pub(super) fn asked_bytes(&self) -> usize {
+        self.work.iter().filter_map(|work| self.fragment.changes.get(work.change)).map(Change::bytes).sum()
+    }
+
     /// About how many bytes the job keeps alive.
     pub(super) fn bytes(&self) -> usize {
         let candidates = self.work.iter().map(|work| work.candidates.len()).sum::<usize>();
         let waiting = self.messages.iter().map(|message| message.postponed.members()).sum::<usize>();
-        size(&self.fragment) + 256 * candidates + 16 * waiting + 256 * self.messages.len()
+        self.fragment.bytes() + 256 * candidates + 16 * waiting + 256 * self.messages.len()
     }
 }

@@ -5,13 +5,13 @@ use super::subscription::{CastKey, CastValues};
 use crate::{
     change::position::Position,
     lsn::Lsn,
-    pg::connect::describe,
+    pg::{connect::describe, outbox},
     policy::{
         binding::{Binding, raised},
         catalog::Catalog,
         filter::{Cast, casts_needed},
     },
-    source::SourceState,
+    source::{Kind, SourceState},
 };
 use deadpool_postgres::{Object, Pool};
 use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
@@ -69,13 +69,8 @@ impl Preparer {
 
     async fn ask(&self, bindings: &[Binding], catalog: &Catalog) -> Result<(Arc<CastValues>, Position), PrepareError> {
         // Before there is a slot, commits are kept for nobody: whoever hears that he is subscribed would miss them.
-        let era = match self.source.clone().wait_for(|state| state.standby || state.era > 0).await {
-            // What is read elsewhere is not kept for those who are subscribed here.
-            Ok(state) if state.standby => return Err(PrepareError::Standby),
-            Ok(state) => state.era,
-            Err(_) => return Err(PrepareError::Ended),
-        };
-        let client = self.pool.get().await?;
+        self.whereabouts().await?;
+        let mut client = self.pool.get().await?;
         let mut values = CastValues::new();
         for request in bindings.iter().filter_map(|binding| binding.request.as_ref().ok()) {
             if request.conditions.is_empty() {
@@ -90,11 +85,37 @@ impl Preparer {
                 }
             }
         }
-        // Not the flush position: with synchronous_commit off a commit is visible before it is flushed.
-        let statement = client.prepare_cached("select pg_catalog.pg_current_wal_insert_lsn()::text").await?;
-        let start: String = client.query_one(&statement, &[]).await?.get(0);
-        Ok((Arc::new(values), Position::before(era, start.parse().unwrap_or(Lsn::ZERO))))
+        loop {
+            let before = self.whereabouts().await?;
+            let end = end(&mut client, before.1).await?;
+            // What was asked while it goes from one source to another is a position of neither.
+            if self.whereabouts().await? == before {
+                return Ok((Arc::new(values), Position::before(before.0, end)));
+            }
+        }
     }
+
+    /// The era, and where its positions are of, once that is certain.
+    async fn whereabouts(&self) -> Result<(u32, Kind), PrepareError> {
+        let is_certain = |state: &SourceState| state.standby || (state.era > 0 && state.kind != Kind::Between);
+        match self.source.clone().wait_for(is_certain).await {
+            // What is read elsewhere is not kept for those who are subscribed here.
+            Ok(state) if state.standby => Err(PrepareError::Standby),
+            Ok(state) => Ok((state.era, state.kind)),
+            Err(_) => Err(PrepareError::Ended),
+        }
+    }
+}
+
+/// Where the end is: what commits later is behind it.
+async fn end(client: &mut Object, kind: Kind) -> Result<Lsn, PrepareError> {
+    if kind == Kind::Outbox {
+        return Ok(Lsn(outbox::number(client).await?));
+    }
+    // Not the flush position: with synchronous_commit off a commit is visible before it is flushed.
+    let statement = client.prepare_cached("select pg_catalog.pg_current_wal_insert_lsn()::text").await?;
+    let end: String = client.query_one(&statement, &[]).await?.get(0);
+    Ok(end.parse().unwrap_or(Lsn::ZERO))
 }
 
 /// Lets Postgres read a value; its refusal is an answer, too.

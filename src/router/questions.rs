@@ -11,14 +11,14 @@ use super::{
 use crate::{
     change::{
         Datum,
-        value::{TypeRegistry, oid},
+        value::{TypeRegistry, oid, push_string},
     },
     policy::catalog::{ColumnIndex, Generated, RowPolicy, Table},
 };
 use postgres_protocol::escape::escape_identifier;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -75,8 +75,14 @@ pub(super) struct Questions {
 
 impl Questions {
     /// Makes a row image ready to be asked about, by any number of subscribers.
-    pub(super) fn row(&mut self, work: &LaneWork, types: &TypeRegistry, image: &Image<'_>) -> AskedRow {
-        let RowImage { json, present } = RowImage::of(&work.table, types, image);
+    pub(super) fn row(
+        &mut self,
+        work: &LaneWork,
+        types: &TypeRegistry,
+        image: &Image<'_>,
+        needed: &Needed,
+    ) -> AskedRow {
+        let RowImage { json, present } = RowImage::of(&work.table, types, image, needed);
         let next = self.images.len();
         let number = *self.images.entry(json.clone()).or_insert(next);
         AskedRow { number, json, present }
@@ -143,6 +149,45 @@ impl Questions {
     }
 }
 
+/// The columns of a row that its questions read; the others are left out of the image when they are large, as a row may
+/// be a thousand times larger than what is asked about it.
+pub(super) enum Needed {
+    /// Any may be read.
+    All,
+    /// These.
+    Columns(HashSet<ColumnIndex>),
+}
+
+/// Values up to this size are part of every image: equal images are asked about once.
+const SMALL_BYTES: usize = 1024;
+
+impl Needed {
+    /// What is read for any candidate.
+    pub(super) fn of(work: &LaneWork) -> Needed {
+        let mut columns = HashSet::new();
+        for candidate in &work.candidates {
+            match candidate.subscription.rows.asked().map(|policy| policy.reads.as_deref()) {
+                None => {}
+                Some(Some(reads)) => columns.extend(reads),
+                Some(None) => return Needed::All,
+            }
+            columns.extend(candidate.bindings.iter().flat_map(|wanted| wanted.binding.filter.database_columns()));
+        }
+        // What a generated column is computed from is read, too.
+        let generated = |index: &ColumnIndex| work.table.columns.get(*index)?.generated.as_ref();
+        let sources: Vec<_> = columns.iter().filter_map(generated).flat_map(|generated| &generated.reads).collect();
+        columns.extend(sources);
+        Needed::Columns(columns)
+    }
+
+    fn has(&self, index: ColumnIndex, text: &[u8]) -> bool {
+        match self {
+            Needed::All => true,
+            Needed::Columns(columns) => text.len() <= SMALL_BYTES || columns.contains(&index),
+        }
+    }
+}
+
 /// A row image that is asked about.
 pub(super) struct AskedRow {
     /// Its place among the images of the batch: equal images have the same.
@@ -168,27 +213,37 @@ struct RowImage {
 }
 
 impl RowImage {
-    fn of(table: &Table, types: &TypeRegistry, image: &Image<'_>) -> RowImage {
+    fn of(table: &Table, types: &TypeRegistry, image: &Image<'_>, needed: &Needed) -> RowImage {
         let mut present = HashSet::new();
-        let mut object: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
+        let mut json = vec![b'{'];
         for (index, column) in table.columns.iter().enumerate() {
-            let json = match image.get(index) {
+            let value = match image.get(index) {
                 Datum::Absent => continue,
-                Datum::Null => Some("null".to_owned()),
-                Datum::Text(text) => std::str::from_utf8(text).ok().and_then(|text| {
-                    if is_json(types, column.type_oid) {
-                        // A JSON null would become SQL's NULL, which is another value.
-                        (text.trim() != "null").then(|| text.to_owned())
-                    } else {
-                        Some(Value::from(text).to_string())
-                    }
-                }),
+                Datum::Null => JsonValue::Raw("null"),
+                Datum::Text(text) if !needed.has(index, text) => continue,
+                Datum::Text(text) => match std::str::from_utf8(text) {
+                    Err(_) => continue,
+                    Ok(text) if !is_json(types, column.type_oid) => JsonValue::Text(text),
+                    // A JSON null would become SQL's NULL, which is another value.
+                    Ok(text) if text.trim() == "null" => continue,
+                    Ok(text) => match serde_json::from_str::<&RawValue>(text) {
+                        Ok(value) => JsonValue::Raw(value.get()),
+                        Err(_) => continue,
+                    },
+                },
             };
-            if let Some(json) = json.and_then(|json| RawValue::from_string(json).ok()) {
-                present.insert(index);
-                object.insert(&column.name, json);
+            present.insert(index);
+            if json.len() > 1 {
+                json.push(b',');
+            }
+            push_string(column.name.as_bytes(), &mut json);
+            json.push(b':');
+            match value {
+                JsonValue::Raw(value) => json.extend_from_slice(value.as_bytes()),
+                JsonValue::Text(text) => push_string(text.as_bytes(), &mut json),
             }
         }
+        json.push(b'}');
         // Generated columns that the stream leaves out are computed by the statement from their definition.
         for (index, column) in table.columns.iter().enumerate() {
             let computable = |generated: &Generated| generated.reads.iter().all(|read| present.contains(read));
@@ -196,9 +251,20 @@ impl RowImage {
                 present.insert(index);
             }
         }
-        let json = serde_json::to_string(&object).unwrap_or_else(|_| Value::Object(Map::new()).to_string());
-        RowImage { json: json.into(), present }
+        match String::from_utf8(json) {
+            Ok(json) => RowImage { json: json.into(), present },
+            // It was made of texts; what is not is asked about as if nothing were known.
+            Err(_) => RowImage { json: "{}".into(), present: HashSet::new() },
+        }
     }
+}
+
+/// A value of an image.
+enum JsonValue<'a> {
+    /// As it is.
+    Raw(&'a str),
+    /// As a string.
+    Text(&'a str),
 }
 
 fn is_json(types: &TypeRegistry, type_oid: u32) -> bool {

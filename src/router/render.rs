@@ -23,6 +23,8 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 /// Values whose JSON is longer than this are left out of a change that is too large (protocol reference, 4.5).
 const KEPT_OF_TOO_LARGE_BYTES: usize = 64;
+/// Of a value with so much text nobody has to find out how long its JSON is.
+const SURELY_LEFT_OUT_BYTES: usize = 4096;
 /// Microseconds between the epochs of Unix and of Postgres.
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
@@ -141,14 +143,17 @@ impl<'a> Rendering<'a> {
     }
 
     fn body(&self, columns: &ColumnSet, extent: Extent) -> String {
-        let mut body = Vec::with_capacity(self.capacity(columns));
+        let mut body = Vec::with_capacity(self.capacity(columns, extent));
         self.write_body(&mut body, columns, extent);
         // All of it was made of texts.
         String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
     /// About how long a body gets.
-    fn capacity(&self, columns: &ColumnSet) -> usize {
+    fn capacity(&self, columns: &ColumnSet, extent: Extent) -> usize {
+        if self.is_too_large(extent) {
+            return columns.listing.len() + 1024;
+        }
         let bytes = |image: &Image<'_>| size(image, self.table) + 8 * columns.columns.len();
         let images = self.old.iter().chain(&self.new).map(bytes).sum::<usize>();
         columns.listing.len() + images.min(2 * self.max_record_bytes) + 256
@@ -216,7 +221,12 @@ impl<'a> Rendering<'a> {
         for &index in columns {
             let column = &self.table.columns[index];
             let datum = image.get(index);
-            if matches!(datum, Datum::Absent) || (is_too_large && matches!(datum, Datum::Null)) {
+            let is_left_out = match datum {
+                Datum::Absent => true,
+                Datum::Null => is_too_large,
+                Datum::Text(text) => is_too_large && text.len() > SURELY_LEFT_OUT_BYTES,
+            };
+            if is_left_out {
                 continue;
             }
             let before = body.len();

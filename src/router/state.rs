@@ -5,8 +5,14 @@
 pub struct RouterState {
     /// Subscriptions entered.
     pub subscriptions: usize,
+    /// Those of them that are served from the backlog, because they did not keep up or came back.
+    pub behind: usize,
+    /// Bytes of the changes kept for them.
+    pub backlog_bytes: usize,
     /// Commit time of the last transaction routed, in microseconds since 2000-01-01 UTC.
     pub commit_time: i64,
+    /// What it cannot do, and what to do about it.
+    pub problem: Option<String>,
     /// The tables policies look into.
     pub lookups: Vec<LookupState>,
 }

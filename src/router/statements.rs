@@ -26,6 +26,8 @@ use tokio_postgres::{error::SqlState, types::ToSql};
 
 /// Rows of one statement. More would let one slow row deny many.
 const ROWS_A_STATEMENT: usize = 256;
+/// A statement has no further row once its rows are as large as this together.
+const STATEMENT_BYTES: usize = 1024 * 1024;
 /// Statements that look for rows of a failed statement that do not fail themselves, until the first is found: enough for
 /// any 32 rows. Behind that, every row is found.
 const STATEMENTS_WITHOUT_SUCCESS: usize = 64;
@@ -116,7 +118,12 @@ impl Asker {
         let transactions: Vec<i64> = transactions.into_iter().map(i64::from).collect();
         let mut pages = Vec::with_capacity(questions.groups.len());
         for (number, group) in questions.groups.iter().enumerate() {
-            pages.extend(group.images.chunks(ROWS_A_STATEMENT).map(|images| Page { number, group, images }));
+            let mut rest = &group.images[..];
+            while !rest.is_empty() {
+                let (images, behind) = rest.split_at(rows_of_a_statement(rest));
+                pages.push(Page { number, group, images });
+                rest = behind;
+            }
         }
         let connections = self.config.connections.max(1);
         let flight = pages.len().div_ceil(connections).clamp(1, PAGES_A_FLIGHT);
@@ -186,8 +193,8 @@ impl Asker {
         let flown = async {
             timeout(limit, prepare).await.map_err(|_| Flight::Lost)?.map_err(|_| Flight::Broken)?;
             let (check, answers) = join(timeout(limit, check), asking).await;
-            if let Some(page) = pages.get(answers.len()) {
-                self.note_slow(&page.group.key);
+            // A policy that is slow is ended by the server: without a word from that, it is the server that is gone.
+            if answers.len() < pages.len() {
                 return Err(Flight::Lost);
             }
             match check {
@@ -292,7 +299,6 @@ impl Asker {
             let transaction = self.transact(&client, group, images, analysis);
             let Ok(outcome) = timeout(self.transaction_limit(), transaction).await else {
                 drop(Object::take(client));
-                self.note_slow(&group.key);
                 return Err(Verdict::Unasked);
             };
             let error = match outcome {
@@ -433,6 +439,17 @@ impl Asker {
         }
         slow.insert(key.clone(), Instant::now());
     }
+}
+
+/// How many of these rows, one at least, go into one statement.
+fn rows_of_a_statement(images: &[Arc<str>]) -> usize {
+    let mut bytes = 0;
+    let fits = |image: &&Arc<str>| {
+        let is_open = bytes < STATEMENT_BYTES;
+        bytes += image.len();
+        is_open
+    };
+    images.iter().take(ROWS_A_STATEMENT).take_while(fits).count()
 }
 
 /// A name as a comment can hold it: comments nest, so neither `/*` nor `*/` may stay.

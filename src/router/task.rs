@@ -6,8 +6,11 @@ use super::{
     database_lane::{Lane, LaneParts, lane},
     follow::{self, Follow},
     intake::Intake,
+    interruption::Interruption,
+    pace::Pace,
     refill::Refiller,
     refresh::Refresh,
+    transaction::SpillConfig,
     visible::wait_until_visible,
 };
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{Feed, Follows, HandedOn, SourceState, Wish, slot_task::postgres_clock},
+    source::{Feed, FeedReceiver, HandedOn, SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -26,12 +29,17 @@ use tokio::{
 
 /// How often subscriptions of connections that ended without a word are taken out.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// How often those who are behind are served: often enough to keep a fast client busy, seldom enough that live changes
-/// get the greater share.
+/// How often those who are behind are served: often enough to keep a fast client busy. When that takes longer than this,
+/// live changes get as much time before the next turn.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 /// How long the router waits until the transaction that altered a table is visible. Longer than that takes without
 /// synchronous replication.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the stream is held, while the database answers, for a catalogue that knows its tables. Longer than it takes
+/// until one counts as too old: a database that does not answer is waited for in any case.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
+/// How long others are served before it is tried again.
+const AGREE_PAUSE: Duration = Duration::from_millis(100);
 /// How long nobody waits for the catalogue again after it could not be read.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
@@ -39,6 +47,8 @@ const FAILED_PAUSE: Duration = Duration::from_secs(10);
 pub struct Parts {
     /// Its choices.
     pub config: Config,
+    /// How long the stream may be interrupted before clients that can come back are told.
+    pub interruption_notice: Duration,
     /// The lane's choices.
     pub lane: LaneConfig,
     /// The lane's connections.
@@ -52,7 +62,7 @@ pub struct Parts {
     /// Where the source is told to begin anew.
     pub wish: watch::Sender<Wish>,
     /// The changes.
-    pub feed: mpsc::Receiver<Feed>,
+    pub feed: FeedReceiver,
     /// Where it says how far it is.
     pub state: watch::Sender<RouterState>,
     /// Up to where changes have been handed on.
@@ -63,6 +73,8 @@ pub struct Parts {
     pub source: watch::Receiver<SourceState>,
     /// Where messages of the database are said.
     pub messages: Publisher,
+    /// Where what does not fit into memory of a transaction goes.
+    pub spill: SpillConfig,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the lane's task runs.
@@ -90,8 +102,9 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     follow.set_catalog(&parts.refresh.catalog());
     follow.set_source(&parts.source.borrow());
     let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
-    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, std::env::temp_dir());
+    let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, parts.spill.clone());
     let mut descriptions = Descriptions::default();
+    let mut pace = Pace::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut catch_up = interval(CATCH_UP_INTERVAL);
@@ -99,6 +112,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut cursors = interval(Duration::from_micros(intake.core.fresh_interval().unsigned_abs()));
     cursors.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = parts.refresh.clone();
+    let mut interruption = Interruption::new(parts.interruption_notice);
     loop {
         if intake.settle() {
             parts.state.send_modify(|state| state.lookups = intake.follow.report());
@@ -106,12 +120,20 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         // Without a catalogue to go by the stream is held, and without the rows that policies look into: nothing is lost
         // by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
-            descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+        if let Some(begins) = interruption.note(is_fresh && parts.source.borrow().streaming) {
+            intake.core.tell_interruption(begins);
         }
-        let is_open = is_fresh && !intake.follow.is_holding();
-        if is_open {
+        let mut is_agreed = true;
+        if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
+            is_agreed = descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+        }
+        let is_open = is_fresh && is_agreed && !intake.follow.is_holding();
+        let is_held_back = pace.holds(intake.core.pressed(postgres_clock()), Instant::now().into_std());
+        if is_open && !is_held_back {
             let passed = intake.step().await;
+            if parts.state.borrow().problem.is_none() && intake.problem().is_some() {
+                parts.state.send_modify(|state| state.problem = intake.problem().cloned());
+            }
             if let Some(job) = passed.job {
                 lane.offer(job);
             }
@@ -157,29 +179,46 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 let state = parts.source.borrow_and_update().clone();
                 intake.follow.set_source(&state);
                 intake.core.reach(state.era, state.reached);
+                intake.core.set_source(&state);
             }
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
                 intake.core.sweep();
-                parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
+                intake.look_for_room().await;
+                parts.state.send_modify(|state| {
+                    state.subscriptions = intake.core.subscriptions();
+                    state.behind = intake.core.behind();
+                    state.backlog_bytes = intake.core.backlog_bytes();
+                    state.problem = intake.problem().cloned();
+                });
             }
             () = lagging.notified() => intake.core.notice_lagging(),
+            () = interruption.due() => {}
             () = looks.looked(), if !is_fresh => {}
+            () = tokio::time::sleep(AGREE_PAUSE), if !is_agreed => {}
             _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
+                let begun = Instant::now();
                 for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
                 }
+                // Else the next turn would be due at once, again and again, and nothing live would come to pass.
+                catch_up.reset_after(begun.elapsed().max(CATCH_UP_INTERVAL));
+                parts.state.send_if_modified(|state| {
+                    state.behind = intake.core.behind();
+                    state.backlog_bytes = intake.core.backlog_bytes();
+                    false
+                });
             }
             (ticket, answer) = refiller.answer() => intake.core.refilled(ticket, answer, postgres_clock()),
             () = tokio::time::sleep(until_deadline.unwrap_or_default()), if until_deadline.is_some() => {
                 intake.pass_time(postgres_clock());
             }
-            () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
+            () = tokio::task::yield_now(), if is_open && !is_held_back && intake.has_work() => {}
             fed = parts.feed.recv(), if intake.wants_fragment() => match fed {
                 Some(Feed::Fragment(fragment)) => intake.hold(fragment),
                 Some(Feed::Begin(beginning)) => {
-                    if matches!(beginning.follows, Follows::Gap(_)) {
-                        parts.messages.begin_anew();
+                    if let Some(from) = beginning.new_from {
+                        parts.messages.begin_anew(from);
                     }
                     intake.begin_era(&beginning);
                 }
@@ -200,15 +239,24 @@ fn refresh_cursors(intake: &mut Intake<Follow>, lane: &Lane) {
 #[derive(Default)]
 struct Descriptions {
     known: HashMap<u32, Arc<Relation>>,
+    /// Since when it cannot be read for those of the next fragment.
+    held: Option<Instant>,
     failed: Option<Instant>,
 }
 
 impl Descriptions {
     /// Postgres describes a table in the stream again behind whatever was done to it: its columns, grants, policies, the
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
-    /// that takes it away. Bounded; who may see the rows of a table that is still in doubt then nobody can say, and
-    /// their subscribers hear it.
-    async fn agree(&mut self, intake: &mut Intake<Follow>, refresh: &mut Refresh, pool: &Pool, fragment: &Fragment) {
+    /// that takes it away. While it cannot be read the change is held, which is what false means: nothing is lost when a
+    /// database goes away for a moment. Bounded; who may see the rows of a table that is still in doubt then nobody can
+    /// say, and their subscribers hear it.
+    async fn agree(
+        &mut self,
+        intake: &mut Intake<Follow>,
+        refresh: &mut Refresh,
+        pool: &Pool,
+        fragment: &Fragment,
+    ) -> bool {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
             let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
@@ -217,7 +265,8 @@ impl Descriptions {
             }
         }
         if new.is_empty() {
-            return;
+            self.held = None;
+            return true;
         }
         let may_ask = self.failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE);
         // The change's own transaction may be what altered the table, and not be visible yet.
@@ -225,16 +274,26 @@ impl Descriptions {
             may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
         if is_read {
             intake.set_catalog(refresh.catalog());
-            self.failed = None;
+            (self.held, self.failed) = (None, None);
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
-            return;
+            return true;
         }
         if may_ask {
-            self.failed = Some(Instant::now());
+            let now = Instant::now();
+            // What counts is how long a database that answers does not say it.
+            let since = *self.held.get_or_insert(now);
+            if !refresh.is_fresh() {
+                self.held = None;
+            }
+            if since.elapsed() < HOLD_LIMIT {
+                return false;
+            }
+            (self.held, self.failed) = (None, Some(now));
         }
         for relation in new {
             self.known.remove(&relation.oid);
             intake.core.lose(relation.oid);
         }
+        true
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         driven::{Answer, AskedOf, Driven, Room, size},
         fixture::MEMBERS,
     },
-    source::{Beginning, Feed, Follows, Gap, GapReason, WindowConfig},
+    source::{Beginning, Feed, Follows, Gap, GapReason, Kind, WindowConfig},
 };
 use rand::{Rng, rngs::StdRng};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -86,7 +86,8 @@ impl Server {
         let from = database.transactions.get(next).map_or(database.end, |next| next.commit_lsn);
         let era = Era { number: 1, epoch };
         let follows = Follows::First;
-        let beginning = Arc::new(Beginning { era, from, accepts: accepts.clone(), follows });
+        let beginning =
+            Arc::new(Beginning { era, from, accepts: accepts.clone(), follows, new_from: None, kind: Kind::Log });
         let mut server = Server {
             driven: Driven::new(&room, world::catalog(0), rooms),
             room,
@@ -321,7 +322,14 @@ impl Server {
         };
         self.era = Era { number, epoch };
         let accepts = self.accepts.clone();
-        self.queue.push_back(Feed::Begin(Arc::new(Beginning { era: self.era, from, accepts, follows })));
+        self.queue.push_back(Feed::Begin(Arc::new(Beginning {
+            era: self.era,
+            from,
+            accepts,
+            follows,
+            new_from: None,
+            kind: Kind::Log,
+        })));
         true
     }
 

@@ -1,22 +1,28 @@
-//! Where changes come from: the live slot.
+//! Where changes come from: the live slot, or the outbox where there can be none.
 //!
+//! `choice` says which, and goes from one to the other; `outbox` is the one without a slot.
 //! `slot` makes the slot and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
-//! connection and the assembler, hands fragments to one bounded queue, and confirms what has been handed on, a window
+//! connection and the assembler, hands fragments to one bounded queue (`feed`), and confirms what has been handed on, a window
 //! behind (`window`). `guard` watches how much WAL that keeps. Who gets a change is the router's business.
 
+pub mod choice;
+mod feed;
 pub mod guard;
 mod holder;
+mod ledger;
+pub mod outbox;
 pub mod slot;
 pub mod slot_task;
 mod window;
 
+pub use feed::{FeedReceiver, FeedSender, Place, ReaderGone, feed};
 pub use window::Config as WindowConfig;
 
 use crate::{
     change::{Fragment, cursor::Epoch, position::Era},
     lsn::Lsn,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// What flows from a source to whoever reads it, in this order.
 #[derive(Clone, Debug)]
@@ -38,6 +44,22 @@ pub struct Beginning {
     pub accepts: Vec<(Epoch, Lsn)>,
     /// How it goes with the era before.
     pub follows: Follows,
+    /// What commits before this position is nothing new, when that is not what the log said when the server began.
+    pub new_from: Option<Lsn>,
+    /// Where its changes are read.
+    pub kind: Kind,
+}
+
+/// Where changes are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// In the log.
+    #[default]
+    Log,
+    /// In the outbox; positions are its numbers.
+    Outbox,
+    /// Neither is certain: it goes from one to the other.
+    Between,
 }
 
 /// How an era goes with the one before.
@@ -79,6 +101,12 @@ pub enum GapReason {
     ReadByOthers,
     /// The stream broke off amid a transaction, and does not continue it as it began.
     Torn,
+    /// The log cannot be read any more, and what the outbox has does not go on exactly where it ended.
+    LogToOutbox,
+    /// The outbox is not whole, or cannot be read.
+    OutboxBroken,
+    /// The outbox had reached its limit, and was emptied.
+    OutboxFull,
 }
 
 impl GapReason {
@@ -92,6 +120,9 @@ impl GapReason {
             GapReason::OtherHistory => "the database's log is another one",
             GapReason::ReadByOthers => "another server read the replication slot meanwhile",
             GapReason::Torn => "the stream broke off within a transaction",
+            GapReason::LogToOutbox => "the log cannot be read any more",
+            GapReason::OutboxBroken => "the outbox had lost changes",
+            GapReason::OutboxFull => "the outbox had reached its limit and was emptied",
         }
     }
 }
@@ -116,6 +147,12 @@ pub struct HandedOn {
 pub struct SourceState {
     /// Whether the stream runs.
     pub streaming: bool,
+    /// Where changes are read.
+    pub kind: Kind,
+    /// Why they are read in the outbox, when the log was tried.
+    pub why_not_log: Option<String>,
+    /// While they are read in the outbox: the tables of the publication whose changes nobody captures.
+    pub uncaptured: Arc<BTreeSet<u32>>,
     /// Received up to here.
     pub received: Lsn,
     /// Every transaction that committed before this has been handed on.
@@ -139,8 +176,12 @@ pub struct StreamState {
     pub number: u64,
     /// The oid of the publication clients subscribe to.
     pub publication: u32,
+    /// Where its positions are of: only those of the log compare with what the database says of itself.
+    pub kind: Kind,
     /// Where it began: it has every transaction that committed from here on.
     pub from: Lsn,
+    /// Where the log ended when it began; none when that is not known.
+    pub log_end: Option<Lsn>,
     /// The slot's `catalog_xmin` when it began: every transaction before that had ended.
     pub catalog_xmin: Option<u32>,
     /// Since when the stream, through all reconnects, has had the publication of lookup tables; none while it has not.

@@ -7,7 +7,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::describe,
+        connect::{self, describe},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -35,6 +35,8 @@ pub struct Config {
     pub messages: bool,
     /// How far the slot is confirmed behind what was handed on.
     pub window: WindowConfig,
+    /// After so long without a word from the server the connection counts as dead.
+    pub silence_limit: Duration,
 }
 
 /// What is known of the stream before this one.
@@ -97,12 +99,28 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The error with its causes and, when that is known, what to do about it, in one line.
-    pub fn with_hint(&self, config: &Config) -> String {
-        match self.hint(config) {
-            Some(hint) => format!("{}; {hint}", describe(self)),
-            None => describe(self),
+    /// The error with its causes and what to do about it, in one line. `role` is our login.
+    pub fn with_hint(&self, config: &Config, role: &str) -> String {
+        let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
+        let hint = hint.replace("<role>", &connect::identifier(role));
+        format!("{}; {hint}", describe(self))
+    }
+
+    /// What may help against an error that may go away by waiting.
+    fn advice(&self) -> &'static str {
+        match self {
+            SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
+                "the server starts or stops: it is tried again until it is ready"
+            }
+            SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
+            | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
+            _ => "it is tried again; the database's log may say more",
         }
+    }
+
+    /// Whether the way to the server may be what failed.
+    pub(super) fn is_of_network(&self) -> bool {
+        matches!(self, SourceError::Silent(_) | SourceError::Replication(ReplicationError::Io { .. }))
     }
 
     /// Whether the publication of lookup tables may be what broke the stream: it is missing where a change is older, or
@@ -133,6 +151,21 @@ impl SourceError {
         // As the documentation words it for each version since 10: publication "name" does not exist.
         let names_it = error.message.contains(&format!("\"{}\"", config.publication));
         (error.code == "42704" && names_it).then_some(GapReason::PublicationNew)
+    }
+
+    /// Whether there can be no logical replication until somebody changes something: the server's settings, our rights, the
+    /// number of slots, or that a pooler is in the way.
+    pub(super) fn is_impossible(&self) -> bool {
+        let SourceError::Replication(ReplicationError::Server(error)) = self else { return false };
+        match error.code.as_str() {
+            "55000" => error.message.contains("wal_level"),
+            // No right; no slot left; a pooler takes no such connection, or takes its commands for SQL.
+            "42501" | "53400" | "08P01" | "42601" => true,
+            "53300" => error.message.contains("max_wal_senders"),
+            // pg_hba.conf lets us in, but not for this.
+            "28000" => error.message.contains("replication"),
+            _ => false,
+        }
     }
 
     /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
@@ -175,9 +208,7 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
-                "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-                _ => None,
+                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
             },
             _ => None,
         }
@@ -208,6 +239,8 @@ pub struct Started {
     pub sender_timeout: Option<Duration>,
     /// Where the stream begins.
     pub from: Lsn,
+    /// Where the log ended right before it began; none when that is not known.
+    pub log_end: Option<Lsn>,
     /// The slot's `catalog_xmin` before it began.
     pub catalog_xmin: Option<u32>,
     /// The publication of lookup tables, by its oid, or why it is not in the stream.
@@ -256,6 +289,7 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
+    let log_end = log_end(&mut session).await?;
     let stream = session.start(&config.slot, &publications, from).await;
     let stream = stream.map_err(|error| SourceError::from(error).of_holder(config))?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
@@ -270,10 +304,82 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
         confirmed,
         sender_timeout,
         from,
+        log_end,
         catalog_xmin,
         lookups,
         messages,
     })
+}
+
+/// Up to where the log is safe from a crash.
+async fn log_end(session: &mut Session) -> Result<Option<Lsn>, SourceError> {
+    let identity = session.query("IDENTIFY_SYSTEM").await?;
+    Ok(identity.first().and_then(|row| row.get(2).cloned().flatten()?.parse().ok()))
+}
+
+/// A slot that was made just now, with the snapshot of its beginning: what it shows will not come.
+pub(super) struct Exported {
+    session: Session,
+    sender: Option<i32>,
+    history: History,
+    sender_timeout: Option<Duration>,
+    lookups: Result<OwnPublication, String>,
+    messages: Result<OwnPublication, String>,
+    catalog_xmin: Option<u32>,
+    point: Lsn,
+    /// The snapshot's name.
+    pub(super) snapshot: String,
+}
+
+/// Makes the slot anew, whatever there was of that name: what committed before is told by other means.
+pub(super) async fn export(target: Target, config: Config) -> Result<Exported, SourceError> {
+    let mut session = Session::connect(&target, &config.application).await?;
+    let history = history(&mut session, &config).await?;
+    let sender = own_process(&mut session).await?;
+    let sender_timeout = sender_timeout(&mut session).await?;
+    match existing_slot(&mut session, &config).await {
+        Ok(None) => {}
+        Ok(Some(_)) | Err(SourceError::LostSlot(_)) => {
+            let name = escape_literal(&config.slot);
+            session.query(&format!("select pg_catalog.pg_drop_replication_slot({name})")).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    let lookups = lookup_publication(&mut session, &config, None).await?;
+    let messages = messages_publication(&mut session, &config, None).await?;
+    let (point, snapshot) = session.create_slot_with_snapshot(&config.slot).await?;
+    tracing::info!(slot = config.slot, lsn = %point, "replication slot created");
+    Ok(Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin: None, point, snapshot })
+}
+
+impl Exported {
+    /// Starts streaming from its beginning. The snapshot ends with that.
+    pub(super) async fn start(mut self, config: &Config) -> Result<Started, SourceError> {
+        self.catalog_xmin = existing_slot(&mut self.session, config).await?.and_then(|slot| slot.catalog_xmin);
+        let Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin, point, .. } = self;
+        let mut publications = vec![config.publication.as_str()];
+        publications.extend(lookups.is_ok().then_some(PUBLICATION));
+        publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
+        let stream = session.start(&config.slot, &publications, point).await?;
+        let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
+        let History { epoch, accepts, publication } = history;
+        let (gap, confirmed, from) = (None, point, point);
+        Ok(Started {
+            stream,
+            sender,
+            publication,
+            epoch,
+            accepts,
+            gap,
+            confirmed,
+            sender_timeout,
+            from,
+            log_end: None,
+            catalog_xmin,
+            lookups,
+            messages,
+        })
+    }
 }
 
 /// What makes positions comparable with those of before.

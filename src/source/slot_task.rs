@@ -13,7 +13,8 @@
 //! in part the slot sends all again, and what was delivered already is dropped here by its position.
 
 use super::{
-    Beginning, Feed, Follows, Gap, GapReason, HandedOn, Order, SourceState, StreamState, Wish,
+    Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
+    ledger::Ledger,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
 };
@@ -36,28 +37,27 @@ use crate::{
 };
 use rand::Rng;
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-/// A status update goes out this often, or at a third of `wal_sender_timeout` where that is less: often enough that a
-/// restart resends little.
+/// A status update goes out this often, or at a third of `wal_sender_timeout` or an eighth of the silence that is borne
+/// where that is less: often enough that a restart resends little, and that who is asked has time to answer.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Every status update asks for an answer once the server has been silent for this long ...
-const ASK_AFTER: Duration = Duration::from_secs(10);
-/// ... and after this long without any byte the connection counts as dead.
-const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// Every status update asks for an answer once the server has been silent for this part of what it may be.
+const ASK_AFTER: u32 = 4;
 /// How often the server is asked how far it is while the stream is to begin anew.
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Waits between attempts double from here ...
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// ... to here.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// About how often it is tried whether the other server has left the slot: taking over takes a few seconds.
 const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// Seconds between the epochs of Unix and of Postgres.
@@ -70,7 +70,7 @@ pub struct Walreceiver {
     /// Which slot.
     pub config: Config,
     /// Where fragments go, and word of how their eras begin.
-    pub feed: mpsc::Sender<Feed>,
+    pub feed: FeedSender,
     /// Up to where the receiver has handed them on.
     pub handed_on: watch::Receiver<HandedOn>,
     /// Where it is told to begin anew.
@@ -85,19 +85,21 @@ pub struct Walreceiver {
 
 /// What outlives one connection.
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     /// The era; number 0 before the first stream.
-    era: Era,
+    pub(super) era: Era,
     /// The next change that was not delivered yet.
     next: Position,
     /// The end of the last transaction that went into the queue whole.
     queued: Lsn,
     /// Whether a part of a transaction went into the queue, and the rest has not.
-    is_amid: bool,
+    pub(super) is_amid: bool,
     /// Every transaction that committed before this was handed on.
-    reached: Lsn,
+    pub(super) reached: Lsn,
     /// What was confirmed last.
     flushed: Lsn,
+    /// How far behind it is confirmed. A connection that never lasts as long as the window must not keep WAL for ever.
+    window: Option<Window>,
     /// The publication of lookup tables, by its oid, and since when it has been streamed without a break.
     lookups: Option<(u32, Lsn)>,
     /// The wish with which it broke the stream.
@@ -111,6 +113,24 @@ struct Progress {
     void: Option<Order>,
     /// The server's process of the session before.
     sender: Option<i32>,
+    /// What is noted while an outbox is filled beside the log.
+    pub(super) ledger: Option<Arc<Ledger>>,
+    /// Transactions that the outbox has told of already, up to a position.
+    pub(super) told: (HashSet<u32>, Lsn),
+}
+
+impl Progress {
+    /// Behind another source's era, which has told of these transactions. What is noted goes into the ledger.
+    pub(super) fn behind(era: Era, told: (HashSet<u32>, Lsn), ledger: Arc<Ledger>) -> Progress {
+        Progress { era, told, ledger: Some(ledger), ..Progress::default() }
+    }
+
+    /// Behind the last change that was delivered: where a log branches off before this, it lacks something of it. Of a
+    /// transaction that came in part at least the first byte of its commit record must be there.
+    fn delivered(&self) -> Lsn {
+        let part = Lsn(self.next.commit_lsn.0.saturating_add(1));
+        if self.is_amid { self.queued.max(part) } else { self.queued }
+    }
 }
 
 /// How a connection came to its end without a failure.
@@ -134,12 +154,24 @@ impl Walreceiver {
         self.run_with(Some(started)).await;
     }
 
-    async fn run_with(self, mut first: Option<Started>) {
+    async fn run_with(self, first: Option<Started>) {
+        // Nobody but this can stream: what is impossible may become possible.
         let mut progress = Progress::default();
+        self.run_until_impossible(first, &mut progress).await;
+    }
+
+    /// The same with what is known of before. While a ledger is kept it ends with the error after which there can be no
+    /// stream; none when it was told to end.
+    pub(super) async fn run_until_impossible(
+        &self,
+        mut first: Option<Started>,
+        progress: &mut Progress,
+    ) -> Option<SourceError> {
         let mut wait = FIRST_WAIT;
+        let mut changes = self.target.changes();
         while !self.stop.is_cancelled() {
             let started = Instant::now();
-            let error = match self.stream_once(first.take(), &mut progress).await {
+            let error = match self.stream_once(first.take(), progress).await {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Renewed | Ended::Ordered) => continue,
                 Err(error) => error,
@@ -164,9 +196,16 @@ impl Walreceiver {
                 progress.refused_messages = Some(*self.wish.borrow());
                 continue;
             }
+            if progress.ledger.is_some() && error.is_impossible() {
+                return Some(error);
+            }
             // While the publication is missing the next attempt ends before the slot is looked at.
             progress.replace = error.needs_new_slot(&self.config).or(progress.replace);
-            let problem = error.with_hint(&self.config);
+            let problem = error.with_hint(&self.config, &self.target.user());
+            if error.is_of_network() {
+                // What else is open leads nowhere, either.
+                self.target.doubt();
+            }
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
@@ -179,15 +218,18 @@ impl Walreceiver {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(jittered) => {}
+                // With another password it may go on at once.
+                Ok(()) = changes.changed() => {}
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.state.send_modify(|state| state.streaming = false);
+        None
     }
 
     /// Says that another server reads the slot, once, and waits a little; false when it is time to stop.
     async fn stand_by(&self, error: &SourceError) -> bool {
-        let problem = error.with_hint(&self.config);
+        let problem = error.with_hint(&self.config, &self.target.user());
         if !self.state.borrow().standby {
             tracing::info!(slot = self.config.slot, problem, "standby");
         }
@@ -216,7 +258,7 @@ impl Walreceiver {
             is_any: progress.era.number > 0,
             epoch: progress.era.epoch,
             received: progress.reached.max(progress.queued),
-            delivered: progress.queued.max(if progress.is_amid { progress.next.commit_lsn } else { Lsn::ZERO }),
+            delivered: progress.delivered(),
             wish: *self.wish.borrow(),
             refused: progress.refused,
             refused_messages: progress.refused_messages,
@@ -242,11 +284,12 @@ impl Walreceiver {
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);
+        let window = progress.window.take().unwrap_or_else(|| Window::new(self.config.window, flushed));
         let mut connection = Connection {
             receiver: self,
             stream,
             assembler: Assembler::of(progress.era),
-            window: Window::new(self.config.window, flushed),
+            window,
             progress,
             kept_alive: Lsn::ZERO,
             flushed,
@@ -255,10 +298,12 @@ impl Walreceiver {
             number: self.number(),
             heard: Instant::now(),
         };
-        let result = connection.run(status_interval(sender_timeout)).await;
-        if result.is_ok() {
-            let update = connection.status(false);
-            let finish = connection.stream.finish(update);
+        let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
+        let update = result.is_ok().then(|| connection.status(false));
+        let Connection { stream, window, progress, .. } = connection;
+        progress.window = Some(window);
+        if let Some(update) = update {
+            let finish = stream.finish(update);
             if !matches!(tokio::time::timeout(Duration::from_secs(2), finish).await, Ok(Ok(()))) {
                 tracing::debug!("replication connection did not end in order");
             }
@@ -284,7 +329,16 @@ impl Walreceiver {
             tracing::warn!(%reason, %old, %new, "changes between these positions are lost to clients");
         }
         let era = Era { number: progress.era.number + 1, epoch: started.epoch };
-        Some(Beginning { era, from: started.from, accepts: started.accepts.clone(), follows })
+        // Whatever comes behind another era is new.
+        let new_from = before.is_any.then_some(Lsn::ZERO);
+        Some(Beginning {
+            era,
+            from: started.from,
+            accepts: started.accepts.clone(),
+            follows,
+            new_from,
+            kind: Kind::Log,
+        })
     }
 
     /// Says that an era begins, in the queue; false when it is time to stop.
@@ -298,10 +352,12 @@ impl Walreceiver {
         if is_seamless {
             progress.next.era = era.number;
             (progress.era, progress.reached, progress.flushed) = (era, from, confirmed);
+            // What was noted may be of the timeline that was left.
+            progress.window = None;
         } else {
             // Positions of before say nothing about what comes.
-            let Progress { refused, refused_messages, .. } = *progress;
-            *progress = Progress { era, reached: from, refused, refused_messages, ..Progress::default() };
+            let Progress { refused, refused_messages, ledger, .. } = std::mem::take(progress);
+            *progress = Progress { era, reached: from, refused, refused_messages, ledger, ..Progress::default() };
         }
         true
     }
@@ -319,7 +375,9 @@ impl Walreceiver {
         let stream = StreamState {
             number: self.number() + 1,
             publication: started.publication,
+            kind: Kind::Log,
             from: started.from,
+            log_end: started.log_end,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
             lookups_problem: started.lookups.as_ref().err().cloned(),
@@ -329,6 +387,7 @@ impl Walreceiver {
         self.state.send_modify(|state| {
             (state.streaming, state.standby) = (true, false);
             state.problem = None;
+            (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());
             if begins {
                 state.era = progress.era.number;
                 state.reached = started.from;
@@ -411,6 +470,10 @@ impl Connection<'_> {
     fn without_delivered(&self, mut fragment: Fragment) -> Fragment {
         let next = self.progress.next;
         let (era, commit_lsn) = (fragment.era.number, fragment.commit_lsn);
+        let (told, until) = &self.progress.told;
+        if commit_lsn <= *until && told.contains(&fragment.xid) {
+            fragment.changes.clear();
+        }
         fragment.changes.retain(|change| Position { era, commit_lsn, ordinal: change.ordinal } >= next);
         fragment
     }
@@ -421,45 +484,56 @@ impl Connection<'_> {
         fragment: Fragment,
         timer: &mut tokio::time::Interval,
     ) -> Result<Option<Ended>, SourceError> {
-        let permit = loop {
+        let receiver = self.receiver;
+        let fragment = Arc::new(fragment);
+        let feed = Feed::Fragment(fragment.clone());
+        // One wait, however often the timer ticks meanwhile: whoever asks again stands last again.
+        let reserving = receiver.feed.reserve(&feed);
+        tokio::pin!(reserving);
+        let place = loop {
             tokio::select! {
-                () = self.receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
+                () = receiver.stop.cancelled() => return Ok(Some(Ended::Stopped)),
                 () = ordered(&mut self.order, self.number) => return Ok(Some(Ended::Ordered)),
                 _ = timer.tick() => {
                     // The socket is not read now, so silence proves nothing.
                     self.heard = Instant::now();
                     self.tick().await?;
                 }
-                permit = self.receiver.feed.reserve() => break permit,
+                place = &mut reserving => break place,
             }
         };
-        let Ok(permit) = permit else { return Ok(Some(Ended::Stopped)) };
+        let Ok(place) = place else { return Ok(Some(Ended::Stopped)) };
         // Only now: a connection that broke while the queue was full sends these changes again.
         if let Some(last) = fragment.changes.last() {
             self.progress.next = Position { ordinal: last.ordinal + 1, ..fragment.position(last) };
         }
         if let Some(end) = fragment.end_lsn {
             self.progress.queued = end;
+            if let Some(ledger) = &self.progress.ledger {
+                ledger.note(fragment.xid);
+            }
         }
         self.progress.is_amid = fragment.end_lsn.is_none();
-        permit.send(Feed::Fragment(Arc::new(fragment)));
+        place.put(Feed::Fragment(fragment));
         Ok(None)
     }
 
     async fn tick(&mut self) -> Result<(), SourceError> {
         let silence = self.heard.elapsed();
-        if silence > SILENCE_LIMIT {
+        let limit = self.receiver.config.silence_limit;
+        if silence > limit {
             return Err(SourceError::Silent(silence.as_secs()));
         }
-        self.send_status(silence > ASK_AFTER).await
+        self.send_status(silence > limit / ASK_AFTER).await
     }
 
     async fn send_status(&mut self, reply: bool) -> Result<(), SourceError> {
         let update = self.status(reply);
         // A server that takes nothing in is as dead as one that says nothing.
-        match tokio::time::timeout(SILENCE_LIMIT, self.stream.send(update)).await {
+        let limit = self.receiver.config.silence_limit;
+        match tokio::time::timeout(limit, self.stream.send(update)).await {
             Ok(sent) => sent?,
-            Err(_) => return Err(SourceError::Silent(SILENCE_LIMIT.as_secs())),
+            Err(_) => return Err(SourceError::Silent(limit.as_secs())),
         }
         self.receiver.state.send_if_modified(|state| {
             let reached = self.progress.reached;
@@ -495,13 +569,27 @@ async fn ordered(order: &mut watch::Receiver<Order>, number: u64) {
     }
 }
 
-fn status_interval(sender_timeout: Option<Duration>) -> Duration {
+fn status_interval(sender_timeout: Option<Duration>, silence_limit: Duration) -> Duration {
     let third = sender_timeout.map_or(STATUS_INTERVAL, |timeout| timeout / 3);
-    third.clamp(Duration::from_millis(10), STATUS_INTERVAL)
+    third.min(silence_limit / 8).clamp(Duration::from_millis(10), STATUS_INTERVAL)
 }
 
 /// Microseconds since 2000-01-01 UTC.
 pub(crate) fn postgres_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_branches_off_where_a_commit_record_would_begin_lacks_a_transaction_that_came_in_part() {
+        let next = Position { era: 1, commit_lsn: Lsn(10), ordinal: 3 };
+        let mut progress = Progress { next, queued: Lsn(7), is_amid: true, ..Progress::default() };
+        assert_eq!(progress.delivered(), Lsn(11));
+        progress.is_amid = false;
+        assert_eq!(progress.delivered(), Lsn(7));
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
     router::{Refresh, Refresher},
     shutdown::Tasks,
     source::{
-        Feed, HandedOn, Order, SourceState, WindowConfig, Wish,
+        Feed, FeedReceiver, HandedOn, Order, SourceState, WindowConfig, Wish, feed,
         slot::{self, Config},
         slot_task::Walreceiver,
     },
@@ -36,11 +36,12 @@ use std::{
 use tokio::{
     io::{AsyncWriteExt, Stdout},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
 };
 
-/// Fragments that wait for stdout; each holds at most about 1 MiB. With a slow reader the rest waits in Postgres.
+/// Fragments that wait for stdout, and their bytes. With a slow reader the rest waits in Postgres.
 const FRAGMENT_QUEUE: usize = 4;
+const FRAGMENT_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that are gathered before they are written.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How long the end may take.
@@ -131,14 +132,15 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         lookups: false,
         messages: false,
         window: WindowConfig::default(),
+        silence_limit: Duration::from_secs(40),
     };
     let started = slot::start(&target, &config, &slot::Before::default())
         .await
-        .map_err(|error| anyhow::Error::msg(error.with_hint(&config)))?;
+        .map_err(|error| anyhow::Error::msg(error.with_hint(&config, &target.user())))?;
     let choice = Choice::new(&arguments.tables, &arguments.events);
     announce(&config.publication, &choice, &refresh.catalog());
 
-    let (feed, fed) = mpsc::channel(FRAGMENT_QUEUE);
+    let (feed, fed) = feed(FRAGMENT_QUEUE, FRAGMENT_QUEUE_BYTES);
     let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (state, state_reader) = watch::channel(SourceState::default());
     let stop = tasks.stop_token().clone();
@@ -192,7 +194,7 @@ struct Printer {
 impl Printer {
     async fn run(
         mut self,
-        mut feed: mpsc::Receiver<Feed>,
+        mut feed: FeedReceiver,
         handed_on: &watch::Sender<HandedOn>,
         mut state: watch::Receiver<SourceState>,
     ) -> anyhow::Result<()> {

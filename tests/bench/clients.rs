@@ -27,6 +27,8 @@ pub(crate) struct Subscriber {
     pub(crate) token: String,
     pub(crate) table: &'static str,
     pub(crate) filter: Option<String>,
+    /// Whether it wants to be able to come back.
+    pub(crate) resumes: bool,
 }
 
 /// The id of user number `user`; the database has the same in `bench.person`.
@@ -80,9 +82,10 @@ impl Crowd {
     }
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<TcpStream>;
+pub(crate) type Socket = tokio_tungstenite::WebSocketStream<TcpStream>;
 
-async fn open(address: &str, subscriber: &Subscriber) -> Result<Socket, String> {
+/// A socket whose subscription is active.
+pub(crate) async fn open(address: &str, subscriber: &Subscriber) -> Result<Socket, String> {
     let describe = |error: &dyn std::fmt::Display| format!("cannot join: {error}");
     let stream = TcpStream::connect(address).await.map_err(|error| describe(&error))?;
     stream.set_nodelay(true).map_err(|error| describe(&error))?;
@@ -92,9 +95,13 @@ async fn open(address: &str, subscriber: &Subscriber) -> Result<Socket, String> 
     if let Some(filter) = &subscriber.filter {
         binding["filter"] = json!(filter);
     }
+    let mut config = json!({"postgres_changes": [binding]});
+    if subscriber.resumes {
+        config["postgres_changes_options"] = json!({"resume": true});
+    }
     let join = json!({
         "topic": "realtime:line", "event": "phx_join", "ref": "1", "join_ref": "1",
-        "payload": {"config": {"postgres_changes": [binding]}, "access_token": subscriber.token},
+        "payload": {"config": config, "access_token": subscriber.token},
     });
     socket.send(Message::text(join.to_string())).await.map_err(|error| describe(&error))?;
     loop {

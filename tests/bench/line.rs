@@ -137,7 +137,7 @@ impl Kind {
             Kind::Members => ("posted", None, token::user(&person(number))),
             Kind::Asked => ("asked", None, token::user(&person(number))),
         };
-        Subscriber { token, table, filter }
+        Subscriber { token, table, filter, resumes: false }
     }
 }
 

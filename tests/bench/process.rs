@@ -25,7 +25,31 @@ pub(crate) fn thread_cpu_seconds() -> f64 {
 
 /// Memory of a process that is not paged out.
 pub(crate) fn resident_mib(pid: u32) -> f64 {
+    status(pid, "VmRSS:") / 1024.0
+}
+
+/// The most it was since the peak was forgotten.
+pub(crate) fn peak_mib(pid: u32) -> f64 {
+    status(pid, "VmHWM:") / 1024.0
+}
+
+/// Begins to look for the peak anew.
+pub(crate) fn forget_peak(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process of our own");
+}
+
+/// Threads of a process.
+pub(crate) fn threads(pid: u32) -> f64 {
+    status(pid, "Threads:")
+}
+
+/// File descriptors of a process.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+fn status(pid: u32, name: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }

@@ -2,4 +2,4 @@
 
 mod filters;
 mod types;
-mod values;
+pub(crate) mod values;

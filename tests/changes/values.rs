@@ -17,7 +17,7 @@ const WITHOUT_VALUES: [&str; 7] = [
 ];
 
 /// Where we do not follow `to_jsonb` (protocol reference, section 4.3): type, value, and what is sent.
-const DEVIATIONS: [(&str, &str, &str); 17] = [
+pub(crate) const DEVIATIONS: [(&str, &str, &str); 17] = [
     ("float4", "NaN", "null"),
     ("float4", "Infinity", "null"),
     ("float8", "NaN", "null"),
@@ -38,7 +38,7 @@ const DEVIATIONS: [(&str, &str, &str); 17] = [
 ];
 
 /// Values of each type that follows `to_jsonb`.
-const VALUES: [(&str, &[&str]); 72] = [
+pub(crate) const VALUES: [(&str, &[&str]); 72] = [
     ("aclitem", &["pg_monitor=r*w/pg_monitor"]),
     ("bit", &["101", ""]),
     ("bool", &["true", "false"]),

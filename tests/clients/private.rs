@@ -20,7 +20,7 @@ fn policies() -> String {
 }
 
 /// A database that was migrated, with these policies, and a server on it.
-async fn stage() -> Stage {
+pub(super) async fn stage() -> Stage {
     let database = Postgres::default().database().await;
     fixture::prepare(&database).await;
     let report = migrate(&mut database.connect().await, false).await.expect("a database can be migrated");

@@ -40,7 +40,7 @@ async fn every_slot_of_the_database_is_told_with_what_it_means_and_only_one_that
         let (url, ours, orphan) = (database.walcast_url(), database.slot(), format!("{}_old", database.slot()));
         let text = stdout(&slot(&url, &["status", "--slot", &ours]));
         assert!(text.contains("(ours): not there yet"), "{text}");
-        assert_eq!(dropped(&url, &["--slot", &ours]).0, true, "there is none, which is what was wanted");
+        assert!(dropped(&url, &["--slot", &ours]).0, "there is none, which is what was wanted");
 
         make(&database, &orphan, "pgoutput").await;
         make(&database, &format!("{ours}_foreign"), "test_decoding").await;
@@ -93,6 +93,17 @@ async fn every_slot_of_the_database_is_told_with_what_it_means_and_only_one_that
     }
 }
 
+/// Makes the slot, and has it lose its WAL.
+async fn lose(client: &tokio_postgres::Client) {
+    let run = async |sql: &str| client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    run("select pg_create_logical_replication_slot('walcast', 'pgoutput')").await;
+    for _ in 0..4 {
+        run("insert into t values (1)").await;
+        run("select pg_switch_wal()").await;
+    }
+    run("checkpoint").await;
+}
+
 #[tokio::test]
 async fn a_slot_that_has_lost_its_wal_is_dropped_without_a_question_and_a_role_without_the_right_is_told_the_grant() {
     let mut options = ClusterOptions::new(binaries(default_major()).await, new_directory());
@@ -105,21 +116,25 @@ async fn a_slot_that_has_lost_its_wal_is_dropped_without_a_question_and_a_role_w
     let client = connect(&url).await;
     let run = async |sql: &str| client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     run("create table t (id int); create role plain login password 'plain'").await;
-    run("select pg_create_logical_replication_slot('walcast', 'pgoutput')").await;
     let plain = url.replace(&format!("postgres:{PASSWORD}@"), "plain:plain@");
     assert_ne!(plain, url);
+    lose(&client).await;
     let (done, said) = dropped(&plain, &["--yes"]);
     assert!(!done && said.contains("alter role plain replication;"), "{said}");
-    for id in 0..4 {
-        run(&format!("insert into t values ({id})")).await;
-        run("select pg_switch_wal()").await;
-    }
-    assert_eq!(status(&url, "walcast", "walcast")["wal_status"], "unreserved");
-    run("checkpoint").await;
     let lost = status(&url, "walcast", "walcast");
     assert_eq!((&lost["wal_status"], &lost["judgement"]["status"]), (&"lost".into(), &"error".into()), "{lost}");
     let (done, said) = dropped(&url, &[]);
     assert!(done && said.contains("clients lose nothing more"), "{said}");
     assert!(status(&url, "walcast", "walcast").is_null());
+
+    // A server that starts on one makes it anew by itself.
+    let roles = "create role anon; create role authenticated; create role service_role bypassrls; create role walcast;";
+    run(&format!("{roles} {}", crate::line::setup::PRELUDE)).await;
+    lose(&client).await;
+    assert_eq!(status(&url, "walcast", "walcast")["wal_status"], "lost");
+    let server = Server::start_at(&url, "walcast", &[]).await;
+    crate::line::setup::wait_for_stream(&server).await;
+    assert_eq!(status(&url, "walcast", "walcast")["wal_status"], "reserved");
+    drop(server);
     cluster.stop().await.unwrap();
 }

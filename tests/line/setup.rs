@@ -83,8 +83,13 @@ pub fn is(kind: &str, id: i64) -> (String, i64) {
 
 /// Status and body of a GET.
 pub async fn get(server: &Server, path: &str) -> (u16, Json) {
-    let mut stream = TcpStream::connect(server.address()).await.expect("the server listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address());
+    get_at(server.address(), path).await
+}
+
+/// The same of whoever listens there.
+pub async fn get_at(address: &str, path: &str) -> (u16, Json) {
+    let mut stream = TcpStream::connect(address).await.expect("the server listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -4,7 +4,7 @@
 use super::setup::{all_of, database, get, items, problem, wait_for_health, wait_for_stream};
 use crate::support::{
     json::Json,
-    postgres::{Database, Postgres},
+    postgres::{Database, Postgres, drive},
     server::Server,
     socket::{Heard, Message, Socket},
     token::alice,
@@ -15,6 +15,11 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
 
 const TOPIC: &str = "realtime:line";
 /// How long it may take until another server has taken over.
@@ -81,7 +86,7 @@ impl Follower {
 }
 
 /// Writes rows one by one until it is told to stop; the key of the last.
-async fn write(database: &Database, stop: &tokio_util::sync::CancellationToken) -> i64 {
+async fn write(database: &Database, stop: &CancellationToken) -> i64 {
     let client = database.connect().await;
     let mut id = 0;
     while !stop.is_cancelled() {
@@ -109,7 +114,7 @@ async fn a_standby_takes_over_within_seconds_and_who_resumes_there_hears_exactly
 
     let mut follower = Follower::new();
     assert!(!follower.join(&active).await, "there was nothing to resume");
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let writing = write(&database, &stop);
     let moving = async {
         for _ in 0..2 {
@@ -127,8 +132,9 @@ async fn a_standby_takes_over_within_seconds_and_who_resumes_there_hears_exactly
         }
         follower.listen(Duration::from_millis(300)).await;
         stop.cancel();
+        (active, standby)
     };
-    let (last, ()) = tokio::join!(writing, moving);
+    let (last, _servers) = tokio::join!(writing, moving);
     follower.listen_until(last).await;
     assert_eq!(follower.listen(Duration::from_millis(200)).await, None);
     assert_eq!(follower.heard, (1..=last).collect::<Vec<_>>());
@@ -151,6 +157,59 @@ async fn a_join_on_a_standby_is_told_so_and_completed_when_it_takes_over() {
     socket.expect_within(TAKEOVER * 2, "the subscription", is_subscribed).await;
     database.execute("insert into docs values (1)").await;
     assert_eq!(super::setup::next(&mut socket).await, super::setup::is("INSERT", 1));
+}
+
+/// A way to the database that can be cut so that only this end of it notices.
+struct Bridge {
+    address: String,
+    cut: watch::Sender<u32>,
+}
+
+impl Bridge {
+    async fn to(port: u16) -> Bridge {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (cut, cuts) = watch::channel(0);
+        drive(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                drive(Self::carry(near, port, cuts.clone()));
+            }
+        });
+        Bridge { address, cut }
+    }
+
+    async fn carry(mut near: TcpStream, port: u16, mut cuts: watch::Receiver<u32>) {
+        let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        cuts.mark_unchanged();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+            _ = cuts.changed() => drop(near),
+        }
+        // The far end is never told.
+        std::future::pending::<()>().await;
+        drop(far);
+    }
+}
+
+/// The server takes a reader that was cut off for gone only after `wal_sender_timeout`, which is a minute.
+#[tokio::test]
+async fn a_session_of_its_own_that_was_cut_off_does_not_make_a_server_its_own_standby() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let bridge = Bridge::to(database.postgres.port).await;
+    let url = database.walcast_url().replace(&format!("127.0.0.1:{}", database.postgres.port), &bridge.address);
+    let server = Server::start_at(&url, &database.slot(), &[]).await;
+    wait_for_stream(&server).await;
+    let mut follower = Follower::new();
+    follower.join(&server).await;
+    database.execute("insert into docs values (1)").await;
+    follower.listen_until(1).await;
+    bridge.cut.send_modify(|cuts| *cuts += 1);
+    let again = |line: &String| line.contains("replication started");
+    until(TAKEOVER, async || server.log().iter().filter(|line| again(line)).count() == 2).await;
+    database.execute("insert into docs values (2)").await;
+    follower.listen_until(2).await;
+    assert_eq!(follower.heard, [1, 2]);
+    assert!(!server.log().iter().any(|line| line.contains("standby")), "{:?}", server.log());
 }
 
 fn signal(server: &Server, name: &str) {
@@ -186,7 +245,8 @@ async fn who_loses_the_slot_sends_its_clients_away_and_coming_back_says_a_gap_on
         database.execute("insert into docs values (2)").await;
         follower.listen_until(2).await;
         if window_ms == "0" {
-            // What was handed on is confirmed with the next status update.
+            // What was handed on is confirmed with the next status update, and there is more than what was published.
+            database.execute("create table unpublished ()").await;
             let sql = "select confirmed_flush_lsn >= $1::text::pg_lsn from pg_replication_slots where slot_name = $2";
             let client = database.connect().await;
             let end: String = client.query_one("select pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
@@ -199,11 +259,8 @@ async fn who_loses_the_slot_sends_its_clients_away_and_coming_back_says_a_gap_on
         wait_for_stream(&first).await;
         let gaps = first.log().iter().filter(|line| line.contains("are lost to clients")).count();
         assert_eq!(gaps, usize::from(window_ms == "0"), "{:?}", first.log());
-        assert_eq!(
-            follower.join(&first).await,
-            window_ms != "0",
-            "of what the second told, the first knows with a window"
-        );
+        let is_resumed = follower.join(&first).await;
+        assert_eq!(is_resumed, window_ms != "0", "with a window the first still gets what the second told");
         database.execute("insert into docs values (3)").await;
         follower.listen_until(3).await;
         assert_eq!(follower.heard, [1, 2, 3]);

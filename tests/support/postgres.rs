@@ -90,11 +90,23 @@ impl Postgres {
         Postgres::shared(default_major())
     }
 
+    /// A cluster whose log cannot be decoded.
+    pub fn without_decoding() -> &'static Postgres {
+        static CLUSTER: Mutex<Option<&'static Postgres>> = Mutex::new(None);
+        let mut cluster = CLUSTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cluster.get_or_insert_with(|| Postgres::start_with(default_major(), Some(("wal_level", "replica"))))
+    }
+
     fn start(major: u32) -> &'static Postgres {
+        Postgres::start_with(major, None)
+    }
+
+    fn start_with(major: u32, setting: Option<(&'static str, &'static str)>) -> &'static Postgres {
         // Every test has its own runtime, which ends with it; this one is the cluster's and stays.
         let postgres = on_own_runtime(move || async move {
             let mut options = ClusterOptions::new(binaries(major).await, new_directory());
-            options.settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+            let settings = SETTINGS.into_iter().chain(setting);
+            options.settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             options.password = Some(PASSWORD.to_owned());
             options.ephemeral = true;
             let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("PostgreSQL {major}: {error}"));
@@ -199,7 +211,8 @@ pub async fn connect(url: &str) -> Client {
     try_connect(url).await.unwrap_or_else(|error| panic!("cannot connect: {error:?}"))
 }
 
-async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+/// The same, when there may be nobody to connect to.
+pub async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     drive(async {
         // Errors of a connection come to whoever uses its client.

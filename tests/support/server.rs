@@ -69,7 +69,7 @@ impl Server {
 
     /// Where a client's WebSocket connects.
     pub fn websocket_url(&self, vsn: &str, token: &str) -> String {
-        format!("ws://{}/realtime/v1/websocket?apikey={token}&vsn={vsn}", self.address)
+        websocket_url_at(&self.address, vsn, token)
     }
 
     /// Its log so far, line by line.
@@ -97,6 +97,11 @@ impl Server {
     }
 }
 
+/// Where a client's WebSocket connects to a server at this address.
+pub fn websocket_url_at(address: &str, vsn: &str, token: &str) -> String {
+    format!("ws://{address}/realtime/v1/websocket?apikey={token}&vsn={vsn}")
+}
+
 fn command(url: &str, slot: &str, extra: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WALCAST_")) {
@@ -116,6 +121,10 @@ fn command(url: &str, slot: &str, extra: &[(&str, &str)]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    if url.is_empty() {
+        // A file has it.
+        command.env_remove("DATABASE_URL");
+    }
     command
 }
 

@@ -3,12 +3,13 @@
 //! It keeps what it has heard until somebody asks for it, so the order of the questions does not matter.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role};
@@ -128,8 +129,28 @@ impl Socket {
 
     /// Connects with extra headers (a `Host` replaces the usual one).
     pub async fn connect(url: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
-        let (authority, target) = url.strip_prefix("ws://").and_then(|rest| rest.split_once('/')).expect("a ws:// URL");
-        let mut stream = TcpStream::connect(authority).await.expect("the server listens");
+        Self::try_connect(url, headers).await.unwrap_or_else(|error| panic!("no answer from {url}: {error}"))
+    }
+
+    /// The same, when there may be no server, or one that ends.
+    pub async fn try_connect(url: &str, headers: &[(&str, &str)]) -> io::Result<Result<Self, Refused>> {
+        let stream = TcpStream::connect(authority(url).0).await?;
+        Self::over(stream, url, headers).await
+    }
+
+    /// Connects with as small a receive buffer as the system grants: what is not read soon waits in the server.
+    pub async fn open_narrow(url: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket whose buffer can be small");
+        let address = authority(url).0.parse().expect("the server listens on an address");
+        let stream = socket.connect(address).await.expect("the server listens");
+        let upgraded =
+            Self::over(stream, url, &[]).await.unwrap_or_else(|error| panic!("no answer from {url}: {error}"));
+        upgraded.unwrap_or_else(|refused| panic!("upgrade of {url} refused: {refused:?}"))
+    }
+
+    async fn over(mut stream: TcpStream, url: &str, headers: &[(&str, &str)]) -> io::Result<Result<Self, Refused>> {
+        let (authority, target) = authority(url);
         let mut request = format!("GET /{target} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             request += &format!("Host: {authority}\r\n");
@@ -139,15 +160,15 @@ impl Socket {
         }
         request += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.expect("the server reads the request");
+        stream.write_all(request.as_bytes()).await?;
 
-        let answer = tokio::time::timeout(PATIENCE, read_answer(&mut stream)).await.expect("the server answers");
+        let answer = tokio::time::timeout(PATIENCE, read_answer(&mut stream)).await.expect("the server answers")?;
         if answer.refused.status != 101 {
-            return Err(answer.refused);
+            return Ok(Err(answer.refused));
         }
         let stream = WebSocketStream::from_partially_read(stream, answer.rest, Role::Client, None).await;
         let vsn = if url.contains("vsn=2.") { Vsn::V2 } else { Vsn::V1 };
-        Ok(Self { stream, vsn, unread: VecDeque::new(), closed: None, last_ref: 0 })
+        Ok(Ok(Self { stream, vsn, unread: VecDeque::new(), closed: None, last_ref: 0 }))
     }
 
     pub fn vsn(&self) -> Vsn {
@@ -368,20 +389,27 @@ pub struct Channel {
     pub join_ref: String,
 }
 
+/// Host and port of a ws:// URL, and the rest behind them.
+fn authority(url: &str) -> (&str, &str) {
+    url.strip_prefix("ws://").and_then(|rest| rest.split_once('/')).expect("a ws:// URL")
+}
+
 struct Answer {
     refused: Refused,
     /// What came after the head of a 101.
     rest: Vec<u8>,
 }
 
-async fn read_answer(stream: &mut TcpStream) -> Answer {
+async fn read_answer(stream: &mut TcpStream) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
         }
-        let read = stream.read_buf(&mut bytes).await.expect("the head can be read");
-        assert!(read > 0, "the server closed within the head: {:?}", String::from_utf8_lossy(&bytes));
+        if stream.read_buf(&mut bytes).await? == 0 {
+            let head = format!("closed within the head: {:?}", String::from_utf8_lossy(&bytes));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, head));
+        }
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).expect("a head of text");
     let mut rest = bytes.split_off(head_end + 4);
@@ -392,8 +420,8 @@ async fn read_answer(stream: &mut TcpStream) -> Answer {
     };
     if status != 101 {
         let length = header("content-length").map_or(0, |length| length.parse().expect("a length"));
-        while rest.len() < length && stream.read_buf(&mut rest).await.expect("the body can be read") > 0 {}
+        while rest.len() < length && stream.read_buf(&mut rest).await? > 0 {}
     }
     let body = if status == 101 { String::new() } else { String::from_utf8_lossy(&rest).into_owned() };
-    Answer { refused: Refused { status, content_type: header("content-type"), body }, rest }
+    Ok(Answer { refused: Refused { status, content_type: header("content-type"), body }, rest })
 }

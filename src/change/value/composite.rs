@@ -1,6 +1,30 @@
 //! Row types in the text form of `record_out` (PostgreSQL documentation, "Composite Type Input and Output Syntax").
 
 use super::{Malformed, TypeRegistry, render_nested, string::push_string};
+use crate::change::Datum;
+use bytes::Bytes;
+
+/// The values of a row of so many columns, each in the text form of its own type. What was not quoted is cut out of the
+/// text.
+pub fn split(text: &Bytes, columns: usize) -> Result<Vec<Datum>, Malformed> {
+    let inner = text.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")).ok_or(Malformed)?;
+    let mut rest = inner;
+    let mut scratch = Vec::new();
+    let mut values = Vec::with_capacity(columns);
+    for index in 0..columns {
+        if index > 0 {
+            rest = rest.strip_prefix(b",").ok_or(Malformed)?;
+        }
+        let (field, after) = take_field(rest, &mut scratch)?;
+        values.push(match field {
+            Field::Null => Datum::Null,
+            Field::Plain(value) => Datum::Text(text.slice_ref(value)),
+            Field::Quoted => Datum::Text(std::mem::take(&mut scratch).into()),
+        });
+        rest = after;
+    }
+    if rest.is_empty() { Ok(values) } else { Err(Malformed) }
+}
 
 /// Appends a JSON object with the attributes' names as keys.
 pub(super) fn render(
@@ -63,5 +87,56 @@ fn take_field<'a>(rest: &'a [u8], scratch: &mut Vec<u8>) -> Result<(Field<'a>, &
             (_, None) => return Err(Malformed),
         }
         rest = &rest[at + 2..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &'static str, columns: usize) -> Result<Vec<Option<String>>, Malformed> {
+        let values = split(&Bytes::from_static(text.as_bytes()), columns)?;
+        let text = |datum: Datum| match datum {
+            Datum::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+            Datum::Null | Datum::Absent => None,
+        };
+        Ok(values.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn a_row_is_split_into_values_with_null_and_the_empty_text_apart() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(values("(1,,\"\",two)", 4).unwrap(), [some("1"), None, some(""), some("two")]);
+        assert_eq!(values("()", 1).unwrap(), [None]);
+        assert_eq!(values("()", 0).unwrap(), []);
+        assert_eq!(values("(,)", 2).unwrap(), [None, None]);
+        assert_eq!(
+            values(r#"("a,b","say ""hi""","back\\slash","(x)",ü)"#, 5).unwrap(),
+            [some("a,b"), some("say \"hi\""), some("back\\slash"), some("(x)"), some("ü")]
+        );
+        assert_eq!(values("(\"a\nb\",\" \")", 2).unwrap(), [some("a\nb"), some(" ")]);
+    }
+
+    #[test]
+    fn a_text_that_is_no_such_row_is_refused_whole() {
+        let cases = [
+            ("", 1),
+            ("(", 1),
+            (")", 1),
+            ("1", 1),
+            ("(1", 1),
+            ("(1)", 2),
+            ("(1,2)", 1),
+            ("(\"1)", 1),
+            ("(\"1\"2)", 1),
+            ("(1(2)", 1),
+            ("(1\\)", 1),
+            ("(\"1\\\")", 1),
+            ("(1)x", 1),
+            ("(1)", 0),
+        ];
+        for (text, columns) in cases {
+            assert!(values(text, columns).is_err(), "{text} as {columns}");
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! string could carry them unchanged. A type's cast to json (`hstore`, PostGIS) is not applied: such values are strings.
 
 mod array;
-mod composite;
+pub mod composite;
 mod number;
 mod scalar;
 mod string;
@@ -121,7 +121,7 @@ pub fn render(types: &TypeRegistry, type_oid: u32, text: &[u8], out: &mut Vec<u8
 
 /// The text was not what its type's output function prints.
 #[derive(Debug)]
-struct Malformed;
+pub struct Malformed;
 
 /// `render` for a text known to be UTF-8, `depth` types inside the column's own.
 fn render_nested(types: &TypeRegistry, type_oid: u32, text: &[u8], depth: usize, out: &mut Vec<u8>) {

@@ -25,6 +25,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Frames written between two flushes: a flush costs a system call, a frame nearly nothing.
 const BURST_FRAMES: usize = 64;
@@ -36,6 +37,11 @@ const MAX_PENDING: usize = 1024;
 const MAX_QUESTIONS: usize = 2;
 /// Wait before a subscription is tried again when the database could not be asked, as range of seconds.
 const RETRY_SECONDS: std::ops::Range<f64> = 1.0..3.0;
+
+/// How long the close of a socket may take; nobody may be listening.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// How long that of one that did not keep up may: it has much to read before.
+const SLOW_GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a client that asks for it waits for the stream of the database.
 const STREAM_LIMIT: Duration = Duration::from_secs(60);
@@ -55,10 +61,10 @@ enum Done {
 pub(super) async fn run(socket: WebSocket, mut door: Door, codec: &'static dyn Codec, upgrade: Upgraded, place: Place) {
     let (sink, stream) = socket.split();
     let (outbox, receiver) = outbox(door.config.outbox_frames, door.config.outbox_bytes);
-    let write_timeout = door.config.write_timeout;
+    let patience = Patience { write: door.config.write_timeout, stop: door.tasks.stop_token().clone() };
     let tasks = door.tasks.clone();
     let writer_outbox = outbox.clone();
-    tasks.spawn("socket writer", write(sink, receiver, writer_outbox, write_timeout));
+    tasks.spawn("socket writer", write(sink, receiver, writer_outbox, patience));
     door.rights = door.rights.share(MAX_QUESTIONS);
     let session = Session::new(session::Parts {
         config: door.config.session.clone(),
@@ -378,13 +384,22 @@ fn message(frame: Frame) -> Message {
     }
 }
 
+/// How long a writer waits.
+struct Patience {
+    /// For a burst to be taken in.
+    write: Duration,
+    /// Until then, whatever it waits for.
+    stop: CancellationToken,
+}
+
 /// Drains the outbox into the socket, in bursts, until the connection ends; then says why.
 async fn write(
     mut sink: SplitSink<WebSocket, Message>,
     mut receiver: OutboxReceiver,
     outbox: Outbox,
-    write_timeout: Duration,
+    patience: Patience,
 ) {
+    let mut is_stuck = false;
     let mut frames = Vec::with_capacity(BURST_FRAMES);
     let reason = loop {
         frames.clear();
@@ -393,7 +408,7 @@ async fn write(
             reason = outbox.closed() => break reason,
             count = receiver.receive(&mut frames, BURST_FRAMES) => if count == 0 { break None },
         }
-        let burst = timeout(write_timeout, async {
+        let burst = timeout(patience.write, async {
             let mut bytes = 0;
             for frame in frames.drain(..) {
                 bytes += frame.len();
@@ -411,7 +426,10 @@ async fn write(
             written = burst => match written {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => break None,
-                Err(_) => break Some(Disconnect::Slow),
+                Err(_) => {
+                    is_stuck = true;
+                    break Some(Disconnect::Slow);
+                }
             }
         }
     };
@@ -426,7 +444,14 @@ async fn write(
             let close = CloseFrame { code: reason.code(), reason: reason.reason().into() };
             sink.send(Message::Close(Some(close))).await
         };
-        // Nobody may be listening; a second is enough to find out.
-        let _ = timeout(Duration::from_secs(1), goodbye).await;
+        if reason == Disconnect::Slow && !is_stuck {
+            // It may only have paused: then it learns why it is closed, behind what the socket has already.
+            tokio::select! {
+                () = patience.stop.cancelled() => {}
+                _ = timeout(SLOW_GOODBYE_LIMIT, goodbye) => {}
+            }
+        } else {
+            let _ = timeout(GOODBYE_LIMIT, goodbye).await;
+        }
     }
 }

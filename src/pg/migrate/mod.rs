@@ -8,6 +8,7 @@
 
 mod lookups;
 mod messages;
+pub mod notify;
 mod report;
 mod steps;
 
@@ -74,6 +75,14 @@ fn list(names: &[String]) -> String {
 ///
 /// With `demo` also the example tables; without it no table of the user is touched.
 pub async fn migrate(client: &mut Client, demo: bool) -> Result<Report, MigrateError> {
+    locked(client, async |client| run(client, demo).await).await
+}
+
+/// Does something on a primary that is new enough, while nobody else migrates it.
+async fn locked(
+    client: &mut Client,
+    migration: impl AsyncFnOnce(&mut Client) -> Result<Report, MigrateError>,
+) -> Result<Report, MigrateError> {
     let version: String = one(client, "select current_setting('server_version_num')").await?;
     if version.parse::<i32>().is_ok_and(|number| number < OLDEST_SERVER) {
         return Err(MigrateError::TooOld(one(client, "select current_setting('server_version')").await?));
@@ -88,7 +97,7 @@ pub async fn migrate(client: &mut Client, demo: bool) -> Result<Report, MigrateE
         Some(&SqlState::LOCK_NOT_AVAILABLE) => MigrateError::Busy,
         _ => MigrateError::Ask(error),
     })?;
-    let report = run(client, demo).await;
+    let report = migration(client).await;
     // The lock goes with the session at the latest, so failing here changes nothing about the report.
     let unlocked = client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await;
     let reset = client.batch_execute("reset search_path; reset lock_timeout").await;
@@ -101,8 +110,7 @@ pub async fn migrate(client: &mut Client, demo: bool) -> Result<Report, MigrateE
 async fn run(client: &mut Client, demo: bool) -> Result<Report, MigrateError> {
     // Everything that can be refused is refused before the first step.
     refuse_taken(client, demo).await?;
-    let database = one(client, "select current_database()::text").await?;
-    let mut report = Report { database, steps: Vec::new() };
+    let mut report = Report { database: database(client).await?, steps: Vec::new() };
     let mut there = HashSet::new();
     for step in CORE.iter().chain(messages::MESSAGES).chain(if demo { DEMO } else { &[] }) {
         let outcome = if is_there(client, step).await? {
@@ -124,6 +132,10 @@ async fn run(client: &mut Client, demo: bool) -> Result<Report, MigrateError> {
         report.steps.push(step.report(outcome));
     }
     Ok(report)
+}
+
+async fn database(client: &Client) -> Result<String, MigrateError> {
+    one(client, "select current_database()::text").await
 }
 
 async fn refuse_taken(client: &Client, demo: bool) -> Result<(), MigrateError> {

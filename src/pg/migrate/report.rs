@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     fmt::{self, Display, Formatter, Write},
 };
 
@@ -39,6 +40,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what another migration of the same database did. A step it looked at again counts once.
+    pub fn add(&mut self, other: Report) {
+        let known: HashSet<Cow<'static, str>> = self.steps.iter().map(|step| step.name.clone()).collect();
+        self.steps.extend(other.steps.into_iter().filter(|step| !known.contains(&step.name)));
+    }
+
     /// Whether nothing is left to an administrator; the offered role does not count.
     pub fn is_complete(&self) -> bool {
         !self.steps.iter().any(|step| matches!(step.outcome, Outcome::NeedsAdministrator(_)))

@@ -32,14 +32,14 @@ use crate::{
     metrics::Metrics,
     policy::catalog::Catalog,
     protocol::refusal,
-    source::WindowConfig,
+    source::{Kind, SourceState, WindowConfig},
 };
 use deliver::ColumnMaps;
 use resume::KnownEra;
 use rights::Onlookers;
 use slab::Slab;
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::Arc,
 };
 use tokio::sync::Notify;
@@ -81,6 +81,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
+    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
+    served_at: i64,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -105,6 +107,12 @@ pub(in crate::router) struct RouterCore {
     head: Position,
     /// The eras whose positions mean something, the newest last.
     eras: Vec<KnownEra>,
+    /// Where changes are read.
+    kind: Kind,
+    /// The number of the stream that began last.
+    stream: u64,
+    /// The tables whose changes nobody captures.
+    uncaptured: Arc<BTreeSet<u32>>,
     /// When cursors were looked at last, in microseconds since 2000-01-01 UTC, and where the head was.
     looked_at: (i64, Position),
     backlog: Backlog,
@@ -136,6 +144,9 @@ impl RouterCore {
             watchers_changed: false,
             head: Position::default(),
             eras: Vec::new(),
+            kind: Kind::default(),
+            stream: 0,
+            uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
             lagging: Arc::new(Notify::new()),
@@ -147,6 +158,21 @@ impl RouterCore {
     /// Woken when a member begins to lag.
     pub(super) fn lagging(&self) -> Arc<Notify> {
         self.lagging.clone()
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many subscriptions are served from the backlog.
+    pub(super) fn behind(&self) -> usize {
+        self.behind.len()
+    }
+
+    /// Bytes of the changes that are kept for them.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.bytes()
     }
 
     /// Whether anybody is behind.
@@ -190,6 +216,7 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
+            served_at: i64::MIN,
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
@@ -234,11 +261,14 @@ impl RouterCore {
         for error in errors.iter().filter(|error| is_fresh || !before.errors.contains(error)) {
             member.deliver_system("postgres_changes", false, error);
         }
-        let recovered = !before.errors.is_empty() && errors.is_empty();
+        let is_resumable = member.form() == MessageForm::Resumable;
+        // Whoever keeps an account of what he has hears of each binding that works again.
+        let recovered =
+            before.errors.iter().any(|error| !errors.contains(error)) && (is_resumable || errors.is_empty());
         let is_active = active.compiled.working > 0 && (is_fresh || recovered);
         match news {
             _ if !is_active => {}
-            _ if member.form() != MessageForm::Resumable => {
+            _ if !is_resumable => {
                 member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
             }
             News::Fresh(standing) => {
@@ -248,6 +278,35 @@ impl RouterCore {
                 let standing = Standing { reason: Some(refusal::BINDING_INACTIVE), ..self.standing(key) };
                 self.active[key].subscription.member.deliver_standing(true, refusal::SUBSCRIBED, &standing);
             }
+        }
+        if is_fresh {
+            self.tell_of_source(key);
+        }
+    }
+
+    /// What a client is told of the source behind having been subscribed: what it cannot promise.
+    fn tell_of_source(&self, key: usize) {
+        let Active { subscription, compiled, .. } = &self.active[key];
+        if self.kind != Kind::Outbox || compiled.working == 0 {
+            return;
+        }
+        subscription.member.deliver_system("postgres_changes", true, refusal::FROM_OUTBOX);
+        let uncaptured = compiled.tables.iter().filter(|(table, _)| self.uncaptured.contains(table));
+        let mut names: Vec<String> =
+            uncaptured.map(|(_, found)| format!("{}.{}", found.table.schema, found.table.name)).collect();
+        names.sort_unstable();
+        if !names.is_empty() {
+            subscription.member.deliver_system("postgres_changes", true, &refusal::not_captured(&names));
+        }
+    }
+
+    /// Takes news of the source.
+    pub(super) fn set_source(&mut self, source: &SourceState) {
+        self.uncaptured = source.uncaptured.clone();
+        let Some(stream) = source.stream.as_ref().filter(|stream| stream.number != self.stream) else { return };
+        self.stream = stream.number;
+        if let Some(end) = stream.log_end.filter(|_| source.era == self.head.era) {
+            self.shorten(end);
         }
     }
 
@@ -297,9 +356,11 @@ impl RouterCore {
         self.lose_where(|active| active.compiled.looked_up().next().is_some());
     }
 
-    /// Changes of any table are lost.
-    pub(super) fn lose_all(&mut self) {
+    /// Changes of any table are lost up to here, also to whoever comes back later: nobody is served across them.
+    pub(super) fn lose_all(&mut self, behind: Position) {
         self.open = None;
+        self.head = self.head.max(behind);
+        self.backlog.begin(self.head);
         self.lose_where(|_| true);
     }
 

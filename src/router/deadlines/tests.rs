@@ -183,3 +183,23 @@ fn a_moment_that_passes_while_the_database_is_asked_is_told_once() {
     deadlines.refilled(asked.ticket, said(rows), 12 * SECOND);
     assert_eq!(due(&mut deadlines, 12 * SECOND), [("2".to_owned(), 11 * SECOND)]);
 }
+
+#[test]
+fn rows_are_bounded_by_what_they_take_too_and_are_asked_for_again_only_when_one_has_gone() {
+    let mut deadlines = watching();
+    let large = |id: i64, second: i64| {
+        let mut change = insert(id, &format!("2000-01-01 00:00:{second}+00"), None);
+        if let Some(row) = &mut change.new {
+            row.0.push(Datum::Text(vec![b'x'; BYTES_A_TABLE / 8 * 7].into()));
+        }
+        change
+    };
+    deadlines.note(&insert(1, "2000-01-01 00:00:10+00", None), 5, 0);
+    for (id, second) in [(2, 40), (3, 20), (4, 30)] {
+        deadlines.note(&large(id, second), 5, 0);
+    }
+    assert_eq!(deadlines.take_beyond(), 2);
+    assert!(deadlines.refills(SECOND).is_empty());
+    assert_eq!(due(&mut deadlines, 20 * SECOND), [("1".to_owned(), 10 * SECOND), ("3".to_owned(), 20 * SECOND)]);
+    assert_eq!(deadlines.refills(20 * SECOND).len(), 1);
+}

@@ -96,6 +96,12 @@ impl Entry {
         (self.phase, self.is_out) = (phase, true);
     }
 
+    /// Out of service until an era begins in which it can be of use.
+    pub(super) fn rest(&mut self, why: &str) {
+        self.doubt = None;
+        self.wait(Phase::Failed { why: why.to_owned(), again: None });
+    }
+
     /// Out of service for good, as long as the catalogue says the same of it.
     pub(super) fn refuse(&mut self, why: String) {
         tracing::warn!(table = self.name(), why, "policies that look into a table go to the database");

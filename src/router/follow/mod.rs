@@ -25,7 +25,7 @@ use crate::{
         lookup::{Layout, Lookups},
     },
     shutdown::Tasks,
-    source::{SourceState, StreamState, Wish},
+    source::{Kind, SourceState, StreamState, Wish},
 };
 use deadpool_postgres::Pool;
 use entry::{Entry, Phase, is_long};
@@ -42,6 +42,9 @@ use tokio::{
 
 /// How often it is asked whether the rows still are what they were read as, and what is waited for is over.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why no table is read.
+const NOT_OF_LOG: &str = "changes are read from the outbox, so the database decides";
 
 /// What the operator may choose about lookup tables.
 #[derive(Clone, Debug)]
@@ -93,6 +96,8 @@ pub struct Follow {
     asked_after: u64,
     /// The tables that were ready when somebody asked last.
     ready: BTreeSet<u32>,
+    /// Whether changes are read where no position says which of them a table that is read shows already.
+    is_idle: bool,
 }
 
 impl Follow {
@@ -121,7 +126,22 @@ impl Follow {
             catalogs: 0,
             asked_after: 0,
             ready: BTreeSet::new(),
+            is_idle: false,
         }
+    }
+
+    /// An era begins, in the log or elsewhere. What was read counts for the era before only.
+    pub fn begin_era(&mut self, kind: Kind) {
+        let was_idle = std::mem::replace(&mut self.is_idle, kind != Kind::Log);
+        if was_idle == self.is_idle {
+            return;
+        }
+        for (table, entry) in &mut self.tables {
+            self.lookups.drop_table(*table);
+            entry.settled = None;
+            entry.begin();
+        }
+        self.advance();
     }
 
     /// The rows.
@@ -292,7 +312,14 @@ impl Follow {
 
     /// Has what is new read, unless the loader is busy; then it comes later.
     fn advance(&mut self) {
-        let Some(stream) = self.stream.clone().filter(|_| self.busy.is_none()) else { return };
+        if self.is_idle {
+            let held = self.tables.values_mut().filter(|entry| entry.holds());
+            held.for_each(|entry| entry.rest(NOT_OF_LOG));
+            return;
+        }
+        let is_of_log = |stream: &StreamState| stream.kind == Kind::Log;
+        let stream = self.stream.clone().filter(|stream| is_of_log(stream) && self.busy.is_none());
+        let Some(stream) = stream else { return };
         let mut wanted = Vec::new();
         for (table, entry) in self.tables.iter_mut().filter(|(_, entry)| matches!(entry.phase, Phase::New)) {
             self.lookups.drop_table(*table);
@@ -423,6 +450,10 @@ impl super::intake::Follow for Follow {
 
     fn apply(&mut self, fragment: &Arc<Fragment>) -> BTreeSet<u32> {
         self.apply_transaction(std::slice::from_ref(fragment))
+    }
+
+    fn begin_era(&mut self, kind: Kind) {
+        self.begin_era(kind);
     }
 
     fn distrust(&mut self) {

@@ -1,4 +1,6 @@
 //! A fragment as bytes and back. Tables are left out: whoever writes keeps them, and fragments name them by number. Pure.
+//!
+//! The bytes are a list of pieces, so that a large value need not be copied to be written.
 
 use crate::{
     change::{Change, Datum, Fragment, OldRow, Operation, Row, cursor::Epoch, position::Era, relation::Relation},
@@ -47,8 +49,44 @@ const HAS_NEW: u8 = 4;
 const HAS_OLD: u8 = 8;
 const OLD_IS_WHOLE: u8 = 16;
 
-pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+/// A value of this size is a piece of its own.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Encoded bytes, in pieces.
+#[derive(Default)]
+pub(super) struct Pieces {
+    done: Vec<Bytes>,
+    last: Vec<u8>,
+    length: u64,
+}
+
+impl Pieces {
+    fn put(&mut self, bytes: &Bytes) {
+        if bytes.len() < PIECE_BYTES {
+            return self.last.put_slice(bytes);
+        }
+        self.close();
+        self.length += bytes.len() as u64;
+        self.done.push(bytes.clone());
+    }
+
+    fn close(&mut self) {
+        if !self.last.is_empty() {
+            self.length += self.last.len() as u64;
+            self.done.push(std::mem::take(&mut self.last).into());
+        }
+    }
+
+    /// How many bytes there are, and the pieces they are in.
+    pub(super) fn into_parts(mut self) -> (u64, Vec<Bytes>) {
+        self.close();
+        (self.length, self.done)
+    }
+}
+
+pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Pieces {
+    let mut pieces = Pieces::default();
+    let out = &mut pieces.last;
     out.put_u32(fragment.era.number);
     out.put_u64(fragment.era.epoch.origin);
     out.put_u32(fragment.era.epoch.timeline);
@@ -57,7 +95,7 @@ pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Vec<u8> 
     out.put_i64(fragment.commit_time);
     out.put_u8(u8::from(fragment.end_lsn.is_some()));
     out.put_u64(fragment.end_lsn.unwrap_or(Lsn::ZERO).0);
-    put_number(&mut out, fragment.changes.len() as u64);
+    put_number(out, fragment.changes.len() as u64);
     for change in &fragment.changes {
         let operation = match change.operation {
             Operation::Insert => 0,
@@ -71,14 +109,15 @@ pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Vec<u8> 
             Some(OldRow { whole: false, .. }) => HAS_OLD,
             None => 0,
         };
+        let out = &mut pieces.last;
         out.put_u8(operation | has_new | has_old);
-        put_number(&mut out, relations.number(&change.relation));
-        put_number(&mut out, change.ordinal);
+        put_number(out, relations.number(&change.relation));
+        put_number(out, change.ordinal);
         for row in change.new.iter().chain(change.old.as_ref().map(|old| &old.row)) {
-            put_row(&mut out, row);
+            put_row(&mut pieces, row);
         }
     }
-    out
+    pieces
 }
 
 pub(super) fn decode(bytes: Bytes, relations: &Relations) -> Result<Fragment, Damaged> {
@@ -113,15 +152,15 @@ pub(super) fn decode(bytes: Bytes, relations: &Relations) -> Result<Fragment, Da
     Ok(Fragment { era, xid, commit_lsn, commit_time, changes, end_lsn: has_end.then_some(end_lsn) })
 }
 
-fn put_row(out: &mut Vec<u8>, row: &Row) {
-    put_number(out, row.0.len() as u64);
+fn put_row(out: &mut Pieces, row: &Row) {
+    put_number(&mut out.last, row.0.len() as u64);
     for datum in &row.0 {
         match datum {
-            Datum::Null => put_number(out, NULL),
-            Datum::Absent => put_number(out, ABSENT),
+            Datum::Null => put_number(&mut out.last, NULL),
+            Datum::Absent => put_number(&mut out.last, ABSENT),
             Datum::Text(text) => {
-                put_number(out, text.len() as u64 + TEXT);
-                out.put_slice(text);
+                put_number(&mut out.last, text.len() as u64 + TEXT);
+                out.put(text);
             }
         }
     }

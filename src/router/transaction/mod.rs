@@ -5,17 +5,13 @@
 mod encoding;
 mod spill;
 
-use super::backlog::size;
 use crate::{
     change::{Fragment, position::Era},
     lsn::Lsn,
 };
+pub use spill::SpillConfig;
 use spill::{Reader, Spill};
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 /// A transaction, as far as it has come.
 pub(super) struct Transaction {
@@ -31,8 +27,16 @@ pub(super) struct Transaction {
     memory: Vec<Arc<Fragment>>,
     bytes: usize,
     limit_bytes: usize,
-    directory: PathBuf,
+    file: SpillConfig,
     spill: Option<Spill>,
+}
+
+/// Whether there is room for some of a transaction in a directory.
+pub(super) async fn has_room(config: &SpillConfig) -> bool {
+    match Spill::open(config).await {
+        Ok(spill) => spill.has_room().await,
+        Err(_) => false,
+    }
 }
 
 /// Where in a transaction somebody reads.
@@ -43,10 +47,10 @@ pub(super) struct Cursor {
 }
 
 impl Transaction {
-    /// The one this fragment begins, still empty. Beyond so many bytes it goes to a file in `directory`.
-    pub(super) fn of(fragment: &Fragment, limit_bytes: usize, directory: &Path) -> Transaction {
+    /// The one this fragment begins, still empty. Beyond so many bytes it goes to a file.
+    pub(super) fn of(fragment: &Fragment, limit_bytes: usize, file: &SpillConfig) -> Transaction {
         let &Fragment { era, xid, commit_lsn, commit_time, .. } = fragment;
-        let (memory, directory) = (Vec::new(), directory.to_owned());
+        let (memory, file) = (Vec::new(), file.clone());
         Transaction {
             era,
             xid,
@@ -56,7 +60,7 @@ impl Transaction {
             memory,
             bytes: 0,
             limit_bytes,
-            directory,
+            file,
             spill: None,
         }
     }
@@ -66,16 +70,21 @@ impl Transaction {
         (self.xid, self.commit_lsn, self.commit_time) == (fragment.xid, fragment.commit_lsn, fragment.commit_time)
     }
 
+    /// Whether a part of it is in a file.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.spill.is_some()
+    }
+
     /// Adds the next fragment. After an error the transaction holds what it held before.
     pub(super) async fn push(&mut self, fragment: &Arc<Fragment>) -> io::Result<()> {
-        let bytes = size(fragment);
+        let bytes = fragment.bytes();
         match &mut self.spill {
             None if self.bytes + bytes <= self.limit_bytes => {
                 self.bytes += bytes;
                 self.memory.push(fragment.clone());
             }
             None => {
-                let mut spill = Spill::open(&self.directory).await?;
+                let mut spill = Spill::open(&self.file).await?;
                 spill.write(fragment).await?;
                 tracing::debug!(xid = self.xid, "a large transaction goes to a file until all of it has come");
                 self.spill = Some(spill);

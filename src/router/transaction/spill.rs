@@ -1,4 +1,5 @@
-//! Fragments in a file that only we can read: it has lost its name before anything is in it, and is gone with us.
+//! Fragments in a file that only we can read: it has lost its name before anything is in it, and is gone with us. It has a
+//! bound: a disk that others need, too, is not filled.
 
 use super::encoding::{Relations, decode, encode};
 use crate::change::Fragment;
@@ -7,19 +8,43 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    path::PathBuf,
     sync::Arc,
 };
 use uuid::Uuid;
 
+/// What may be in files.
+#[derive(Clone, Debug)]
+pub struct SpillConfig {
+    /// Where they are made.
+    pub directory: PathBuf,
+    /// Bytes of one, at most.
+    pub limit_bytes: u64,
+}
+
+impl From<PathBuf> for SpillConfig {
+    /// Files without a bound.
+    fn from(directory: PathBuf) -> SpillConfig {
+        SpillConfig { directory, limit_bytes: u64::MAX }
+    }
+}
+
 /// Each fragment stands behind its length.
 const HEADER_BYTES: usize = 8;
+/// So much is written to see whether there is room: about as much as a fragment.
+const TRIAL_BYTES: usize = 1024 * 1024;
+
+/// The file would become larger than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it takes more than {0} bytes; raise spill_bytes")]
+struct TooMuch(u64);
 
 /// A file of fragments.
 pub(super) struct Spill {
     file: Arc<File>,
     relations: Relations,
     end: u64,
+    limit_bytes: u64,
 }
 
 /// Where in the file somebody reads.
@@ -30,27 +55,44 @@ pub(super) struct Reader {
 
 impl Spill {
     /// A new, empty one.
-    pub(super) async fn open(directory: &Path) -> io::Result<Spill> {
-        let path = directory.join(format!("walcast-{}", Uuid::new_v4().simple()));
+    pub(super) async fn open(config: &SpillConfig) -> io::Result<Spill> {
+        let path = config.directory.join(format!("walcast-{}", Uuid::new_v4().simple()));
         let file = blocking(move || {
             // `create_new` follows no link that somebody laid.
             let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
             fs::remove_file(&path)?;
             Ok(file)
         });
-        Ok(Spill { file: Arc::new(file.await?), relations: Relations::default(), end: 0 })
+        let (file, relations, limit_bytes) = (Arc::new(file.await?), Relations::default(), config.limit_bytes);
+        Ok(Spill { file, relations, end: 0, limit_bytes })
+    }
+
+    /// Whether some can be written.
+    pub(super) async fn has_room(&self) -> bool {
+        let file = self.file.clone();
+        // Not zeros: a file system may keep none of these.
+        blocking(move || file.write_all_at(&vec![1; TRIAL_BYTES], 0)).await.is_ok()
     }
 
     /// Adds a fragment, all of it or none.
     pub(super) async fn write(&mut self, fragment: &Fragment) -> io::Result<()> {
-        let body = encode(fragment, &mut self.relations);
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-        bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(&body);
-        let (file, end, length) = (self.file.clone(), self.end, bytes.len() as u64);
-        blocking(move || file.write_all_at(&bytes, end)).await?;
+        let (length, pieces) = encode(fragment, &mut self.relations).into_parts();
+        let (file, start) = (self.file.clone(), self.end);
+        let end = start + HEADER_BYTES as u64 + length;
+        if end > self.limit_bytes {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, TooMuch(self.limit_bytes)));
+        }
+        let written = blocking(move || {
+            let mut at = start;
+            for piece in std::iter::once(Bytes::from(length.to_be_bytes().to_vec())).chain(pieces) {
+                file.write_all_at(&piece, at)?;
+                at += piece.len() as u64;
+            }
+            Ok(())
+        });
+        written.await?;
         // Only now: what was written in part is written over by the next.
-        self.end += length;
+        self.end = end;
         Ok(())
     }
 

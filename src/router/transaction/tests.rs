@@ -6,7 +6,10 @@ use crate::{
     router::fixture::{insert, part, relation_of},
 };
 use proptest::prelude::*;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 fn datum() -> impl Strategy<Value = Datum> {
     prop_oneof![
@@ -48,6 +51,17 @@ fn fragment() -> impl Strategy<Value = Fragment> {
     )
 }
 
+fn joined(pieces: encoding::Pieces) -> Vec<u8> {
+    let (length, pieces) = pieces.into_parts();
+    let bytes = pieces.concat();
+    assert_eq!(bytes.len() as u64, length);
+    bytes
+}
+
+fn config(directory: &Path) -> SpillConfig {
+    directory.to_owned().into()
+}
+
 #[track_caller]
 fn assert_same(one: &Fragment, other: &Fragment) {
     assert_eq!(format!("{one:?}"), format!("{other:?}"));
@@ -59,7 +73,7 @@ proptest! {
     fn a_fragment_comes_back_as_it_was(fragments in prop::collection::vec(fragment(), 1..4)) {
         let mut relations = encoding::Relations::default();
         let encoded: Vec<Vec<u8>> =
-            fragments.iter().map(|fragment| encoding::encode(fragment, &mut relations)).collect();
+            fragments.iter().map(|fragment| joined(encoding::encode(fragment, &mut relations))).collect();
         for (fragment, bytes) in fragments.iter().zip(encoded) {
             assert_same(fragment, &encoding::decode(bytes.into(), &relations).unwrap());
         }
@@ -68,7 +82,7 @@ proptest! {
     #[test]
     fn damaged_bytes_are_refused_or_read_but_never_a_panic(fragment in fragment(), cut in any::<prop::sample::Index>(), flip in any::<u8>()) {
         let mut relations = encoding::Relations::default();
-        let mut bytes = encoding::encode(&fragment, &mut relations);
+        let mut bytes = joined(encoding::encode(&fragment, &mut relations));
         let at = cut.index(bytes.len());
         prop_assert!(encoding::decode(bytes[..at].to_vec().into(), &relations).is_err(), "a part is not the whole");
         bytes[at] ^= flip;
@@ -81,7 +95,7 @@ async fn a_transaction_beyond_its_room_is_read_again_from_the_file_as_often_as_a
     let directory = tempfile::tempdir().unwrap();
     let fragments: Vec<_> =
         (0..10).map(|n| part(5, n, vec![insert(&format!("{n} {} b c", "x".repeat(400)))], n == 9)).collect();
-    let mut transaction = Transaction::of(&fragments[0], 1500, directory.path());
+    let mut transaction = Transaction::of(&fragments[0], 2500, &config(directory.path()));
     for fragment in &fragments {
         transaction.push(fragment).await.unwrap();
     }
@@ -99,11 +113,51 @@ async fn a_transaction_beyond_its_room_is_read_again_from_the_file_as_often_as_a
     }
 }
 
+#[test]
+fn a_large_value_is_written_without_a_copy_and_comes_back() {
+    let large = bytes::Bytes::from(vec![b'y'; 100_000]);
+    let change = |values: Vec<Datum>| Change {
+        operation: Operation::Insert,
+        relation: relation_of(1),
+        old: None,
+        new: Some(Row(values)),
+        ordinal: 0,
+    };
+    let small = || Datum::Text("small".into());
+    let fragment = part(5, 0, vec![change(vec![small(), Datum::Text(large.clone()), Datum::Null, small()])], true);
+    let mut relations = encoding::Relations::default();
+    let (_, pieces) = encoding::encode(&fragment, &mut relations).into_parts();
+    assert!(pieces.iter().any(|piece| piece.as_ptr() == large.as_ptr()));
+    assert_same(&fragment, &encoding::decode(pieces.concat().into(), &relations).unwrap());
+}
+
+#[tokio::test]
+async fn a_file_is_not_written_beyond_its_bound_and_holds_what_it_held_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let fragments: Vec<_> = (0..9).map(|n| part(5, n, vec![insert(&"x".repeat(1000))], n == 8)).collect();
+    let file = SpillConfig { limit_bytes: 4000, ..config(directory.path()) };
+    let mut transaction = Transaction::of(&fragments[0], 0, &file);
+    let mut kept = 0;
+    let error = loop {
+        match transaction.push(&fragments[kept]).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((kept, error.kind()), (3, io::ErrorKind::QuotaExceeded));
+    assert_eq!(error.to_string(), "it takes more than 4000 bytes; raise spill_bytes");
+    let mut cursor = Cursor::default();
+    for fragment in &fragments[..kept] {
+        assert_same(fragment, &transaction.next(&mut cursor).await.unwrap().unwrap());
+    }
+    assert!(transaction.next(&mut cursor).await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_again_is_an_error_and_not_less() {
     let directory = tempfile::tempdir().unwrap();
     let fragments: Vec<_> = (0..4).map(|n| part(5, n, vec![insert("1 a b c")], n == 3)).collect();
-    let mut transaction = Transaction::of(&fragments[0], 0, directory.path());
+    let mut transaction = Transaction::of(&fragments[0], 0, &config(directory.path()));
     for fragment in &fragments {
         transaction.push(fragment).await.unwrap();
     }

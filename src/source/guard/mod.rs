@@ -9,7 +9,7 @@ mod pressure;
 
 pub use pressure::{Pressure, shed_limit};
 
-use super::{GapReason, Order, SourceState};
+use super::{GapReason, Kind, Order, SourceState};
 use crate::{
     metrics::Metrics,
     pg::{
@@ -130,9 +130,11 @@ impl SlotGuard {
 
     /// A publication that was made anew is not the one the slot decodes.
     fn follow_publication(&self, source: &SourceState, publication: Option<u32>) {
-        let streamed = source.stream.as_ref().filter(|_| source.streaming).map(|stream| stream.publication);
+        let is_log = source.streaming && source.kind == Kind::Log;
+        let streamed = source.stream.as_ref().filter(|_| is_log).map(|stream| stream.publication);
         let (Some(found), Some(streamed)) = (publication, streamed) else { return };
-        if found != streamed {
+        // 0 is no oid: it is not known.
+        if streamed != 0 && found != streamed {
             self.order(source, GapReason::PublicationNew);
         }
     }
@@ -153,7 +155,7 @@ impl SlotGuard {
             limit: self.limit(slots),
             is_endangered: slot.wal_status.as_deref() == Some("unreserved"),
             is_active: slot.active,
-            is_ours: source.streaming,
+            is_ours: source.streaming && source.kind == Kind::Log,
         };
         let name = self.config.slot.as_str();
         let bytes = |bytes: u64| size(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -1,8 +1,10 @@
 // An unmodified supabase-js with the transport, behind a proxy, at the command of a test: one JSON command a line on
-// stdin, one JSON event a line on stdout. It keeps the ids of the rows it is given, in their order.
+// stdin, one JSON event a line on stdout. It keeps the ids of the rows it is given, or the
+// numbers of what it hears, in their order.
 //
 //   node driver.mjs      with WALCAST_URL, WALCAST_KEY, WALCAST_VSN, and WALCAST_WEBSOCKET=ws for that of the package ws
 //
+//   {"do": "subscribe", "channel": "feed", "table": "feed"}      or "config" in the place of "table", for what is broadcast
 //   {"do": "cut"}      its connection, without a word
 //   {"do": "shut"}     the same, and whatever it tries again; {"do": "open"} ends that
 //   {"do": "until", "id": 7}      says {"rows": [...]}, all since it said so last, when it has row 7
@@ -30,7 +32,8 @@ const client = createClient(between.url, WALCAST_KEY, {
   },
 })
 
-let rows = []
+const rows = []
+let told = 0
 let awaited
 const given = (id) => {
   rows.push(id)
@@ -38,19 +41,20 @@ const given = (id) => {
 }
 const look = () => {
   if (!rows.includes(awaited)) return
-  say({ rows })
-  rows = []
+  say({ rows: rows.slice(told) })
+  told = rows.length
   awaited = undefined
 }
 
 await client.realtime.setAuth()
-client
-  .channel('feed')
-  .on('postgres_changes', { event: '*', schema: 'public', table: 'feed' }, ({ new: row }) => given(row.id))
-  .on('system', {}, (system) => say({ system }))
-  .subscribe()
 
 const known = {
+  subscribe({ channel: name, table, config = {} }) {
+    const channel = client.channel(name, { config })
+    if (table) channel.on('postgres_changes', { event: '*', schema: 'public', table }, ({ new: row }) => given(row.id))
+    else channel.on('broadcast', { event: '*' }, ({ payload }) => given(payload.number))
+    channel.on('system', {}, (system) => say({ system })).subscribe((status) => say({ status }))
+  },
   cut: () => between.close(1006),
   shut: () => between.shut(),
   open: () => between.open(),
@@ -63,6 +67,7 @@ const known = {
     process.exit(0)
   },
 }
+say({ log: 'ready' })
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const command = JSON.parse(line)
   await known[command.do](command)

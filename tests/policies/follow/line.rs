@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 use walcast::{
     change::{
@@ -22,7 +22,9 @@ use walcast::{
     },
     router::{Follow, FollowConfig, FollowParts, LookupPhase},
     shutdown::Tasks,
-    source::{Feed, HandedOn, SourceState, WindowConfig, Wish, slot::Config, slot_task::Walreceiver},
+    source::{
+        Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed, slot::Config, slot_task::Walreceiver,
+    },
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,7 +32,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The parts in the order in which the router has them.
 pub struct Line {
     pub follow: Follow,
-    feed: mpsc::Receiver<Feed>,
+    feed: FeedReceiver,
     handed_on: watch::Sender<HandedOn>,
     source: watch::Receiver<SourceState>,
     wish: watch::Receiver<Wish>,
@@ -46,7 +48,7 @@ impl Line {
     /// Streams into a new follower that follows nothing yet.
     pub fn start(url: &str, slot: &str, config: FollowConfig) -> Line {
         let target = Target::parse(url).unwrap();
-        let (feed_in, feed) = mpsc::channel(8);
+        let (feed_in, feed) = feed(8, 1 << 20);
         let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
         let (state, source) = watch::channel(SourceState::default());
         let (wish, wish_reader) = watch::channel(Wish::default());
@@ -63,6 +65,7 @@ impl Line {
                 lookups: true,
                 messages: true,
                 window: WindowConfig::default(),
+                silence_limit: Duration::from_secs(40),
             },
             feed: feed_in,
             handed_on: handed_on_reader,

@@ -3,22 +3,21 @@
 use super::MEMBERS;
 use crate::support::postgres::Postgres;
 use std::time::Duration;
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use walcast::{
     change::Datum,
     lsn::Lsn,
     pg::Target,
     shutdown::Tasks,
-    source::{Feed, HandedOn, SourceState, WindowConfig, Wish, slot::Config, slot_task::Walreceiver},
+    source::{
+        Feed, FeedReceiver, HandedOn, SourceState, WindowConfig, Wish, feed, slot::Config, slot_task::Walreceiver,
+    },
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 struct Stream {
-    feed: mpsc::Receiver<Feed>,
+    feed: FeedReceiver,
     /// Rows of `marks`, in order.
     marks: Vec<String>,
 }
@@ -46,7 +45,7 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
     let database = Postgres::default().database().await;
     database.execute(MEMBERS).await;
     let client = database.connect().await;
-    let (sender, feed) = mpsc::channel(8);
+    let (sender, feed) = feed(8, 1 << 20);
     let (handed_on, handed_on_reader) = watch::channel(HandedOn::default());
     let (state, mut source) = watch::channel(SourceState::default());
     let (wish, wish_reader) = watch::channel(Wish::default());
@@ -61,6 +60,7 @@ async fn what_came_without_the_other_publication_does_not_come_again_with_it() {
             lookups: true,
             messages: true,
             window: WindowConfig::default(),
+            silence_limit: Duration::from_secs(40),
         },
         feed: sender,
         handed_on: handed_on_reader,

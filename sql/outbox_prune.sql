@@ -1,0 +1,27 @@
+-- $1 the number up to which all is handed on, $2 milliseconds and $3 bytes that are kept of it, $4 how many rows go at once.
+-- Deletes the oldest transactions beyond that; how many.
+with kept as (
+  select pg_catalog.min(t.number) as first
+  from (
+    select t.number, t.written_at, pg_catalog.sum(t.bytes + 100 * t.rows) over (order by t.number desc) as since
+    from walcast.outbox_transactions t
+  ) t
+  where t.number >= $1::bigint
+    or (t.since <= $3::bigint and t.written_at >= pg_catalog.clock_timestamp() - $2::bigint * interval '1 millisecond')
+),
+old as materialized (
+  select o.number, o.xid
+  from (
+    select t.number, t.xid, pg_catalog.sum(t.rows) over (order by t.number) - t.rows as before
+    from walcast.outbox_transactions t
+    where t.number < least($1::bigint, coalesce((select k.first from kept k), $1::bigint))
+  ) o
+  where o.before < $4::bigint
+),
+forgotten as (
+  delete from walcast.outbox_transactions t using old where t.number = old.number
+),
+gone as (
+  delete from walcast.outbox o using old where o.xid = old.xid
+)
+select pg_catalog.count(*) from old

@@ -1,0 +1,476 @@
+//! What is asked of the database about the outbox, in which triggers put rows for a server that cannot read the log.
+//!
+//! Transactions get numbers when they are seen committed, for good, and are read by these. Nothing of it depends on how
+//! long other transactions take:
+//!
+//! 1. *None is skipped.* What is looked for is not what comes behind some position, but what is visible and has no number.
+//!    A transaction is visible whole or not at all. The search begins at the oldest transaction that had not ended when the
+//!    search before took its snapshot (`pg_snapshot_xmin`): what had ended was visible then and has got its number, and what
+//!    begins later has a higher id.
+//! 2. *Who writes a row after somebody else has the higher number.* Say B writes what A has written before: the same row, a
+//!    row with the same unique key, one that refers to it. Then B has waited for A's commit. Whatever sees B's commit sees
+//!    A's, because A left the list of running transactions before it gave up its locks. So A has got its number before B,
+//!    or in the same search. There, transactions are ordered by the last id each has drawn, and B drew one when it had
+//!    written, behind A's commit and so behind all ids of A: the sequence has no cache, ids are in the order in which they
+//!    are drawn. (An id that is put before another one of its own transaction is put there with less than one step of the
+//!    sequence.) The ids of transactions would not do: B's may be the lower one.
+//! 3. *No number counts twice.* They are given while the one row of `outbox_state` is locked, by a statement that begins
+//!    when it is.
+//!
+//! So between transactions that have nothing to do with each other the order may be another than that of their commits.
+//! A number is given by whoever needs to know where the outbox ends, a server that waits among them.
+
+use crate::lsn::Lsn;
+use bytes::Bytes;
+use serde::Deserialize;
+use std::{collections::HashSet, error::Error};
+use tokio_postgres::{
+    Client, GenericClient,
+    types::{FromSql, Type},
+};
+
+const INSTALLED: &str = include_str!("../../sql/outbox_installed.sql");
+const TABLES: &str = include_str!("../../sql/outbox_tables.sql");
+const TRIGGERS: &str = include_str!("../../sql/outbox_triggers.sql");
+const UNNUMBERED: &str = include_str!("../../sql/outbox_unnumbered.sql");
+const NUMBER: &str = include_str!("../../sql/outbox_number.sql");
+const UNSEEN: &str = include_str!("../../sql/outbox_unseen.sql");
+const PRUNE: &str = include_str!("../../sql/outbox_prune.sql");
+const HORIZON: &str = include_str!("../../sql/outbox_horizon.sql");
+const POSSIBLE: &str = include_str!("../../sql/outbox_possible.sql");
+const PENDING: &str = include_str!("../../sql/outbox_pending.sql");
+const ROWS: &str = include_str!("../../sql/outbox_rows.sql");
+const SHAPES: &str = include_str!("../../sql/outbox_shapes.sql");
+
+/// The channel on which writers say that there may be something. Anybody may say so.
+pub const CHANNEL: &str = "walcast";
+
+/// An outbox that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Its table.
+    pub table: u32,
+    /// Whether our login may read it.
+    pub may_read: bool,
+    /// The database.
+    pub database: u32,
+    /// The cluster.
+    pub system: i64,
+    /// Its timeline; none on a standby.
+    pub timeline: Option<u32>,
+}
+
+impl Installed {
+    /// What a history of numbers is called. Another timeline goes on with the same numbers.
+    pub fn history(&self) -> String {
+        format!("{}/{}/{}", self.system, self.database, self.table)
+    }
+}
+
+/// Looks for the outbox.
+pub async fn installed(client: &Client) -> Result<Option<Installed>, tokio_postgres::Error> {
+    let Some(row) = client.query_opt(INSTALLED, &[]).await? else { return Ok(None) };
+    let timeline: Option<&str> = row.try_get("timeline")?;
+    Ok(Some(Installed {
+        table: oid(row.try_get("oid")?),
+        may_read: row.try_get("may_read")?,
+        database: oid(row.try_get("database")?),
+        system: row.try_get("system")?,
+        timeline: timeline.and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+    }))
+}
+
+/// A table that a publication lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Whether it is the publication of `realtime.messages` that does.
+    pub is_messages: bool,
+    /// The table.
+    pub table: u32,
+    /// Its name, quoted.
+    pub name: String,
+    /// What is published of it.
+    pub operations: Operations,
+    /// Whether the publication leaves rows out. What they are the outbox does not know.
+    pub is_filtered: bool,
+    /// Whether all its columns are published, but generated ones.
+    pub has_all_columns: bool,
+    /// The numbers of the columns that are published.
+    pub columns: Vec<i16>,
+    /// The table that is to have the trigger.
+    pub target: u32,
+    /// Its name, quoted.
+    pub target_name: String,
+    /// Whether changes of it are captured.
+    pub is_captured: bool,
+}
+
+/// Which operations are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operations {
+    /// INSERT.
+    pub insert: bool,
+    /// UPDATE.
+    pub update: bool,
+    /// DELETE.
+    pub delete: bool,
+}
+
+/// The tables of the clients' publication, and of the one of messages.
+pub async fn tables(client: &Client, clients: &str, messages: &str) -> Result<Vec<Listed>, tokio_postgres::Error> {
+    let listed = |row: &tokio_postgres::Row| {
+        Ok(Listed {
+            is_messages: row.try_get("is_messages")?,
+            table: oid(row.try_get("oid")?),
+            name: row.try_get("name")?,
+            operations: Operations {
+                insert: row.try_get("pubinsert")?,
+                update: row.try_get("pubupdate")?,
+                delete: row.try_get("pubdelete")?,
+            },
+            is_filtered: row.try_get("is_filtered")?,
+            has_all_columns: row.try_get("has_all_columns")?,
+            columns: row.try_get("columns")?,
+            target: oid(row.try_get("target")?),
+            target_name: row.try_get("target_name")?,
+            is_captured: row.try_get("is_captured")?,
+        })
+    };
+    client.query(TABLES, &[&clients, &messages]).await?.iter().map(listed).collect()
+}
+
+/// A trigger that captures a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// The table.
+    pub table: u32,
+    /// Its name, quoted.
+    pub table_name: String,
+    /// The trigger's name, quoted.
+    pub name: String,
+}
+
+/// Every such trigger, but those that parts have from the whole.
+pub async fn triggers(client: &Client) -> Result<Vec<Trigger>, tokio_postgres::Error> {
+    let trigger = |row: &tokio_postgres::Row| {
+        Ok(Trigger { table: oid(row.try_get(0)?), table_name: row.try_get(1)?, name: row.try_get(2)? })
+    };
+    client.query(TRIGGERS, &[]).await?.iter().map(trigger).collect()
+}
+
+/// Gives numbers to what is seen committed without one; the next number. Whoever commits later gets that or a higher one,
+/// and whoever has committed has a lower one.
+pub async fn number(client: &mut Client) -> Result<u64, tokio_postgres::Error> {
+    let row = client.query_one(UNNUMBERED, &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(unsigned(row.try_get(1)?));
+    }
+    give_numbers(client, None).await
+}
+
+/// The same for what a snapshot shows, and nothing else.
+pub async fn number_shown(client: &mut Client, snapshot: &str) -> Result<u64, tokio_postgres::Error> {
+    give_numbers(client, Some(snapshot)).await
+}
+
+async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    let next = transaction.query_one(NUMBER, &[&snapshot]).await?.try_get(0)?;
+    transaction.commit().await?;
+    Ok(unsigned(next))
+}
+
+/// The transactions that have numbers below this one and are not shown by a snapshot, without their epochs.
+pub async fn unseen(client: &Client, snapshot: &str, below: u64) -> Result<HashSet<u32>, tokio_postgres::Error> {
+    let below = i64::try_from(below).unwrap_or(i64::MAX);
+    let rows = client.query(UNSEEN, &[&snapshot, &below]).await?;
+    rows.iter().map(|row| Ok(u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())).collect()
+}
+
+/// What clients were given when everything is told that a snapshot shows, and everything that has a number.
+pub async fn given(client: &Client, snapshot: &str) -> Result<Given, tokio_postgres::Error> {
+    let sql = "select pg_catalog.pg_snapshot_xmin($1::text::pg_catalog.pg_snapshot)::text, \
+               (select coalesce(pg_catalog.array_agg(t.xid::text::bigint % 4294967296), '{}') \
+                from walcast.outbox_transactions t \
+                where t.xid >= pg_catalog.pg_snapshot_xmin($1::text::pg_catalog.pg_snapshot))";
+    let row = client.query_one(sql, &[&snapshot]).await?;
+    let also: Vec<i64> = row.try_get(1)?;
+    let also = also.into_iter().map(|xid| u32::try_from(xid).unwrap_or_default()).collect();
+    Ok(Given { before: xid(row.try_get(0)?), also })
+}
+
+/// What clients were given already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Every transaction with a lower id.
+    pub before: u64,
+    /// And these, without their epochs.
+    pub also: HashSet<u32>,
+}
+
+/// Begins to read, and says which generation of numbers it is. When there was none of this database, or it is not whole
+/// because a server went over to the log, another one begins, and what was numbered before goes. Numbers never come twice.
+/// Also whether it is another one.
+pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<(i64, bool), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let sql = "select history, generation, is_whole from walcast.outbox_state for update";
+    let row = transaction.query_one(sql, &[]).await?;
+    let (before, generation, is_whole): (String, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let is_same = before == history;
+    if is_same && is_whole {
+        return Ok((generation, false));
+    }
+    if is_same || before.is_empty() {
+        let sql = "delete from walcast.outbox o using walcast.outbox_transactions t where t.xid = o.xid";
+        transaction.execute(sql, &[]).await?;
+        forget(&transaction, given).await?;
+    } else {
+        // What other clusters and databases have written has ids that say nothing here.
+        transaction.execute("delete from walcast.outbox", &[]).await?;
+    }
+    transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+    let sql = "update walcast.outbox_state \
+               set oldest_open = case when history = $1 then oldest_open else '0' end, history = $1, \
+               generation = generation + 1, is_whole = true returning generation";
+    let generation = transaction.query_one(sql, &[&history]).await?.try_get(0)?;
+    transaction.commit().await?;
+    Ok((generation, true))
+}
+
+/// Says that from now on transactions get no numbers: they are read from the log. What another cluster or database has
+/// written goes: its ids say nothing here, and later nobody could tell it from what is written from now on.
+pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let row = transaction.query_one("select history from walcast.outbox_state for update", &[]).await?;
+    let before: &str = row.try_get(0)?;
+    if before != history && !before.is_empty() {
+        transaction.execute("delete from walcast.outbox", &[]).await?;
+        transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+    }
+    let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
+    transaction.execute(sql, &[&history]).await?;
+    transaction.commit().await
+}
+
+/// Whether it has reached its limit, and captures nothing any more. What is asked after numbers were given holds for whatever
+/// got one: of a transaction of which a part is missing that was so before it committed.
+pub async fn is_full(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    client.query_one("select is_called from walcast.outbox_full", &[]).await?.try_get(0)
+}
+
+/// Empties it, and has it capture what begins from now on. Of what has begun a part may be missing: none of it gets a number.
+pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    // Only that gives the room back at once. Whoever has written keeps us from it until he ends, and must not be waited for.
+    transaction.batch_execute("set local lock_timeout = '500ms'; savepoint untouched").await?;
+    if transaction.batch_execute("truncate walcast.outbox, walcast.outbox_transactions").await.is_err() {
+        let sql = "rollback to savepoint untouched; set local lock_timeout = 0; \
+                   delete from walcast.outbox; delete from walcast.outbox_transactions";
+        transaction.batch_execute(sql).await?;
+    }
+    transaction.query_one("select pg_catalog.setval('walcast.outbox_full', 1, false)", &[]).await?;
+    let sql = "update walcast.outbox_state \
+               set is_whole = false, oldest_open = pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+    transaction.execute(sql, &[]).await?;
+    transaction.commit().await
+}
+
+/// Takes out what clients were given.
+pub async fn forget(client: &impl GenericClient, given: &Given) -> Result<(), tokio_postgres::Error> {
+    let before = given.before.to_string();
+    client.execute("delete from walcast.outbox where xid < $1::text::pg_catalog.xid8", &[&before]).await?;
+    if given.also.is_empty() {
+        return Ok(());
+    }
+    let also: Vec<i64> = given.also.iter().map(|&xid| i64::from(xid)).collect();
+    let sql = "delete from walcast.outbox where xid >= $1::text::pg_catalog.xid8 \
+               and xid::text::bigint % 4294967296 = any ($2)";
+    client.execute(sql, &[&before, &also]).await.map(drop)
+}
+
+/// How far behind what is handed on the outbox is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// In milliseconds.
+    pub milliseconds: i64,
+    /// In bytes.
+    pub bytes: i64,
+}
+
+/// Deletes what is handed on and not kept, about so many rows; whether there may be more.
+pub async fn prune(client: &Client, handed_on: u64, kept: Kept, rows: i64) -> Result<bool, tokio_postgres::Error> {
+    let handed_on = i64::try_from(handed_on).unwrap_or(i64::MAX);
+    let row = client.query_one(PRUNE, &[&handed_on, &kept.milliseconds, &kept.bytes, &rows]).await?;
+    Ok(row.try_get::<_, i64>(0)? > 0)
+}
+
+/// The first number that is left; none when there is none.
+pub async fn first(client: &Client) -> Result<Option<u64>, tokio_postgres::Error> {
+    let row = client.query_one("select min(number) from walcast.outbox_transactions", &[]).await?;
+    Ok(row.try_get::<_, Option<i64>>(0)?.map(unsigned))
+}
+
+/// Which transactions have ended at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The oldest one that has not: all with lower ids have.
+    pub before: u64,
+    /// None with this id or a higher one had.
+    pub next: u64,
+    /// Where the log ended: what had ended is before that.
+    pub end: Lsn,
+}
+
+/// Which transactions have ended now.
+pub async fn horizon(client: &Client) -> Result<Horizon, tokio_postgres::Error> {
+    let row = client.query_one(HORIZON, &[]).await?;
+    let end: &str = row.try_get(2)?;
+    let end = end.parse().unwrap_or(Lsn(u64::MAX));
+    Ok(Horizon { before: xid(row.try_get(0)?), next: xid(row.try_get(1)?), end })
+}
+
+/// Whether nothing speaks against logical replication with this slot, as far as can be seen without trying.
+pub async fn is_log_possible(client: &Client, slot: &str) -> Result<bool, tokio_postgres::Error> {
+    Ok(client.query_one(POSSIBLE, &[&slot]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or_default())
+}
+
+/// A transaction with a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The number.
+    pub number: u64,
+    /// Its id.
+    pub xid: u64,
+    /// How many rows it wrote.
+    pub rows: i64,
+    /// The size of their images.
+    pub bytes: i64,
+    /// When the last of them was written, in microseconds since 2000-01-01 UTC.
+    pub written_at: i64,
+}
+
+/// The transactions from a number on, at most so many.
+pub async fn pending(client: &Client, from: u64, at_most: i64) -> Result<Vec<Pending>, tokio_postgres::Error> {
+    let from = i64::try_from(from).unwrap_or(i64::MAX);
+    let pending = |row: &tokio_postgres::Row| {
+        Ok(Pending {
+            number: unsigned(row.try_get(0)?),
+            xid: xid(row.try_get(1)?),
+            rows: row.try_get(2)?,
+            bytes: row.try_get(3)?,
+            written_at: row.try_get(4)?,
+        })
+    };
+    client.query(PENDING, &[&from, &at_most]).await?.iter().map(pending).collect()
+}
+
+/// A row of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The transaction.
+    pub xid: u64,
+    /// Its place in the transaction.
+    pub id: i64,
+    /// What its table was.
+    pub shape: i64,
+    /// `I`, `U` or `D`.
+    pub operation: u8,
+    /// The image before.
+    pub old: Option<Bytes>,
+    /// The image after.
+    pub new: Option<Bytes>,
+}
+
+/// Which rows are read.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Of these transactions ...
+    pub xids: Vec<u64>,
+    /// ... those behind this id ...
+    pub behind: i64,
+    /// ... at most so many ...
+    pub rows: i64,
+    /// ... and none that begins behind so many bytes.
+    pub bytes: i64,
+}
+
+/// Rows of the outbox, by transaction and id.
+pub async fn rows(client: &Client, page: &Page) -> Result<Vec<Written>, tokio_postgres::Error> {
+    let xids: Vec<String> = page.xids.iter().map(u64::to_string).collect();
+    let written = |row: &tokio_postgres::Row| {
+        let image =
+            |index| Ok::<_, tokio_postgres::Error>(row.try_get::<_, Option<Image>>(index)?.map(|image| image.0));
+        Ok(Written {
+            xid: xid(row.try_get(0)?),
+            id: row.try_get(1)?,
+            shape: row.try_get(2)?,
+            operation: row.try_get::<_, i8>(3)?.cast_unsigned(),
+            old: image(4)?,
+            new: image(5)?,
+        })
+    };
+    client.query(ROWS, &[&xids, &page.behind, &page.rows, &page.bytes]).await?.iter().map(written).collect()
+}
+
+/// The bytes of a text as they are: a database that checks no encoding may hold anything.
+struct Image(Bytes);
+
+impl<'a> FromSql<'a> for Image {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Image(Bytes::copy_from_slice(raw)))
+    }
+
+    fn accepts(given: &Type) -> bool {
+        *given == Type::TEXT
+    }
+}
+
+/// What a table was when a row of it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct TableShape {
+    /// Its oid.
+    pub oid: u32,
+    /// Its schema's name.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// `d`, `n`, `f` or `i`.
+    pub identity: String,
+    /// The numbers of the columns of the index by which its rows are told apart.
+    pub key: Option<Vec<i16>>,
+    /// Its columns, in the order of an image.
+    pub columns: Vec<ColumnShape>,
+}
+
+/// A column: its number, name, type and type modifier, and whether it is generated.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ColumnShape(pub i16, pub String, pub u32, pub i32, pub bool);
+
+/// Shapes: each with the table itself and then the tables it was a part of, or the reason why it cannot be read.
+pub async fn shapes(
+    client: &Client,
+    ids: &[i64],
+) -> Result<Vec<(i64, Result<Vec<TableShape>, serde_json::Error>)>, tokio_postgres::Error> {
+    let shape = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)));
+    client.query(SHAPES, &[&ids]).await?.iter().map(shape).collect()
+}
+
+/// An id as the stream has it.
+pub fn without_epoch(xid: u64) -> u32 {
+    u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+fn oid(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or_default()
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// An id Postgres has printed.
+fn xid(text: &str) -> u64 {
+    text.parse().unwrap_or_default()
+}

@@ -1,0 +1,10 @@
+//! The notify fallback: what its triggers write is what the log has, against real Postgres.
+
+mod history;
+mod installed;
+mod moving;
+mod order;
+mod same;
+mod served;
+mod setup;
+mod types;
