@@ -29,7 +29,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use world::{CATALOGS, Database};
 
 /// Plays of a short run.
-const PLAYS: u64 = 1500;
+const PLAYS: u64 = 600;
 /// What happens in one.
 const STEPS: u64 = 260;
 /// Rounds in which everything that is left must be done.
@@ -189,9 +189,9 @@ impl Play {
                 self.server.refresh_cursors(step);
                 true
             }
-            68..77 => self.with(at, Client::act),
-            77..84 => self.with(at, Client::work),
-            84..95 => {
+            68..75 => self.with(at, Client::act),
+            75..86 => self.with(at, Client::work),
+            86..95 => {
                 let limit = [1, 3, 100][self.random.random_range(0..3)];
                 let has_read = self.with(at, |client, scene| client.read(limit, scene) > 0);
                 // A connection that breaks between two messages about one change is too rare to wait for.

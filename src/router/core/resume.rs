@@ -77,12 +77,11 @@ fn carried(eras: &[KnownEra], mut position: Position) -> Position {
         if ended.number != position.era || before.end.is_none_or(|end| position <= end) {
             continue;
         }
-        let shared = next.beginning.accepts.iter().find(|(epoch, _)| *epoch == ended.epoch);
+        // Positions of the outbox say nothing of those of the log.
+        let accepts = &next.beginning.accepts;
+        let Some(&(_, left)) = accepts.iter().find(|(epoch, _)| *epoch == ended.epoch) else { break };
         let era = next.beginning.era.number;
-        position = match shared {
-            Some(&(_, end)) if position.commit_lsn > end => Position::before(era, end),
-            _ => Position { era, ..position },
-        };
+        position = if position.commit_lsn > left { Position::before(era, left) } else { Position { era, ..position } };
     }
     position
 }
@@ -201,8 +200,10 @@ impl RouterCore {
             let is_shared = self.eras.iter().any(|known| known.shares(cursor.epoch));
             return Err(if is_shared { refusal::CURSOR_TOO_OLD } else { refusal::CURSOR_OTHER_HISTORY });
         };
-        // The log of an era that is to come goes on from that of this one, or means nothing to it.
-        let end = Position { era: end.era.min(self.head.era), ..end };
+        // The log of an era that is to come may go on from that of this one, and ends behind what was routed then. Positions
+        // of the outbox do not compare with those of the log.
+        let may_go_on = end.era > self.head.era && end.commit_lsn >= self.head.commit_lsn;
+        let end = if may_go_on { Position { era: self.head.era, ..end } } else { end };
         if position > end.max(self.head) {
             return Err(refusal::CURSOR_AHEAD);
         }
