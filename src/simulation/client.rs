@@ -618,6 +618,15 @@ impl Client {
                 ledger.settle(ground, scene.step);
             }
         }
+        for channel in &self.channels {
+            let join = channel.joins.last().filter(|join| join.ended.is_none() && !join.asked.is_empty());
+            if join.is_some_and(|join| join.resume.is_some() && join.ledger.is_some()) {
+                let cursor = channel.last.as_ref().expect("it was given one").cursor;
+                let place = Stand::of(scene.database, &cursor).place;
+                let is_good = scene.server.must_resume(&cursor, place, scene.database.end);
+                assert!(is_good, "{cursor:?} has become too old in silence");
+            }
+        }
     }
 }
 

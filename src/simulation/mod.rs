@@ -230,6 +230,19 @@ impl Play {
         }
     }
 
+    /// Long after: whoever has heard nothing for a while has got a new cursor by then.
+    fn refresh(&mut self) {
+        self.step += 1;
+        self.server.refresh_cursors(self.step + 1_000_000_000);
+        self.note(&Judged { since: self.step, versions: self.server.versions(), unasked: false });
+        while self.server.driven.lane_jobs() > 0 {
+            self.act(56);
+        }
+        for at in 0..self.clients.len() {
+            self.with(at, |client, scene| client.read(usize::MAX, scene));
+        }
+    }
+
     /// Something that happens seldom.
     fn disturb(&mut self) -> bool {
         match self.random.random_range(0..14) {
@@ -304,6 +317,7 @@ impl Play {
     }
 
     fn settle(&mut self) {
+        self.refresh();
         self.step += 1;
         for at in 0..self.clients.len() {
             self.with(at, Client::settle);
