@@ -43,6 +43,8 @@ const FILTER_TIMEOUT: Duration = Duration::from_millis(250);
 /// A subscriber whose policy ran into the time limit is not asked about for this long, so that he cannot hold up the
 /// others again and again. His rows are hidden meanwhile.
 const SLOW_PAUSE: Duration = Duration::from_secs(10);
+/// The same after the server gave no answer at all.
+const HUNG_PAUSE: Duration = Duration::from_secs(2);
 /// Statements and rights that are remembered at most.
 const REMEMBERED: usize = 10_000;
 
@@ -89,6 +91,34 @@ impl Verdicts {
     }
 }
 
+/// Whose time limit a statement ran into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// The server's: that is the expression's own failure.
+    Server,
+    /// Ours: the server did not even say that it takes long. It is gone, or waits for a lock, and nobody knows what it
+    /// would say.
+    Ours,
+}
+
+impl Limit {
+    /// How long nobody asks again.
+    fn pause(self) -> Duration {
+        match self {
+            Limit::Server => SLOW_PAUSE,
+            Limit::Ours => HUNG_PAUSE,
+        }
+    }
+
+    /// What becomes of rows meanwhile.
+    fn verdict(self) -> Verdict {
+        match self {
+            Limit::Server => Verdict::Failed(SqlState::QUERY_CANCELED.code().into()),
+            Limit::Ours => Verdict::Unasked,
+        }
+    }
+}
+
 /// Under which role a statement is analysed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Analysis {
@@ -104,8 +134,8 @@ pub(super) struct Asker {
     config: Config,
     /// Statements our login cannot analyse.
     under_role: Mutex<HashSet<Arc<str>>>,
-    /// Rights under which a statement ran into the time limit, and when.
-    slow: Mutex<HashMap<GroupKey, Instant>>,
+    /// Rights under which a statement ran into a time limit, whose, and when.
+    slow: Mutex<HashMap<GroupKey, (Limit, Instant)>>,
 }
 
 impl Asker {
@@ -193,8 +223,8 @@ impl Asker {
         let flown = async {
             timeout(limit, prepare).await.map_err(|_| Flight::Lost)?.map_err(|_| Flight::Broken)?;
             let (check, answers) = join(timeout(limit, check), asking).await;
-            // A policy that is slow is ended by the server: without a word from that, it is the server that is gone.
-            if answers.len() < pages.len() {
+            if let Some(page) = pages.get(answers.len()) {
+                self.note_hung(&page.group.key);
                 return Err(Flight::Lost);
             }
             match check {
@@ -288,8 +318,8 @@ impl Asker {
 
     /// One transaction; the error is what became of all its rows.
     async fn ask_once(&self, group: &Group, images: &[Arc<str>]) -> Result<Vec<Verdict>, Verdict> {
-        if self.is_slow(&group.key) {
-            return Err(Verdict::Failed(SqlState::QUERY_CANCELED.code().into()));
+        if let Some(limit) = self.slow(&group.key) {
+            return Err(limit.verdict());
         }
         let mut analysis = self.analysis(&group.key.statement);
         let mut is_lost = false;
@@ -299,6 +329,7 @@ impl Asker {
             let transaction = self.transact(&client, group, images, analysis);
             let Ok(outcome) = timeout(self.transaction_limit(), transaction).await else {
                 drop(Object::take(client));
+                self.note_hung(&group.key);
                 return Err(Verdict::Unasked);
             };
             let error = match outcome {
@@ -372,7 +403,11 @@ impl Asker {
         // An answer counts only if the role was taken before it was given.
         ended?;
         begun?;
-        set?;
+        if let Err(error) = set {
+            // The role is not ours to take any more. That says nothing about the row, and the catalogue will say it soon.
+            let is_refused = error.code().is_some_and(|code| !is_of_the_server(code));
+            return if is_refused { Ok(vec![Verdict::Unasked; images.len()]) } else { Err(error) };
+        }
         let mut by_number: HashMap<i64, bool> = HashMap::new();
         for row in answer? {
             by_number.insert(row.get(0), row.get::<_, Option<bool>>(1) == Some(true));
@@ -389,7 +424,7 @@ impl Asker {
     fn failed(&self, group: &Group, code: &SqlState) -> Verdict {
         tracing::debug!(sqlstate = code.code(), table = group.table.1, "policy failed on a row image");
         if *code == SqlState::QUERY_CANCELED {
-            self.note_slow(&group.key);
+            self.note_slow(&group.key, Limit::Server);
         }
         Verdict::Failed(code.code().into())
     }
@@ -421,23 +456,32 @@ impl Asker {
     }
 
     fn is_slow(&self, key: &GroupKey) -> bool {
-        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        match slow.get(key) {
-            Some(since) if since.elapsed() < SLOW_PAUSE => true,
-            Some(_) => {
-                slow.remove(key);
-                false
-            }
-            None => false,
-        }
+        self.slow(key).is_some()
     }
 
-    fn note_slow(&self, key: &GroupKey) {
+    /// The limit that was met too lately to ask again.
+    fn slow(&self, key: &GroupKey) -> Option<Limit> {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let &(limit, since) = slow.get(key)?;
+        if since.elapsed() < limit.pause() {
+            return Some(limit);
+        }
+        slow.remove(key);
+        None
+    }
+
+    fn note_slow(&self, key: &GroupKey, limit: Limit) {
         let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         if slow.len() >= REMEMBERED {
-            slow.retain(|_, since| since.elapsed() < SLOW_PAUSE);
+            slow.retain(|_, (limit, since)| since.elapsed() < limit.pause());
         }
-        slow.insert(key.clone(), Instant::now());
+        slow.insert(key.clone(), (limit, Instant::now()));
+    }
+
+    /// No answer at all. The other connections that are open may lead nowhere, too.
+    fn note_hung(&self, key: &GroupKey) {
+        self.note_slow(key, Limit::Ours);
+        self.pool.retain(|_, _| false);
     }
 }
 
