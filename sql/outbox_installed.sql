@@ -5,6 +5,7 @@ select c.oid::bigint,
     and (select pg_catalog.count(*) = 4 and pg_catalog.bool_and(
           pg_catalog.has_table_privilege(t.oid, 'SELECT') and case t.relname
             when 'outbox_state' then pg_catalog.has_table_privilege(t.oid, 'UPDATE')
+            when 'outbox_shapes' then true
             when 'outbox_transactions' then
               pg_catalog.has_table_privilege(t.oid, 'INSERT') and pg_catalog.has_table_privilege(t.oid, 'DELETE')
             else pg_catalog.has_table_privilege(t.oid, 'DELETE') end)

@@ -28,6 +28,8 @@ pub mod router;
 pub mod serve;
 pub mod session;
 pub mod shutdown;
+#[cfg(test)]
+mod simulation;
 pub mod source;
 pub mod tap;
 pub mod telemetry;

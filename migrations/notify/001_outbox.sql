@@ -4,6 +4,10 @@
 -- Nobody but the owner has a right to it from the start, whatever default privileges say.
 create sequence walcast.outbox_ids as bigint cache 1;
 
+-- Once a number was drawn from this the outbox is full, and nothing is captured until the server has emptied it: a sequence,
+-- because that must hold whatever becomes of the transaction that found out.
+create sequence walcast.outbox_full;
+
 -- What a table was when a row of it was written: as JSON the table and the tables it is a partition of, and the rows of the
 -- catalogue by which it is known that nothing was altered since.
 create table walcast.outbox_shapes (
@@ -40,14 +44,16 @@ create table walcast.outbox_transactions (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 
 -- What is known of them: the next number, the oldest transaction that may still be without one, of which database the
--- numbers are, and how often they began anew: when a server went over to the log, transactions in between have none.
+-- numbers are, and how often they began anew: when a server went over to the log, transactions in between have none. And how
+-- large the outbox may become while nobody reads it.
 create table walcast.outbox_state (
   is_it boolean primary key default true check (is_it),
   next_number bigint not null default 1,
   oldest_open xid8 not null default '0',
   history text not null default '',
   generation bigint not null default 0,
-  is_whole boolean not null default false
+  is_whole boolean not null default false,
+  limit_bytes bigint not null default 8589934592
 );
 insert into walcast.outbox_state default values;
 

@@ -2,7 +2,8 @@
 -- and what he sets for his session changes nothing about how values are written: that is how the stream writes them.
 --
 -- Only an image that the outbox cannot take, as when the disk is full, fails the statement: a change that would be
--- missing without anybody knowing is worse.
+-- missing without anybody knowing is worse. To keep the disk from that it captures nothing once the outbox has reached its
+-- limit, and the server tells its clients of the gap.
 --
 -- Anybody may use it in a trigger, for a partition gets its triggers with the rights of whoever makes it. What that puts
 -- into the outbox is of his own table, and it is read only if that table is published.
@@ -32,7 +33,14 @@ declare
   old_image text;
   new_image text;
 begin
-  if tg_level <> 'ROW' or tg_when <> 'AFTER' then
+  if tg_level <> 'ROW' or tg_when <> 'AFTER' or (select f.is_called from walcast.outbox_full f) then
+    return null;
+  end if;
+  -- Now and then, for it takes a look at files.
+  if own_id % (256 * 65536) = 0
+    and pg_table_size('walcast.outbox') > (select s.limit_bytes from walcast.outbox_state s)
+  then
+    perform nextval('walcast.outbox_full');
     return null;
   end if;
   if (select c.relispartition from pg_class c where c.oid = tg_relid) then

@@ -100,11 +100,14 @@ impl FromStr for Cursor {
 
 /// A number in groups of seven bits, the lowest first (LEB128).
 fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        bytes.push((number & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = number.to_le_bytes();
         number >>= 7;
+        if number == 0 {
+            return bytes.push(low & 0x7f);
+        }
+        bytes.push(low | 0x80);
     }
-    bytes.push(number as u8);
 }
 
 fn take_number(bytes: &mut &[u8]) -> Result<u64, BadCursor> {

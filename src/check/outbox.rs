@@ -19,7 +19,8 @@ const OF_LOG: &[&str] = &["wal_level", "replication_right", "replication_slots",
 const PROMISES: &str = "every write of a captured table stores its row once more, an UPDATE the old one, too, and fails if \
                         that cannot be stored; commit_timestamp is the time of writing; transactions that have nothing to \
                         do with each other may come in another order than they were committed in; policies that look into \
-                        other tables are decided by the database; what fills up while no server runs is kept until one does";
+                        other tables are decided by the database; what fills up while no server runs is kept until one does, up to limit_bytes of \
+                        walcast.outbox_state: beyond that nothing is captured, and clients are told of a gap";
 
 /// What was found of it.
 pub(super) struct Outbox {

@@ -106,11 +106,13 @@ async fn report(State(health): State<Health>) -> Response {
     }
     let is_fresh = health.refresh.is_fresh();
     if source.streaming && !is_fresh {
-        source.problem = Some("the catalogue cannot be read, so changes are held; the log names the cause".to_owned());
+        let why = health.refresh.problem().unwrap_or_else(|| "the log names the cause".to_owned());
+        source.problem = Some(format!("the catalogue cannot be read, so changes are held; {why}"));
     }
-    let is_ok = source.streaming && is_published && is_fresh;
     // Numbers of the outbox are no positions of the log.
     let end = end.filter(|_| source.kind == Kind::Log);
+    let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none();
+    let problem = source.problem.clone().or_else(|| router.problem.clone());
     // Not from what is confirmed, which is kept behind on purpose.
     let lag_bytes = end.filter(|_| source.era > 0).map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
@@ -126,7 +128,7 @@ async fn report(State(health): State<Health>) -> Response {
         "status": if is_ok { "ok" } else { "degraded" },
         "replication": {
             "state": state(&source),
-            "problem": source.problem,
+            "problem": problem,
             "source": if source.kind == Kind::Outbox { "notify" } else { "wal" },
             "why_not_wal": source.why_not_log,
             "slot": health.stream.slot,

@@ -181,8 +181,11 @@ impl Member {
             return Delivery::Dropped;
         }
         if let Some((_, count)) = state.given.filter(|(at, _)| *at == position) {
-            let count = usize::try_from(count).unwrap_or(usize::MAX).min(frames.len());
-            frames.drain(..count);
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            // At least one was left then: when there are so few now they are others, because rights have changed.
+            if count < frames.len() {
+                frames.drain(..count);
+            }
         }
         match self.outbox.offer(frames) {
             Offer::Queued => {
@@ -220,10 +223,12 @@ impl Member {
         (state.told, std::mem::take(&mut state.is_told))
     }
 
-    /// Notes that a change could not even be judged for lack of room elsewhere: the member lags from there.
+    /// Notes that a change could not even be judged for lack of room elsewhere: the member lags from there. What was on
+    /// its way before may turn out so only later.
     pub fn lag_from(&self, generation: Generation, position: Position) {
         let mut state = self.state();
-        if !state.ended && state.generation == generation && state.lag.is_none() {
+        let is_first = state.lag.is_none_or(|lag| position < lag);
+        if !state.ended && state.generation == generation && is_first {
             self.begin_lag(&mut state, position);
         }
     }

@@ -155,6 +155,12 @@ impl OutboxReceiver {
         self.shared.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         Some(frame)
     }
+
+    /// Frames and bytes that wait.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        (self.frames.len(), self.shared.queued_bytes.load(Ordering::Relaxed))
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
         connect::describe,
         messages::{Horizon, horizon, streamable},
     },
-    source::{SourceState, Wish},
+    source::{Kind, SourceState, Wish},
 };
 use deadpool_postgres::Pool;
 use std::time::Duration;
@@ -62,7 +62,9 @@ impl StreamKeeper {
                 () = self.stop.cancelled() => return,
                 _ = timer.tick() => {}
             }
-            if !self.source.borrow().streaming {
+            // Nothing begins anew where there is no slot.
+            let is_of_log = self.source.borrow().kind == Kind::Log;
+            if !is_of_log || !self.source.borrow().streaming {
                 continue;
             }
             match timeout(LIMIT, self.look()).await {

@@ -128,6 +128,30 @@ impl Reach {
     }
 }
 
+/// What to do when the server refuses a session with this SQLSTATE, where that is known. `role` is our login.
+pub fn advice(code: &str, role: &str) -> Option<String> {
+    match code {
+        "53300" => Some(format!(
+            "raise max_connections, max_wal_senders or the role's own limit (alter role {} connection limit -1;), or close \
+             other sessions",
+            identifier(role)
+        )),
+        "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
+        "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
+        _ => None,
+    }
+}
+
+/// A name as SQL has it, with quotes only where it needs them.
+pub fn identifier(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        postgres_protocol::escape::escape_identifier(name)
+    }
+}
+
 /// A peer that is gone without a word is noticed in less than a minute, unless the connection string says when.
 fn notice_dead_peers(config: &mut Config) {
     if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {

@@ -181,13 +181,26 @@ async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64
     Ok(unsigned(next))
 }
 
-/// The transactions that have numbers and are not shown by a snapshot, without their epochs.
-pub async fn unseen(client: &Client, snapshot: &str) -> Result<HashSet<u32>, tokio_postgres::Error> {
-    let rows = client.query(UNSEEN, &[&snapshot]).await?;
+/// The transactions that have numbers below this one and are not shown by a snapshot, without their epochs.
+pub async fn unseen(client: &Client, snapshot: &str, below: u64) -> Result<HashSet<u32>, tokio_postgres::Error> {
+    let below = i64::try_from(below).unwrap_or(i64::MAX);
+    let rows = client.query(UNSEEN, &[&snapshot, &below]).await?;
     rows.iter().map(|row| Ok(u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())).collect()
 }
 
-/// What clients were given already by the log.
+/// What clients were given when everything is told that a snapshot shows, and everything that has a number.
+pub async fn given(client: &Client, snapshot: &str) -> Result<Given, tokio_postgres::Error> {
+    let sql = "select pg_catalog.pg_snapshot_xmin($1::text::pg_catalog.pg_snapshot)::text, \
+               (select coalesce(pg_catalog.array_agg(t.xid::text::bigint % 4294967296), '{}') \
+                from walcast.outbox_transactions t \
+                where t.xid >= pg_catalog.pg_snapshot_xmin($1::text::pg_catalog.pg_snapshot))";
+    let row = client.query_one(sql, &[&snapshot]).await?;
+    let also: Vec<i64> = row.try_get(1)?;
+    let also = also.into_iter().map(|xid| u32::try_from(xid).unwrap_or_default()).collect();
+    Ok(Given { before: xid(row.try_get(0)?), also })
+}
+
+/// What clients were given already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// Every transaction with a lower id.
@@ -218,15 +231,50 @@ pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<
     }
     transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
     let sql = "update walcast.outbox_state \
-               set history = $1, generation = generation + 1, is_whole = true, oldest_open = '0' returning generation";
+               set oldest_open = case when history = $1 then oldest_open else '0' end, history = $1, \
+               generation = generation + 1, is_whole = true returning generation";
     let generation = transaction.query_one(sql, &[&history]).await?.try_get(0)?;
     transaction.commit().await?;
     Ok((generation, true))
 }
 
-/// Says that from now on transactions get no numbers: they are read from the log.
-pub async fn leave(client: &Client) -> Result<(), tokio_postgres::Error> {
-    client.execute("update walcast.outbox_state set is_whole = false where is_whole", &[]).await.map(drop)
+/// Says that from now on transactions get no numbers: they are read from the log. What another cluster or database has
+/// written goes: its ids say nothing here, and later nobody could tell it from what is written from now on.
+pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let row = transaction.query_one("select history from walcast.outbox_state for update", &[]).await?;
+    let before: &str = row.try_get(0)?;
+    if before != history && !before.is_empty() {
+        transaction.execute("delete from walcast.outbox", &[]).await?;
+        transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+    }
+    let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
+    transaction.execute(sql, &[&history]).await?;
+    transaction.commit().await
+}
+
+/// Whether it has reached its limit, and captures nothing any more. What is asked after numbers were given holds for whatever
+/// got one: of a transaction of which a part is missing that was so before it committed.
+pub async fn is_full(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    client.query_one("select is_called from walcast.outbox_full", &[]).await?.try_get(0)
+}
+
+/// Empties it, and has it capture what begins from now on. Of what has begun a part may be missing: none of it gets a number.
+pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    // Only that gives the room back at once. Whoever has written keeps us from it until he ends, and must not be waited for.
+    transaction.batch_execute("set local lock_timeout = '500ms'; savepoint untouched").await?;
+    if transaction.batch_execute("truncate walcast.outbox, walcast.outbox_transactions").await.is_err() {
+        let sql = "rollback to savepoint untouched; set local lock_timeout = 0; \
+                   delete from walcast.outbox; delete from walcast.outbox_transactions";
+        transaction.batch_execute(sql).await?;
+    }
+    transaction.query_one("select pg_catalog.setval('walcast.outbox_full', 1, false)", &[]).await?;
+    let sql = "update walcast.outbox_state \
+               set is_whole = false, oldest_open = pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+    transaction.execute(sql, &[]).await?;
+    transaction.commit().await
 }
 
 /// Takes out what clients were given.
@@ -264,11 +312,23 @@ pub async fn first(client: &Client) -> Result<Option<u64>, tokio_postgres::Error
     Ok(row.try_get::<_, Option<i64>>(0)?.map(unsigned))
 }
 
-/// The oldest transaction that has not ended, and where the log ended at the earliest when the others had.
-pub async fn horizon(client: &Client) -> Result<(u64, Lsn), tokio_postgres::Error> {
+/// Which transactions have ended at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The oldest one that has not: all with lower ids have.
+    pub before: u64,
+    /// None with this id or a higher one had.
+    pub next: u64,
+    /// Where the log ended: what had ended is before that.
+    pub end: Lsn,
+}
+
+/// Which transactions have ended now.
+pub async fn horizon(client: &Client) -> Result<Horizon, tokio_postgres::Error> {
     let row = client.query_one(HORIZON, &[]).await?;
-    let end: &str = row.try_get(1)?;
-    Ok((xid(row.try_get(0)?), end.parse().unwrap_or(Lsn(u64::MAX))))
+    let end: &str = row.try_get(2)?;
+    let end = end.parse().unwrap_or(Lsn(u64::MAX));
+    Ok(Horizon { before: xid(row.try_get(0)?), next: xid(row.try_get(1)?), end })
 }
 
 /// Whether nothing speaks against logical replication with this slot, as far as can be seen without trying.
@@ -395,6 +455,11 @@ pub async fn shapes(
 ) -> Result<Vec<(i64, Result<Vec<TableShape>, serde_json::Error>)>, tokio_postgres::Error> {
     let shape = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)));
     client.query(SHAPES, &[&ids]).await?.iter().map(shape).collect()
+}
+
+/// An id as the stream has it.
+pub fn without_epoch(xid: u64) -> u32 {
+    u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 fn oid(value: i64) -> u32 {

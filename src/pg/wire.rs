@@ -14,6 +14,8 @@ const MAX_MESSAGE_BYTES: usize = 0x3FFF_FFFF;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// So much of a long message proves that the rest will come.
+const PROOF_BYTES: usize = 1024 * 1024;
 
 /// An error the server reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,8 +108,11 @@ impl Wire {
                     return Ok(length);
                 }
                 if self.input.capacity() < length && self.input.capacity() == self.input.len() {
-                    // As much again as has come, at most: that a message is so long, only the rest of it proves.
-                    self.renew((2 * self.input.len()).min(length).max(CHUNK_BYTES));
+                    // As much again as has come, at first: that a message is so long, only the rest of it proves. What
+                    // has come so far need not be copied again and again, so then all of it.
+                    let is_proved = self.input.len() >= PROOF_BYTES;
+                    let room = if is_proved { length } else { length.min(2 * self.input.len()) };
+                    self.renew(room.max(CHUNK_BYTES));
                 }
             }
             if self.input.capacity() == self.input.len() {

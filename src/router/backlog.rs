@@ -46,8 +46,15 @@ impl Backlog {
         while self.bytes > self.limit_bytes && self.entries.len() > 1 {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.bytes;
-            self.start = end(&oldest.fragment);
+            self.start = self.start.max(end(&oldest.fragment));
         }
+    }
+
+    /// The position before which everything is gone soon; none while there is room for a good deal more.
+    pub(super) fn edge(&self) -> Option<Position> {
+        let is_nearly_full = self.bytes > self.limit_bytes / 4 * 3;
+        let quarter = self.entries.get(self.entries.len() / 4)?;
+        is_nearly_full.then(|| end(&quarter.fragment))
     }
 
     /// Bytes it holds.
@@ -154,6 +161,17 @@ mod tests {
         backlog.push(fragment(4, 0..1));
         assert_eq!(found(&backlog, position(1, 0)), None, "a part is never served");
         assert_eq!(found(&backlog, position(2, 0)), Some(vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn what_is_gone_soon_is_the_oldest_quarter_once_it_is_nearly_full() {
+        let mut backlog = Backlog::new(fragment(1, 0..1).bytes() * 8);
+        for lsn in 1..=6 {
+            backlog.push(fragment(lsn, 0..1));
+            assert_eq!(backlog.edge(), None);
+        }
+        backlog.push(fragment(7, 0..1));
+        assert_eq!(backlog.edge(), Some(position(2, 1)));
     }
 
     #[test]

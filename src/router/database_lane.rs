@@ -67,6 +67,7 @@ pub(super) struct LaneParts {
 pub(super) struct Lane {
     jobs: mpsc::Sender<(LaneJob, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
+    kibibytes: usize,
     messages: Publisher,
     failed: Arc<Mutex<Option<Instant>>>,
 }
@@ -83,20 +84,25 @@ pub(super) struct LaneTask {
 }
 
 pub(super) fn lane(parts: LaneParts) -> (Lane, LaneTask) {
+    lane_of(parts, QUEUE_JOBS, QUEUE_KIBIBYTES)
+}
+
+/// A lane in which so many jobs wait at most, which keep so many KiB alive at most.
+pub(super) fn lane_of(parts: LaneParts, jobs: usize, kibibytes: usize) -> (Lane, LaneTask) {
     let LaneParts { pool, config, router, messages, metrics } = parts;
-    let (sender, receiver) = mpsc::channel(QUEUE_JOBS);
-    let room = Arc::new(Semaphore::new(QUEUE_KIBIBYTES));
+    let (sender, receiver) = mpsc::channel(jobs);
+    let room = Arc::new(Semaphore::new(kibibytes));
     let asker = Asker::new(pool, config);
     let failed = Arc::default();
     let task =
         LaneTask { jobs: receiver, asker, router, messages: messages.clone(), metrics, failed: Arc::clone(&failed) };
-    (Lane { jobs: sender, room, messages, failed }, task)
+    (Lane { jobs: sender, room, kibibytes, messages, failed }, task)
 }
 
 impl Lane {
     /// Takes a job, or lets its subscribers lag.
     pub(super) fn offer(&self, job: LaneJob) {
-        let wanted = u32::try_from((job.bytes() / 1024 + 1).min(QUEUE_KIBIBYTES)).unwrap_or(u32::MAX);
+        let wanted = u32::try_from((job.bytes() / 1024 + 1).min(self.kibibytes)).unwrap_or(u32::MAX);
         match self.room.clone().try_acquire_many_owned(wanted) {
             Ok(permit) => {
                 if let Err(refused) = self.jobs.try_send((job, permit)) {
@@ -121,12 +127,24 @@ impl Lane {
         }
     }
 
+    /// Jobs that wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
+    }
+
+    /// Lets the pause after a failure be over.
+    #[cfg(test)]
+    pub(super) fn forget_failure(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whether half of it is free, and the database could be asked lately.
     pub(super) fn has_room(&self) -> bool {
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE)
-            && self.jobs.capacity() >= QUEUE_JOBS / 2
-            && self.room.available_permits() >= QUEUE_KIBIBYTES / 2
+            && self.jobs.capacity() >= self.jobs.max_capacity() / 2
+            && self.room.available_permits() >= self.kibibytes / 2
     }
 }
 
@@ -183,14 +201,27 @@ impl LaneTask {
     }
 
     async fn judge(&self, jobs: &[&LaneJob]) {
-        let mut questions = Questions::default();
-        let cases: Vec<Vec<Case>> = jobs.iter().map(|job| cases(job, &mut questions)).collect();
+        let (questions, cases) = all_cases(jobs);
         let asked_rows: usize = questions.groups.iter().map(|group| group.images.len()).sum();
         self.metrics.lane_questions.add(asked_rows);
         let transactions = jobs.iter().map(|job| job.fragment.xid).collect();
         let verdicts = self.asker.ask(&questions, transactions).await;
-        for (job, cases) in jobs.iter().zip(&cases) {
-            self.deliver(job, cases, &verdicts);
+        self.deliver_all(jobs, &cases, &verdicts);
+    }
+
+    /// Takes up to so many jobs that wait and has them answered by somebody else than a database; how many.
+    #[cfg(test)]
+    pub(super) fn judge_by(&mut self, limit: usize, answer: impl FnOnce(&Questions) -> Verdicts) -> usize {
+        let batch: Vec<_> = std::iter::from_fn(|| self.jobs.try_recv().ok()).take(limit).collect();
+        let jobs: Vec<&LaneJob> = batch.iter().map(|(job, _)| job).collect();
+        let (questions, cases) = all_cases(&jobs);
+        self.deliver_all(&jobs, &cases, &answer(&questions));
+        batch.len()
+    }
+
+    fn deliver_all(&self, jobs: &[&LaneJob], cases: &[Vec<Case>], verdicts: &Verdicts) {
+        for (job, cases) in jobs.iter().zip(cases) {
+            self.deliver(job, cases, verdicts);
         }
     }
 
@@ -246,6 +277,13 @@ impl LaneTask {
             announce_gap(member, &self.metrics);
         }
     }
+}
+
+/// What must be asked to decide these jobs, each question once.
+fn all_cases(jobs: &[&LaneJob]) -> (Questions, Vec<Vec<Case>>) {
+    let mut questions = Questions::default();
+    let cases = jobs.iter().map(|job| cases(job, &mut questions)).collect();
+    (questions, cases)
 }
 
 /// What must be asked to decide a job.

@@ -42,12 +42,12 @@ pub(super) const NONE: Ready<'_> = &|_| false;
 /// The table: `id` is its key.
 pub(super) const TABLE: u32 = 1;
 /// A table that policies look into.
-pub(super) const MEMBERS: u32 = 2;
+pub(crate) const MEMBERS: u32 = 2;
 pub(super) const COLUMNS: [&str; 4] = ["id", "owner", "state", "body"];
 const OWNER: usize = 1;
 const STATE: usize = 2;
 const TEXT: u32 = 25;
-const ROLE: &str = "authenticated";
+pub(crate) const ROLE: &str = "authenticated";
 
 /// Frames as JSON: the event and its payload.
 struct Plain;
@@ -128,7 +128,7 @@ fn column(column: usize) -> Expr {
 }
 
 /// `owner = sub`.
-pub(super) fn is_owner() -> Expr {
+pub(crate) fn is_owner() -> Expr {
     Expr::Call(&EQUAL, vec![column(OWNER), Expr::Call(&SUBJECT, vec![Expr::Claims])])
 }
 
@@ -148,7 +148,7 @@ pub(super) fn state_is_not_bad() -> Expr {
 }
 
 /// A row of `MEMBERS` has the state and the subscriber.
-pub(super) fn is_member() -> Expr {
+pub(crate) fn is_member() -> Expr {
     let subject = Expr::Call(&SUBJECT, vec![Expr::Claims]);
     let source = Source { table: MEMBERS, keys: vec![(0, column(STATE)), (1, subject)], conditions: Vec::new() };
     Expr::Lookup(Box::new(Lookup { sources: vec![source], first_scope: 1, output: Output::Exists }))
@@ -156,11 +156,22 @@ pub(super) fn is_member() -> Expr {
 
 /// A rule the process decides, of this policy.
 pub(super) fn compiled(expr: Expr) -> RowRule {
+    compiled_or_asked(expr, database_policy())
+}
+
+/// The same, and what the database is asked where the process cannot decide.
+pub(crate) fn compiled_or_asked(expr: Expr, fallback: Arc<RowPolicy>) -> RowRule {
     let clause = Clause { policy: "p".to_owned(), permissive: true, text: String::new(), expr };
-    let facts = TableFacts {
-        oid: TABLE,
+    let program = Program::new(&Facts { types: types(), ..Facts::default() }, &facts(TABLE, "t"), vec![clause]);
+    RowRule::Compiled(Arc::new(CompiledPolicy { program, fallback }))
+}
+
+/// What policies know of a table.
+pub(crate) fn facts(oid: u32, name: &str) -> TableFacts {
+    TableFacts {
+        oid,
         schema: "public".to_owned(),
-        name: "t".to_owned(),
+        name: name.to_owned(),
         is_ordinary: true,
         columns: columns(),
         unique_keys: vec![vec![0]],
@@ -172,9 +183,7 @@ pub(super) fn compiled(expr: Expr) -> RowRule {
         estimated_rows: 0,
         policies: Vec::new(),
         rights: HashMap::new(),
-    };
-    let program = Program::new(&Facts { types: types(), ..Facts::default() }, &facts, vec![clause]);
-    RowRule::Compiled(Arc::new(CompiledPolicy { program, fallback: database_policy() }))
+    }
 }
 
 /// A policy only the database decides.
@@ -182,7 +191,7 @@ pub(super) fn database_policy() -> Arc<RowPolicy> {
     Arc::new(RowPolicy { expression: "random() < 2".to_owned(), reads: None, why: Vec::new() })
 }
 
-fn types() -> Arc<TypeRegistry> {
+pub(crate) fn types() -> Arc<TypeRegistry> {
     let text = TypeInfo { oid: TEXT, name: "text".to_owned(), sql_name: "text".to_owned(), kind: TypeKind::Base };
     Arc::new(TypeRegistry::new([text]))
 }
@@ -202,11 +211,27 @@ fn columns() -> Vec<TableColumn> {
 
 /// The table under this rule.
 pub(super) fn catalog(rows: RowRule) -> Arc<Catalog> {
+    catalog_of("1", vec![table(TABLE, "t", rows)])
+}
+
+/// These tables.
+pub(crate) fn catalog_of(version: &str, tables: Vec<Table>) -> Arc<Catalog> {
+    Arc::new(Catalog {
+        version: version.to_owned(),
+        tables: tables.into_iter().map(|table| (table.oid, Arc::new(table))).collect(),
+        roles: vec![ROLE.into()],
+        types: types(),
+        ..Catalog::default()
+    })
+}
+
+/// A table of these columns under this rule.
+pub(crate) fn table(oid: u32, name: &str, rows: RowRule) -> Table {
     let access = Access { select: vec![true; COLUMNS.len()], rows };
-    let table = Table {
-        oid: TABLE,
+    Table {
+        oid,
         schema: "public".to_owned(),
-        name: "t".to_owned(),
+        name: name.to_owned(),
         columns: columns(),
         published: None,
         listed: (0..COLUMNS.len()).collect(),
@@ -214,14 +239,7 @@ pub(super) fn catalog(rows: RowRule) -> Arc<Catalog> {
         replica_identity: ReplicaIdentity::Full,
         row_security: true,
         access: HashMap::from([(ROLE.into(), access)]),
-    };
-    Arc::new(Catalog {
-        version: "1".to_owned(),
-        tables: HashMap::from([(TABLE, Arc::new(table))]),
-        roles: vec![ROLE.into()],
-        types: types(),
-        ..Catalog::default()
-    })
+    }
 }
 
 pub(super) fn config() -> Config {
@@ -290,11 +308,12 @@ pub(super) struct Asked<'a> {
     pub(super) visibility: bool,
     /// Frames its outbox holds.
     pub(super) room: usize,
+    pub(super) form: MessageForm,
 }
 
 impl Default for Asked<'_> {
     fn default() -> Self {
-        Asked { sub: "alice", filter: None, event: "*", visibility: false, room: 4096 }
+        Asked { sub: "alice", filter: None, event: "*", visibility: false, room: 4096, form: MessageForm::Modern }
     }
 }
 
@@ -302,8 +321,7 @@ impl Asked<'_> {
     /// The subscription and the client that made it.
     pub(super) fn subscription(&self) -> (Subscription, Client) {
         let (sender, outbox) = outbox(self.room, 1 << 20);
-        let member =
-            Member::new(MemberId::default(), "realtime:t".into(), Json::Null, &Plain, MessageForm::Modern, sender);
+        let member = Member::new(MemberId::default(), "realtime:t".into(), Json::Null, &Plain, self.form, sender);
         let mut entry = json!({"event": self.event, "schema": "public", "table": "t"});
         if let Some(filter) = self.filter {
             entry["filter"] = filter.into();
@@ -339,10 +357,8 @@ impl Asked<'_> {
 }
 
 /// Texts are canonical as they stand.
-fn values_of(request: &BindingRequest) -> CastValues {
-    let catalog = catalog(RowRule::All);
-    let table = &catalog.tables[&TABLE];
-    let casts = casts_needed(&request.conditions, table, &catalog.types);
+pub(crate) fn values_of(request: &BindingRequest) -> CastValues {
+    let casts = casts_needed(&request.conditions, &table(TABLE, "t", RowRule::All), &types());
     let read = casts.into_iter().map(|cast| {
         let key = CastKey { statement: cast.statement(), value: cast.value.clone() };
         (key, Ok(vec![Some(cast.value)]))
@@ -356,6 +372,10 @@ pub(super) fn relation() -> Arc<Relation> {
 }
 
 pub(super) fn relation_of(oid: u32) -> Arc<Relation> {
+    relation_by(oid, ReplicaIdentity::Full)
+}
+
+pub(crate) fn relation_by(oid: u32, replica_identity: ReplicaIdentity) -> Arc<Relation> {
     let column = |(index, name): (usize, &&str)| Column {
         name: (*name).to_owned(),
         type_oid: TEXT,
@@ -366,13 +386,13 @@ pub(super) fn relation_of(oid: u32) -> Arc<Relation> {
         oid,
         schema: "public".to_owned(),
         name: "t".to_owned(),
-        replica_identity: ReplicaIdentity::Full,
+        replica_identity,
         columns: COLUMNS.iter().enumerate().map(column).collect(),
     })
 }
 
 /// `id owner state body`; `-` is absent, `~` is NULL.
-pub(super) fn row(texts: &str) -> Row {
+pub(crate) fn row(texts: &str) -> Row {
     let datum = |text: &str| match text {
         "-" => Datum::Absent,
         "~" => Datum::Null,

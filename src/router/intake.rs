@@ -13,10 +13,14 @@ use super::{
     core::RouterCore,
     judgement::Basis,
     lane_job::LaneJob,
-    transaction::{Cursor, SpillConfig, Transaction},
+    transaction::{self, Cursor, SpillConfig, Transaction},
 };
 use crate::{
-    change::Fragment,
+    change::{
+        Fragment,
+        position::{Era, Position},
+    },
+    lsn::Lsn,
     policy::{catalog::Catalog, lookup::Lookups},
     source::{Beginning, Follows, HandedOn, Kind},
 };
@@ -73,17 +77,44 @@ pub(super) struct Intake<F> {
     pub(super) follow: F,
     held: Option<Arc<Fragment>>,
     stage: Stage,
+    /// The era of the transaction that is coming in, and the seamless one that begins behind it.
+    late: Option<(Era, Arc<Beginning>)>,
     /// The lookup tables the transaction has changed.
     touched: BTreeSet<u32>,
     limit_bytes: usize,
     file: SpillConfig,
+    /// Why the last large transaction could not be put aside, until another one could be.
+    problem: Option<String>,
 }
 
 impl<F: Follow> Intake<F> {
     /// One that keeps so many bytes of a transaction in memory, and what is beyond in a file.
     pub(super) fn new(core: RouterCore, follow: F, limit_bytes: usize, file: impl Into<SpillConfig>) -> Intake<F> {
         let touched = BTreeSet::new();
-        Intake { core, follow, held: None, stage: Stage::Passing, touched, limit_bytes, file: file.into() }
+        Intake {
+            core,
+            follow,
+            held: None,
+            stage: Stage::Passing,
+            late: None,
+            touched,
+            limit_bytes,
+            file: file.into(),
+            problem: None,
+        }
+    }
+
+    /// Why large transactions cannot be put aside, and what to do about it.
+    pub(super) fn problem(&self) -> Option<&String> {
+        self.problem.as_ref()
+    }
+
+    /// Looks whether they can be again.
+    pub(super) async fn look_for_room(&mut self) {
+        if self.problem.is_some() && transaction::has_room(&self.file).await {
+            tracing::info!("large transactions can be put aside again");
+            self.problem = None;
+        }
     }
 
     /// Whether the next fragment may be brought.
@@ -97,18 +128,31 @@ impl<F: Follow> Intake<F> {
     }
 
     /// An era begins. What was gathered of the one before is of a transaction whose rest will not come; whoever it was for
-    /// is told of the gap. A seamless one goes on with it.
+    /// is told of the gap. A seamless one begins behind the transaction that is coming in: all of that is of one era, or
+    /// half of it would be behind the positions at which the new one begins.
     pub(super) fn begin_era(&mut self, beginning: &Arc<Beginning>) {
-        if !matches!(beginning.follows, Follows::Seamless) {
+        let amid = match (&self.late, &self.stage) {
+            (Some((era, _)), _) => Some(*era),
+            (None, Stage::Gathering(transaction)) => Some(transaction.era),
+            (None, _) => self.core.era_amid(),
+        };
+        self.late = match amid {
+            Some(era) if matches!(beginning.follows, Follows::Seamless) => Some((era, beginning.clone())),
+            _ => None,
+        };
+        if self.late.is_none() {
             self.stage = Stage::Passing;
+            self.core.begin(beginning);
         }
         self.follow.begin_era(beginning.kind);
-        self.core.begin(beginning);
     }
 
     /// Brings the next fragment; ask before whether it is wanted.
     pub(super) fn hold(&mut self, fragment: Arc<Fragment>) {
-        self.held = Some(fragment);
+        self.held = Some(match &self.late {
+            Some((era, _)) => Arc::new(Fragment { era: *era, ..Fragment::clone(&fragment) }),
+            None => fragment,
+        });
     }
 
     /// The fragment the next step takes in, before anything of it is judged.
@@ -156,6 +200,10 @@ impl<F: Follow> Intake<F> {
 
     /// Serves those who are behind, by the rights of now.
     pub(super) fn catch_up(&mut self, lane_has_room: bool, now: i64) -> Vec<LaneJob> {
+        // Half of a transaction's changes of lookup tables are the rights of no moment.
+        if matches!(self.stage, Stage::Applying(..)) {
+            return Vec::new();
+        }
         self.core.catch_up(lane_has_room, Basis::at(now, self.follow.lookups()))
     }
 
@@ -250,6 +298,11 @@ impl<F: Follow> Intake<F> {
                     "a large transaction cannot be put aside; subscribers whose policies look into other tables lose it"
                 );
                 self.core.metrics().transactions_lost.add(1);
+                self.problem = Some(format!(
+                    "a large transaction could not be put aside ({error}); make room in {} or raise --spill-bytes (WALCAST_SPILL_BYTES), or have more kept in memory with \
+                     --transaction-bytes (WALCAST_TRANSACTION_BYTES)",
+                    self.file.directory.display()
+                ));
                 self.core.lose_lookups(transaction.commit_lsn);
                 self.stage = Stage::Draining(transaction, Cursor::default(), fragment);
             }
@@ -272,11 +325,19 @@ impl<F: Follow> Intake<F> {
     fn route(&mut self, fragment: &Arc<Fragment>) -> Passed {
         let basis = Basis::at(fragment.commit_time, self.follow.lookups());
         let job = self.core.route(fragment, basis);
-        let end = fragment.end_lsn.map(|lsn| (HandedOn { era: fragment.era.number, lsn }, fragment.commit_time));
-        if end.is_some() {
+        if fragment.end_lsn.is_some() {
             self.core.rights_changed(std::mem::take(&mut self.touched));
         }
+        let end = fragment.end_lsn.map(|lsn| (self.handed_on(fragment.era, lsn), fragment.commit_time));
         Passed { job, end }
+    }
+
+    /// A transaction is handed on whole. What waited for that begins; and its positions are what the source goes by then.
+    fn handed_on(&mut self, era: Era, lsn: Lsn) -> HandedOn {
+        let Some((_, beginning)) = self.late.take() else { return HandedOn { era: era.number, lsn } };
+        let from = beginning.from.max(lsn);
+        self.core.begin(&Arc::new(Beginning { from, ..Beginning::clone(&beginning) }));
+        HandedOn { era: beginning.era.number, lsn }
     }
 
     /// What was put aside is gone, and with it changes of lookup tables.
@@ -285,9 +346,10 @@ impl<F: Follow> Intake<F> {
         self.core.metrics().transactions_lost.add(1);
         self.follow.distrust();
         self.settle();
-        self.core.lose_all();
-        let end =
-            transaction.end_lsn.map(|lsn| (HandedOn { era: transaction.era.number, lsn }, transaction.commit_time));
+        // A transaction that is still to end passes as it comes; whoever hears of the loss stands behind it.
+        let behind = transaction.end_lsn.unwrap_or(Lsn(transaction.commit_lsn.0.saturating_add(1)));
+        self.core.lose_all(Position::before(transaction.era.number, behind));
+        let end = transaction.end_lsn.map(|lsn| (self.handed_on(transaction.era, lsn), transaction.commit_time));
         Passed { job: None, end }
     }
 }

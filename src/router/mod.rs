@@ -16,7 +16,9 @@ mod core;
 mod database_lane;
 mod deadlines;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod driven;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod follow;
 mod image;
 mod index;
@@ -27,6 +29,7 @@ mod judgement;
 mod lane_job;
 mod matching;
 mod notices;
+mod pace;
 mod prepare;
 mod questions;
 mod rate;

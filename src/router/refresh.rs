@@ -5,7 +5,7 @@ use crate::{
     pg::{
         Target,
         catalog::{CatalogError, CatalogReader},
-        connect::{ConnectError, describe},
+        connect::{ConnectError, advice, describe},
     },
     policy::catalog::Catalog,
 };
@@ -40,6 +40,7 @@ struct Looks {
 pub struct Refresh {
     catalog: watch::Receiver<Arc<Catalog>>,
     looks: watch::Receiver<Looks>,
+    problem: watch::Receiver<Option<String>>,
     wish: Arc<Notify>,
 }
 
@@ -61,6 +62,7 @@ pub struct Refresher {
     reader: Option<CatalogReader>,
     catalog: watch::Sender<Arc<Catalog>>,
     looks: watch::Sender<Looks>,
+    problem: watch::Sender<Option<String>>,
     wish: Arc<Notify>,
 }
 
@@ -72,9 +74,11 @@ impl Refresher {
         let (catalog, catalog_reader) = watch::channel(catalog);
         let (looks, looks_reader) = watch::channel(Looks { count: 0, last: Instant::now() });
         let wish = Arc::new(Notify::new());
-        let refresh = Refresh { catalog: catalog_reader, looks: looks_reader, wish: wish.clone() };
+        let (problem, problem_reader) = watch::channel(None);
+        let refresh =
+            Refresh { catalog: catalog_reader, looks: looks_reader, problem: problem_reader, wish: wish.clone() };
         let (target, publication) = (target.clone(), publication.to_owned());
-        Ok((refresh, Refresher { target, publication, reader: Some(reader), catalog, looks, wish }))
+        Ok((refresh, Refresher { target, publication, reader: Some(reader), catalog, looks, problem, wish }))
     }
 
     /// Looks again and again until told to stop.
@@ -93,7 +97,7 @@ impl Refresher {
             let problem = tokio::select! {
                 looked = timeout(QUERY_LIMIT, self.look()) => match looked {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(describe(&error)),
+                    Ok(Err(error)) => Some(self.described(&error)),
                     Err(_) => Some("no answer in time".to_owned()),
                 },
                 // An answer would have to come by a connection that leads nowhere.
@@ -109,7 +113,22 @@ impl Refresher {
                 }
             }
             failing = problem.is_some();
+            self.problem.send_if_modified(|known| {
+                let is_new = *known != problem;
+                *known = problem;
+                is_new
+            });
         }
+    }
+
+    /// What is wrong, and what to do about it where that is known.
+    fn described(&self, error: &RefreshError) -> String {
+        let code = match error {
+            RefreshError::Connect(ConnectError::Connect { source, .. }) => source.code(),
+            _ => None,
+        };
+        let fix = code.and_then(|code| advice(code.code(), &self.target.user()));
+        fix.map_or_else(|| describe(error), |fix| format!("{}; {fix}", describe(error)))
     }
 
     async fn look(&mut self) -> Result<(), RefreshError> {
@@ -137,7 +156,8 @@ impl Refresh {
     pub fn once(catalog: Catalog) -> Refresh {
         let (_, catalog) = watch::channel(Arc::new(catalog));
         let (_, looks) = watch::channel(Looks { count: 0, last: Instant::now() });
-        Refresh { catalog, looks, wish: Arc::default() }
+        let (_, problem) = watch::channel(None);
+        Refresh { catalog, looks, problem, wish: Arc::default() }
     }
 
     /// The last catalogue that was read.
@@ -158,6 +178,11 @@ impl Refresh {
     /// Whether rights are known well enough to judge by.
     pub fn is_fresh(&self) -> bool {
         self.age() < STALE_AFTER
+    }
+
+    /// Why the last look failed, and what to do about it; none when it did not.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
     }
 
     /// Waits for the next look.

@@ -11,6 +11,8 @@ pub struct RouterState {
     pub backlog_bytes: usize,
     /// Commit time of the last transaction routed, in microseconds since 2000-01-01 UTC.
     pub commit_time: i64,
+    /// What it cannot do, and what to do about it.
+    pub problem: Option<String>,
     /// The tables policies look into.
     pub lookups: Vec<LookupState>,
 }

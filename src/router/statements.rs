@@ -77,6 +77,12 @@ enum Flight {
 pub(super) struct Verdicts(Vec<Vec<Verdict>>);
 
 impl Verdicts {
+    /// What somebody else than a database says, group by group.
+    #[cfg(test)]
+    pub(super) fn given(verdicts: Vec<Vec<Verdict>>) -> Verdicts {
+        Verdicts(verdicts)
+    }
+
     /// What became of a question.
     pub(super) fn of(&self, question: Question) -> Verdict {
         self.0.get(question.group).and_then(|rows| rows.get(question.row)).cloned().unwrap_or(Verdict::Unasked)
@@ -187,8 +193,8 @@ impl Asker {
         let flown = async {
             timeout(limit, prepare).await.map_err(|_| Flight::Lost)?.map_err(|_| Flight::Broken)?;
             let (check, answers) = join(timeout(limit, check), asking).await;
-            if let Some(page) = pages.get(answers.len()) {
-                self.note_slow(&page.group.key);
+            // A policy that is slow is ended by the server: without a word from that, it is the server that is gone.
+            if answers.len() < pages.len() {
                 return Err(Flight::Lost);
             }
             match check {
@@ -293,7 +299,6 @@ impl Asker {
             let transaction = self.transact(&client, group, images, analysis);
             let Ok(outcome) = timeout(self.transaction_limit(), transaction).await else {
                 drop(Object::take(client));
-                self.note_slow(&group.key);
                 return Err(Verdict::Unasked);
             };
             let error = match outcome {

@@ -7,6 +7,7 @@ use super::{
     follow::{self, Follow},
     intake::Intake,
     interruption::Interruption,
+    pace::Pace,
     refill::Refiller,
     refresh::Refresh,
     transaction::SpillConfig,
@@ -103,6 +104,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
     let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, parts.spill.clone());
     let mut descriptions = Descriptions::default();
+    let mut pace = Pace::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut catch_up = interval(CATCH_UP_INTERVAL);
@@ -126,8 +128,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             is_agreed = descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
         }
         let is_open = is_fresh && is_agreed && !intake.follow.is_holding();
-        if is_open {
+        let is_held_back = pace.holds(intake.core.pressed(postgres_clock()), Instant::now().into_std());
+        if is_open && !is_held_back {
             let passed = intake.step().await;
+            if parts.state.borrow().problem.is_none() && intake.problem().is_some() {
+                parts.state.send_modify(|state| state.problem = intake.problem().cloned());
+            }
             if let Some(job) = passed.job {
                 lane.offer(job);
             }
@@ -178,10 +184,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             _ = cursors.tick() => refresh_cursors(&mut intake, &lane),
             _ = sweep.tick() => {
                 intake.core.sweep();
+                intake.look_for_room().await;
                 parts.state.send_modify(|state| {
                     state.subscriptions = intake.core.subscriptions();
                     state.behind = intake.core.behind();
                     state.backlog_bytes = intake.core.backlog_bytes();
+                    state.problem = intake.problem().cloned();
                 });
             }
             () = lagging.notified() => intake.core.notice_lagging(),
@@ -205,7 +213,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             () = tokio::time::sleep(until_deadline.unwrap_or_default()), if until_deadline.is_some() => {
                 intake.pass_time(postgres_clock());
             }
-            () = tokio::task::yield_now(), if is_open && intake.has_work() => {}
+            () = tokio::task::yield_now(), if is_open && !is_held_back && intake.has_work() => {}
             fed = parts.feed.recv(), if intake.wants_fragment() => match fed {
                 Some(Feed::Fragment(fragment)) => intake.hold(fragment),
                 Some(Feed::Begin(beginning)) => {

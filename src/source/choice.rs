@@ -28,7 +28,7 @@ use crate::{
     pg::{
         connect::describe,
         messages,
-        outbox::{self, Given},
+        outbox::{self, Given, Horizon},
     },
 };
 use rand::Rng;
@@ -116,6 +116,9 @@ impl Source {
             match task.run(entry, &mut lead).await {
                 End::Stopped => return,
                 End::Moved(moved) => {
+                    if let Some(given) = moved.given {
+                        ledger.begin(given);
+                    }
                     progress = Progress::behind(moved.era, (moved.told, moved.until), ledger.clone());
                     first = Some(moved.started);
                 }
@@ -151,7 +154,7 @@ impl Source {
         if streams.is_err() {
             std::future::pending().await
         }
-        let client = ends.target.connect("walcast outbox").await?;
+        let mut client = ends.target.connect("walcast outbox").await?;
         let installed = answer(find(&client, &ends.target.user())).await?;
         let is_ours = match lead {
             Some(lead) => lead.is_held(installed.table).await,
@@ -161,13 +164,17 @@ impl Source {
             *lead = answer(Lead::take(&ends.target, installed.table)).await?;
         }
         let Some(lead) = lead else { return Err(OutboxError::LeadLost) };
-        answer(outbox::leave(&client)).await?;
+        answer(outbox::leave(&mut client, &installed.history())).await?;
         loop {
+            if answer(outbox::is_full(&client)).await? {
+                ledger.give_up();
+                answer(outbox::empty(&mut client)).await?;
+            }
             ledger.keep();
             let listed = answer(outbox::tables(&client, &ends.config.publication, messages::PUBLICATION)).await?;
             // Whoever wrote to a table before its trigger was there had ended by then.
             let is_whole = listed.iter().all(|table| table.is_messages || (table.is_captured && !table.is_filtered));
-            let (before, end) = answer(outbox::horizon(&client)).await?;
+            let Horizon { before, next, end } = answer(outbox::horizon(&client)).await?;
             let reached =
                 async { state.wait_for(|state| state.kind == Kind::Log && state.reached >= end).await.map(drop) };
             match timeout(REACH_LIMIT, reached).await {
@@ -176,7 +183,7 @@ impl Source {
                 Err(_) => continue,
             }
             match is_whole {
-                true => ledger.settle(before),
+                true => ledger.settle(before, next),
                 false => ledger.give_up(),
             }
             let given = Given { before, ..Given::default() };

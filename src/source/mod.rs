@@ -105,6 +105,8 @@ pub enum GapReason {
     LogToOutbox,
     /// The outbox is not whole, or cannot be read.
     OutboxBroken,
+    /// The outbox had reached its limit, and was emptied.
+    OutboxFull,
 }
 
 impl GapReason {
@@ -120,6 +122,7 @@ impl GapReason {
             GapReason::Torn => "the stream broke off within a transaction",
             GapReason::LogToOutbox => "the log cannot be read any more",
             GapReason::OutboxBroken => "the outbox had lost changes",
+            GapReason::OutboxFull => "the outbox had reached its limit and was emptied",
         }
     }
 }
@@ -177,6 +180,8 @@ pub struct StreamState {
     pub kind: Kind,
     /// Where it began: it has every transaction that committed from here on.
     pub from: Lsn,
+    /// Where the log ended when it began; none when that is not known.
+    pub log_end: Option<Lsn>,
     /// The slot's `catalog_xmin` when it began: every transaction before that had ended.
     pub catalog_xmin: Option<u32>,
     /// Since when the stream, through all reconnects, has had the publication of lookup tables; none while it has not.

@@ -7,7 +7,7 @@ use crate::{
     lsn::Lsn,
     pg::{
         Target,
-        connect::describe,
+        connect::{self, describe},
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -102,7 +102,7 @@ impl SourceError {
     /// The error with its causes and what to do about it, in one line. `role` is our login.
     pub fn with_hint(&self, config: &Config, role: &str) -> String {
         let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
-        let hint = hint.replace("<role>", &identifier(role));
+        let hint = hint.replace("<role>", &connect::identifier(role));
         format!("{}; {hint}", describe(self))
     }
 
@@ -208,27 +208,10 @@ impl SourceError {
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                "53300" => Some(
-                    "raise max_connections, max_wal_senders or the role's own limit (alter role <role> connection limit \
-                     -1;), or close other sessions"
-                        .to_owned(),
-                ),
-                "28P01" | "28000" => Some("check user, password and pg_hba.conf for DATABASE_URL".to_owned()),
-                "3D000" => Some("check the database's name in DATABASE_URL".to_owned()),
-                _ => None,
+                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
             },
             _ => None,
         }
-    }
-}
-
-/// A name as SQL has it, with quotes only where it needs them.
-fn identifier(name: &str) -> String {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.to_owned()
-    } else {
-        postgres_protocol::escape::escape_identifier(name)
     }
 }
 
@@ -256,6 +239,8 @@ pub struct Started {
     pub sender_timeout: Option<Duration>,
     /// Where the stream begins.
     pub from: Lsn,
+    /// Where the log ended right before it began; none when that is not known.
+    pub log_end: Option<Lsn>,
     /// The slot's `catalog_xmin` before it began.
     pub catalog_xmin: Option<u32>,
     /// The publication of lookup tables, by its oid, or why it is not in the stream.
@@ -304,6 +289,7 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
+    let log_end = log_end(&mut session).await?;
     let stream = session.start(&config.slot, &publications, from).await;
     let stream = stream.map_err(|error| SourceError::from(error).of_holder(config))?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
@@ -318,10 +304,17 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
         confirmed,
         sender_timeout,
         from,
+        log_end,
         catalog_xmin,
         lookups,
         messages,
     })
+}
+
+/// Up to where the log is safe from a crash.
+async fn log_end(session: &mut Session) -> Result<Option<Lsn>, SourceError> {
+    let identity = session.query("IDENTIFY_SYSTEM").await?;
+    Ok(identity.first().and_then(|row| row.get(2).cloned().flatten()?.parse().ok()))
 }
 
 /// A slot that was made just now, with the snapshot of its beginning: what it shows will not come.
@@ -381,6 +374,7 @@ impl Exported {
             confirmed,
             sender_timeout,
             from,
+            log_end: None,
             catalog_xmin,
             lookups,
             messages,

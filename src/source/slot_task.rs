@@ -98,6 +98,8 @@ pub(super) struct Progress {
     pub(super) reached: Lsn,
     /// What was confirmed last.
     flushed: Lsn,
+    /// How far behind it is confirmed. A connection that never lasts as long as the window must not keep WAL for ever.
+    window: Option<Window>,
     /// The publication of lookup tables, by its oid, and since when it has been streamed without a break.
     lookups: Option<(u32, Lsn)>,
     /// The wish with which it broke the stream.
@@ -121,6 +123,13 @@ impl Progress {
     /// Behind another source's era, which has told of these transactions. What is noted goes into the ledger.
     pub(super) fn behind(era: Era, told: (HashSet<u32>, Lsn), ledger: Arc<Ledger>) -> Progress {
         Progress { era, told, ledger: Some(ledger), ..Progress::default() }
+    }
+
+    /// Behind the last change that was delivered: where a log branches off before this, it lacks something of it. Of a
+    /// transaction that came in part at least the first byte of its commit record must be there.
+    fn delivered(&self) -> Lsn {
+        let part = Lsn(self.next.commit_lsn.0.saturating_add(1));
+        if self.is_amid { self.queued.max(part) } else { self.queued }
     }
 }
 
@@ -249,7 +258,7 @@ impl Walreceiver {
             is_any: progress.era.number > 0,
             epoch: progress.era.epoch,
             received: progress.reached.max(progress.queued),
-            delivered: progress.queued.max(if progress.is_amid { progress.next.commit_lsn } else { Lsn::ZERO }),
+            delivered: progress.delivered(),
             wish: *self.wish.borrow(),
             refused: progress.refused,
             refused_messages: progress.refused_messages,
@@ -275,11 +284,12 @@ impl Walreceiver {
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);
+        let window = progress.window.take().unwrap_or_else(|| Window::new(self.config.window, flushed));
         let mut connection = Connection {
             receiver: self,
             stream,
             assembler: Assembler::of(progress.era),
-            window: Window::new(self.config.window, flushed),
+            window,
             progress,
             kept_alive: Lsn::ZERO,
             flushed,
@@ -289,9 +299,11 @@ impl Walreceiver {
             heard: Instant::now(),
         };
         let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
-        if result.is_ok() {
-            let update = connection.status(false);
-            let finish = connection.stream.finish(update);
+        let update = result.is_ok().then(|| connection.status(false));
+        let Connection { stream, window, progress, .. } = connection;
+        progress.window = Some(window);
+        if let Some(update) = update {
+            let finish = stream.finish(update);
             if !matches!(tokio::time::timeout(Duration::from_secs(2), finish).await, Ok(Ok(()))) {
                 tracing::debug!("replication connection did not end in order");
             }
@@ -340,6 +352,8 @@ impl Walreceiver {
         if is_seamless {
             progress.next.era = era.number;
             (progress.era, progress.reached, progress.flushed) = (era, from, confirmed);
+            // What was noted may be of the timeline that was left.
+            progress.window = None;
         } else {
             // Positions of before say nothing about what comes.
             let Progress { refused, refused_messages, ledger, .. } = std::mem::take(progress);
@@ -363,6 +377,7 @@ impl Walreceiver {
             publication: started.publication,
             kind: Kind::Log,
             from: started.from,
+            log_end: started.log_end,
             catalog_xmin: started.catalog_xmin,
             lookups_since: progress.lookups.map(|(_, since)| since),
             lookups_problem: started.lookups.as_ref().err().cloned(),
@@ -563,4 +578,18 @@ fn status_interval(sender_timeout: Option<Duration>, silence_limit: Duration) ->
 pub(crate) fn postgres_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_branches_off_where_a_commit_record_would_begin_lacks_a_transaction_that_came_in_part() {
+        let next = Position { era: 1, commit_lsn: Lsn(10), ordinal: 3 };
+        let mut progress = Progress { next, queued: Lsn(7), is_amid: true, ..Progress::default() };
+        assert_eq!(progress.delivered(), Lsn(11));
+        progress.is_amid = false;
+        assert_eq!(progress.delivered(), Lsn(7));
+    }
 }

@@ -13,9 +13,12 @@
 //! ```
 
 mod crashes;
+mod disk;
+mod failover;
 mod network;
 mod proxy;
 mod rights;
+mod schema;
 mod site;
 mod slots;
 mod storm;

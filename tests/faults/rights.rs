@@ -2,7 +2,9 @@
 
 use super::{
     site::{SECRET, Site},
-    storm::{Options, Storm},
+    storm::{Options, PATIENCE, Storm},
+    subscriber::Item,
+    verdict::{assert_exact, assert_lost_within, expected},
 };
 use std::{io::Write, path::Path, process::Command};
 
@@ -24,6 +26,39 @@ async fn rights_that_are_taken_from_our_role_and_given_back_cost_nobody_a_change
     storm.blow().await;
     storm.assert_exact().await;
     storm.until_well().await;
+    storm.end().await;
+}
+
+#[tokio::test]
+async fn a_membership_that_is_taken_from_our_role_is_told_to_those_it_concerns_and_so_is_its_return() {
+    let storm = Storm::start(Site::shared().await, Options::default()).await;
+    let role = storm.site.role.clone();
+    storm.blow().await;
+    let before = storm.settle().await;
+    storm.site.execute(&format!("revoke authenticated from {role}")).await;
+    let concerned = || storm.subscribers.iter().filter(|subscriber| subscriber.who.name != "service");
+    let all_heard = async |what: &str, fits: fn(&Item) -> bool| {
+        for subscriber in concerned() {
+            let heard = subscriber.until(PATIENCE, |heard| heard.iter().any(fits)).await;
+            assert!(heard, "{} was not told {what}: {}", subscriber.who.name, storm.log());
+        }
+    };
+    all_heard("that it is gone", |item| matches!(item, Item::Told { ok: false, .. })).await;
+    storm.site.execute(&format!("grant authenticated to {role}")).await;
+    all_heard("that it is back", |item| *item == Item::Inactive).await;
+    let behind = storm.settle().await;
+    storm.writer.pause().await;
+    storm.settle().await;
+    let admin = storm.site.admin().await;
+    for subscriber in &storm.subscribers {
+        let (who, heard, expected) = (&subscriber.who, subscriber.heard(), expected(&admin, &subscriber.who).await);
+        if who.name == "service" {
+            assert_exact(who, &heard, &expected);
+        } else {
+            let said = assert_lost_within(who, &heard, &expected, &[(before, behind)]);
+            assert!(said.is_empty(), "{said:?}");
+        }
+    }
     storm.end().await;
 }
 

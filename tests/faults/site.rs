@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -33,7 +33,8 @@ const TABLES: &str = "
     create table marks (id int primary key, n bigint);
     create table ledger (n bigint primary key, tbl text, op text, id int, owner uuid, room int, tag text);
     create function odd_visible(tag text) returns boolean language plpgsql stable as
-      $$ begin return tag = (auth.jwt() ->> 'tag'); end $$;
+      $$ declare seen boolean;
+         begin execute 'select $1 = $2' into seen using tag, auth.jwt() ->> 'tag'; return seen; end $$;
     alter table owned replica identity full;
     alter table shared replica identity full;
     alter table odd replica identity full;
@@ -65,8 +66,11 @@ pub struct Own {
 }
 
 pub enum Place {
-    Shared(Database),
-    Own(Own),
+    /// It goes when this does.
+    Shared {
+        _database: Database,
+    },
+    Own(Box<Own>),
 }
 
 /// A database of a storm.
@@ -84,7 +88,7 @@ impl Site {
     pub async fn shared() -> Site {
         let database = Postgres::default().database().await;
         let (port, name, slot) = (database.postgres.port, database.name.clone(), database.slot());
-        let site = Site { place: Place::Shared(database), role: role(), slot, port, name };
+        let site = Site { place: Place::Shared { _database: database }, role: role(), slot, port, name };
         site.set_up().await;
         site
     }
@@ -103,7 +107,7 @@ impl Site {
         own.start().await;
         let site = Site {
             port: own.port,
-            place: Place::Own(own),
+            place: Place::Own(Box::new(own)),
             role: role(),
             slot: "storm".into(),
             name: "postgres".into(),
@@ -155,11 +159,6 @@ impl Site {
         self.admin().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// Asks for one truth.
-    pub async fn is(&self, sql: &str) -> bool {
-        self.admin().await.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
-    }
-
     /// Ends the sessions of the server's login, those in replication or all.
     pub async fn end_sessions(&self, only_senders: bool) {
         let (view, role) = (if only_senders { "pg_stat_replication" } else { "pg_stat_activity" }, &self.role);
@@ -181,7 +180,7 @@ impl Site {
     pub fn own_cluster(&mut self) -> &mut Own {
         match &mut self.place {
             Place::Own(own) => own,
-            Place::Shared(_) => panic!("this cluster is everybody's"),
+            Place::Shared { .. } => panic!("this cluster is everybody's"),
         }
     }
 
@@ -227,34 +226,24 @@ impl Own {
         self.directory.join("data")
     }
 
-    /// Makes a standby in another directory, which takes over what this cluster does.
-    pub async fn standby(&self, settings: &[(&str, &str)]) -> Own {
+    /// Makes a standby, which can take over what this cluster does: a copy that goes on with the log from here.
+    pub async fn standby(&mut self, settings: &[(&str, &str)]) -> Own {
         let directory = new_directory();
-        let settings = [self.settings.clone(), settings.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect()];
-        let own = Own { cluster: None, directory, port: 0, major: self.major, settings: settings.concat() };
-        let bin = binaries(self.major).await.program("pg_basebackup");
-        std::fs::create_dir(&own.directory).unwrap();
-        let owner = std::fs::metadata(self.data()).unwrap();
-        let (uid, gid) = {
-            use std::os::unix::fs::MetadataExt;
-            (owner.uid(), owner.gid())
-        };
-        let mut command = tokio::process::Command::new(bin);
-        command
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast", "-R", "--no-sync"])
-            .args(["-p", &self.port.to_string(), "-d", "dbname=postgres"])
-            .arg("-D")
-            .arg(own.data())
-            .env("PGPASSWORD", PASSWORD)
-            .current_dir("/")
-            .uid(uid)
-            .gid(gid);
-        std::os::unix::fs::chown(&own.directory, Some(uid), Some(gid)).unwrap();
-        std::fs::copy(self.directory.join("password"), own.directory.join("password")).unwrap();
-        std::os::unix::fs::chown(own.directory.join("password"), Some(uid), Some(gid)).unwrap();
-        let output = command.output().await.expect("pg_basebackup runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        own
+        let conninfo = format!("host=127.0.0.1 port={} user=postgres password={PASSWORD} dbname=postgres", self.port);
+        let more = [settings, &[("primary_conninfo", &conninfo), ("primary_slot_name", "standby")]].concat();
+        let more = more.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = self.settings.iter().cloned().chain(more).collect();
+        self.stop().await;
+        let copied = Command::new("cp").arg("-a").arg(&self.directory).arg(&directory).status().unwrap();
+        assert!(copied.success());
+        let standby = Own { cluster: None, directory, port: 0, major: self.major, settings };
+        // Slots are nobody's but those they were made on.
+        for slot in std::fs::read_dir(standby.data().join("pg_replslot")).unwrap() {
+            std::fs::remove_dir_all(slot.unwrap().path()).unwrap();
+        }
+        std::fs::write(standby.data().join("standby.signal"), "").unwrap();
+        self.start().await;
+        standby
     }
 
     /// The superuser's connection string.
@@ -265,7 +254,7 @@ impl Own {
 
 impl Site {
     /// Another cluster takes the place of this one, which is gone.
-    pub async fn replace(&mut self, other: Own) {
+    pub fn replace(&mut self, other: Own) {
         self.port = other.port;
         let old = std::mem::replace(self.own_cluster(), other);
         std::fs::remove_dir_all(&old.directory).unwrap();
@@ -275,10 +264,4 @@ impl Site {
 fn role() -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(1);
     format!("storm_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Whether a program of a version is there.
-pub async fn has_program(major: u32, name: &str) -> bool {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/.cache/postgres-{major}/bin"));
-    fetched.join(name).exists()
 }

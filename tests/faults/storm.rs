@@ -3,7 +3,7 @@
 use super::{
     site::{CAROL, Site},
     subscriber::{Item, Subscriber, Who},
-    verdict::{assert_exact, assert_one_gap, expected},
+    verdict::{assert_exact, assert_gaps, expected},
     writer::Writer,
 };
 use crate::{
@@ -72,6 +72,13 @@ impl Storm {
         self.server = None;
     }
 
+    /// Somebody else joins; what he gets is not checked here.
+    pub async fn joined_by(&self, who: Who) -> Subscriber {
+        let subscriber = Subscriber::start(who, self.address.subscribe());
+        subscriber.joined().await;
+        subscriber
+    }
+
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("the server runs")
     }
@@ -117,16 +124,16 @@ impl Storm {
         }
     }
 
-    /// Stops the writer, and checks that everybody was told once that something between two marks is lost, and got
-    /// everything else. What they were told.
-    pub async fn assert_one_gap(&self, between: (i64, i64)) -> Vec<Item> {
+    /// Stops the writer, and checks that everybody was told once of what is lost in each of these windows between two
+    /// marks, and got everything else. What they were told.
+    pub async fn assert_gaps(&self, windows: &[(i64, i64)]) -> Vec<Vec<Item>> {
         self.writer.pause().await;
         self.settle().await;
         let admin = self.site.admin().await;
         let mut said = Vec::new();
         for subscriber in &self.subscribers {
             let expected = expected(&admin, &subscriber.who).await;
-            said.push(assert_one_gap(&subscriber.who, &subscriber.heard(), &expected, between));
+            said.push(assert_gaps(&subscriber.who, &subscriber.heard(), &expected, windows));
         }
         said
     }
@@ -155,15 +162,17 @@ impl Storm {
         self.until_health(|status, _| status == 200).await;
     }
 
-    /// Waits until every subscriber was told something.
-    pub async fn until_told(&self, what: &str, fits: impl Fn(&Item) -> bool) {
+    /// Waits until every subscriber was told something so often.
+    pub async fn until_told(&self, what: &str, times: usize, fits: impl Fn(&Item) -> bool) {
         for subscriber in &self.subscribers {
-            let told = subscriber.until(PATIENCE, |heard| heard.iter().any(&fits)).await;
+            let is_told = |heard: &[Item]| heard.iter().filter(|item| fits(item)).count() >= times;
+            let told = subscriber.until(PATIENCE, is_told).await;
             assert!(told, "{} was not told {what}\n{}", subscriber.who.name, self.log());
         }
     }
 
-    fn log(&self) -> String {
+    /// The end of the server's log.
+    pub fn log(&self) -> String {
         let log = self.server.as_ref().map(Server::log).unwrap_or_default();
         log[log.len().saturating_sub(40)..].join("\n")
     }

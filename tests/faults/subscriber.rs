@@ -33,6 +33,8 @@ pub enum Item {
     },
     /// It came back with a cursor and could not go on there.
     Refused(String),
+    /// A binding did not work for a while.
+    Inactive,
     /// Any other word of the system about changes.
     Told {
         ok: bool,
@@ -129,8 +131,7 @@ impl Task {
 
     /// Until the socket or the channel ends.
     async fn listen(&mut self, socket: &mut Socket) {
-        let bindings: Vec<Value> =
-            self.who.tables.iter().map(|table| json!({"event": "*", "schema": "public", "table": table})).collect();
+        let bindings: Vec<Value> = self.who.tables.iter().map(|name| binding(name)).collect();
         let resume = self.cursor.clone().map_or(json!(true), Value::from);
         let config = json!({"postgres_changes": bindings, "postgres_changes_options": {"resume": resume}});
         let reference = json!("1");
@@ -179,6 +180,7 @@ impl Task {
         let (ok, said) = (*payload.at("status") == "ok", text(payload.at("message")).unwrap_or_default());
         match is_resumed {
             Some(true) => {}
+            Some(false) if reason().contains("inactive") => self.note(Item::Inactive),
             Some(false) if !ok => self.note(Item::Gap { reason: reason(), from: position("from"), to: position("to") }),
             Some(false) if came_with_cursor => self.note(Item::Refused(reason())),
             Some(false) => {}
@@ -201,6 +203,12 @@ impl Task {
         };
         self.tell.send_replace(count);
     }
+}
+
+/// All events of a table, of schema `public` unless its name says otherwise.
+fn binding(name: &str) -> Value {
+    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+    json!({"event": "*", "schema": schema, "table": table})
 }
 
 fn event(data: &Json) -> Event {

@@ -32,7 +32,8 @@ pub async fn expected(client: &Client, who: &Who) -> Vec<Line> {
 
 /// Everything, once, in order, and no word of a loss.
 pub fn assert_exact(who: &Who, heard: &[Item], expected: &[Line]) {
-    let losses: Vec<_> = heard.iter().filter(|item| matches!(item, Item::Gap { .. } | Item::Refused(_))).collect();
+    let losses: Vec<_> =
+        heard.iter().filter(|item| matches!(item, Item::Gap { .. } | Item::Refused(_) | Item::Inactive)).collect();
     assert!(losses.is_empty(), "{}: nothing is lost, and it was said: {losses:?}", who.name);
     let events = events(heard);
     let common = common(&events, expected);
@@ -47,31 +48,40 @@ pub fn assert_exact(who: &Who, heard: &[Item], expected: &[Line]) {
     );
 }
 
-/// A gap was said exactly once. Before it came everything up to some line, at least to `before`; behind it everything
-/// from some line on, at least from `behind`. What was said.
-pub fn assert_one_gap(who: &Who, heard: &[Item], expected: &[Line], (before, behind): (i64, i64)) -> Item {
-    let at: Vec<usize> =
-        (0..heard.len()).filter(|&at| matches!(heard[at], Item::Gap { .. } | Item::Refused(_))).collect();
-    let said: Vec<&Item> = at.iter().map(|&at| &heard[at]).collect();
-    let [at] = at[..] else { panic!("{}: one gap had to be said: {said:?}", who.name) };
-    let (first, last) = (events(&heard[..at]), events(&heard[at..]));
-    let common_first = common(&first, expected);
-    assert!(common_first == first.len(), "{}: came before the gap: {:?}", who.name, first.get(common_first));
-    let skipped = expected.len().checked_sub(last.len());
-    let skipped = skipped.unwrap_or_else(|| panic!("{}: {} events behind the gap", who.name, last.len()));
-    let common_last = common(&last, &expected[skipped..]);
-    assert!(
-        common_last == last.len(),
-        "{}: behind the gap had to come {:?}, came {:?}",
-        who.name,
-        expected.get(skipped + common_last),
-        last.get(common_last)
-    );
-    assert!(first.len() <= skipped, "{}: {} events came twice", who.name, first.len() - skipped.min(first.len()));
-    let lost = &expected[first.len()..skipped];
-    let wrongly = lost.iter().find(|line| line.number <= before || line.number >= behind);
-    assert!(wrongly.is_none(), "{}: {wrongly:?} was lost, and only what is in {before}..{behind} may be", who.name);
-    heard[at].clone()
+/// Everything, once, in order, but for what is lost between the marks of these windows; and what was lost was said where
+/// it is missing. The losses as they were said.
+pub fn assert_lost_within(who: &Who, heard: &[Item], expected: &[Line], windows: &[(i64, i64)]) -> Vec<Item> {
+    let mut at = 0;
+    let is_said = |item: &Item| matches!(item, Item::Gap { .. } | Item::Refused(_) | Item::Inactive);
+    for (number, part) in heard.split(is_said).enumerate() {
+        let events = events(part);
+        let Some(first) = events.first() else { continue };
+        let skipped = if number == 0 { Some(0) } else { expected[at..].iter().position(|line| line.is(first)) };
+        let skipped = skipped.unwrap_or_else(|| panic!("{}: {first:?} came twice, or was never to come", who.name));
+        let rest = &expected[at + skipped..];
+        let common = common(&events, rest);
+        assert!(
+            common == events.len(),
+            "{}: in part {number} had to come {:?}, came {:?}",
+            who.name,
+            rest.get(common),
+            events.get(common)
+        );
+        let mut lost = expected[at..at + skipped].iter();
+        let may_be = |line: &Line| windows.iter().any(|&(before, behind)| (before + 1..behind).contains(&line.number));
+        let wrongly = lost.find(|line| !may_be(line));
+        assert!(wrongly.is_none(), "{}: {wrongly:?} was lost, and only what is in {windows:?} may be", who.name);
+        at += skipped + common;
+    }
+    assert!(at == expected.len(), "{}: the end did not come: {:?}", who.name, expected.get(at));
+    heard.iter().filter(|item| matches!(item, Item::Gap { .. } | Item::Refused(_))).cloned().collect()
+}
+
+/// The same, when each of the losses was said once, and not as that of a binding.
+pub fn assert_gaps(who: &Who, heard: &[Item], expected: &[Line], windows: &[(i64, i64)]) -> Vec<Item> {
+    let said = assert_lost_within(who, heard, expected, windows);
+    assert!(said.len() == windows.len(), "{}: {} gaps had to be said: {said:?}", who.name, windows.len());
+    said
 }
 
 fn events(heard: &[Item]) -> Vec<&Event> {
@@ -134,7 +144,7 @@ mod tests {
     fn a_gap_is_said_once_and_nothing_else_is_missing() {
         let expected = lines(&[1, 2, 3, 4, 5, 6]);
         for right in [&[1, 2, 0, 5, 6][..], &[1, 2, 3, 4, 0, 5, 6], &[1, 2, 3, 0, 5, 6]] {
-            assert_one_gap(&who(), &came(right), &expected, (2, 5));
+            assert_gaps(&who(), &came(right), &expected, &[(2, 5)]);
         }
         for wrong in [
             &[1, 2, 5, 6][..],
@@ -145,7 +155,7 @@ mod tests {
             &[1, 2, 0, 5],
         ] {
             let (heard, expected) = (came(wrong), expected.clone());
-            assert!(fails(move || drop(assert_one_gap(&who(), &heard, &expected, (2, 5)))), "{wrong:?}");
+            assert!(fails(move || drop(assert_gaps(&who(), &heard, &expected, &[(2, 5)]))), "{wrong:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::support::{
     token::{ALICE, BOB},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::Client;
 
@@ -20,13 +20,14 @@ pub enum Order {
     Run(bool, oneshot::Sender<()>),
     /// Write a row that everybody sees; the answer is its number.
     Mark(oneshot::Sender<i64>),
+    /// Write one transaction of so many rows of 100 KB.
+    Large(u32, oneshot::Sender<()>),
 }
 
 /// How the writer is told.
 #[derive(Clone)]
 pub struct Writer {
     orders: mpsc::Sender<Order>,
-    tables: Arc<watch::Sender<Vec<&'static str>>>,
 }
 
 struct Task {
@@ -35,22 +36,21 @@ struct Task {
     /// The last number used.
     n: i64,
     random: StdRng,
-    tables: watch::Receiver<Vec<&'static str>>,
 }
 
 impl Writer {
     /// One that stands still until it is told to run.
     pub fn start(url: watch::Receiver<String>, seed: u64) -> Writer {
         let (orders, told) = mpsc::channel(8);
-        let (tables, chosen) = watch::channel(vec!["owned", "shared", "odd"]);
         let random = StdRng::seed_from_u64(seed);
-        drive(Task { url, client: None, n: 0, random, tables: chosen }.run(told));
-        Writer { orders, tables: Arc::new(tables) }
+        drive(Task { url, client: None, n: 0, random }.run(told));
+        Writer { orders }
     }
 
     async fn tell<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> T {
         let (answer, answered) = oneshot::channel();
-        self.orders.send(order(answer)).await.ok().expect("the writer runs");
+        let is_told = self.orders.send(order(answer)).await.is_ok();
+        assert!(is_told, "the writer runs");
         tokio::time::timeout(Duration::from_secs(60), answered).await.expect("the writer writes").unwrap()
     }
 
@@ -67,9 +67,9 @@ impl Writer {
         self.tell(Order::Mark).await
     }
 
-    /// Writes to these tables only.
-    pub fn choose(&self, tables: &[&'static str]) {
-        self.tables.send_replace(tables.to_vec());
+    /// Writes one transaction of so many rows of 100 KB.
+    pub async fn large(&self, rows: u32) {
+        self.tell(|answer| Order::Large(rows, answer)).await;
     }
 }
 
@@ -87,6 +87,10 @@ impl Task {
                     Some(Order::Mark(answer)) => {
                         let n = self.mark().await;
                         let _ = answer.send(n);
+                    }
+                    Some(Order::Large(rows, answer)) => {
+                        self.large(rows).await;
+                        let _ = answer.send(());
                     }
                     None => return,
                 },
@@ -139,6 +143,22 @@ impl Task {
         }
     }
 
+    async fn large(&mut self, rows: u32) {
+        loop {
+            let (first, last) = (self.n + 1, self.n + i64::from(rows));
+            self.n = last;
+            let sql = format!(
+                "begin;
+                 insert into shared select g, 2, g, repeat('x', 100000) from generate_series({first}, {last}) g;
+                 insert into ledger select g, 'shared', 'INSERT', g, null, 2, null from generate_series({first}, {last}) g;
+                 commit"
+            );
+            if self.execute(&sql).await {
+                return;
+            }
+        }
+    }
+
     fn transaction(&mut self) -> String {
         let count = if self.random.random_ratio(1, 40) { 40 } else { self.random.random_range(1..=4) };
         let changes: Vec<String> = (0..count).map(|_| self.change()).collect();
@@ -147,9 +167,8 @@ impl Task {
 
     fn change(&mut self) -> String {
         self.n += 1;
-        let tables = self.tables.borrow().clone();
         let random = &mut self.random;
-        let (n, table) = (self.n, tables[random.random_range(0..tables.len())]);
+        let (n, table) = (self.n, ["owned", "shared", "odd"][random.random_range(0..3)]);
         let body = random.random_range(0..200);
         let (kind, value) = match table {
             "owned" => ("owner", format!("'{}'", [ALICE, BOB, CAROL][random.random_range(0..3)])),

@@ -70,8 +70,11 @@ const WORDS: &[&str] = &[
     "\"true\"",
 ];
 
+/// Texts and bytes.
+type Said = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
 /// What clients of the replaced server sent, text and bytes, in the order of each recording.
-fn said(version: &str) -> Vec<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+fn said(version: &str) -> Vec<Said> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/recordings");
     let mut paths: Vec<_> =
         fs::read_dir(directory).expect("the recordings").map(|file| file.expect("a file").path()).collect();
@@ -335,7 +338,7 @@ fn effect_of(effect: &Effect) -> Seen {
         Effect::SendLater { frame, then, .. } => seen((1, frame_of(frame), then.is_some())),
         Effect::Subscribe(wish) => {
             let refused = wish.bindings.iter().filter_map(|binding| binding.request.as_ref().err());
-            let refused: Vec<Seen> = refused.map(|text| shape(&text)).collect();
+            let refused: Vec<Seen> = refused.map(|text| shape(text)).collect();
             seen((2, refused, wish.visibility, wish.held_reply.is_some()))
         }
         Effect::ReplaceClaims(..) => 3,

@@ -347,7 +347,7 @@ fn upgrade(input: &[u8]) -> Seen {
     let headers = [tail.as_bytes(), key(headers).as_bytes()].concat();
     let Some(mut request) = request("GET", &key(uri), &headers, b"") else { return 1 };
     // A socket that is never upgraded, as far as the routes can see.
-    let pending = hyper::upgrade::on(&mut Request::new(()));
+    let pending = hyper::upgrade::on(Request::new(()));
     request.extensions_mut().insert(pending);
     let (status, seen, _) = ask(request);
     let known = [101, 400, 401, 403, 404, 405, 415, 422];

@@ -222,7 +222,7 @@ fn any_address_of_a_key_set_is_read_or_refused_and_shown_without_secrets() {
 
 fn jwks_url(input: &[u8]) -> Seen {
     let Ok(text) = std::str::from_utf8(input) else { return 0 };
-    match JwksUrl::read(text, input.len() % 2 == 0) {
+    match JwksUrl::read(text, input.len().is_multiple_of(2)) {
         Ok(url) => {
             let shown = url.to_string();
             assert!(!shown.contains('?') && !shown.contains('@'), "{shown}");

@@ -12,7 +12,16 @@ use crate::support::{
 };
 use serde_json::json;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_postgres::Client;
+use walcast::{
+    lsn::Lsn,
+    pg::Target,
+    shutdown::Tasks,
+    source::{
+        Feed, Follows, GapReason, HandedOn, Order, SourceState, WindowConfig, Wish, feed, slot, slot_task::Walreceiver,
+    },
+};
 
 const TOPIC: &str = "realtime:line";
 const SOON: Duration = Duration::from_secs(20);
@@ -95,6 +104,64 @@ async fn a_budget_is_warned_of_at_its_half_and_at_its_end_the_slot_is_made_anew_
     resuming.expect("what came behind the gap", is_last).await;
     let lines = server.log().iter().filter(|line| line.contains("more than half of the WAL budget")).count();
     assert_eq!(lines, 1, "{health}");
+}
+
+/// Nobody takes what the walreceiver has queued, as when the router holds the stream.
+#[tokio::test]
+async fn the_slot_is_given_up_even_while_the_queue_is_full_and_an_order_holds_for_one_stream_alone() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let (feed, mut fed) = feed(1, 1 << 20);
+    let (_handed_on, handed_on) = watch::channel(HandedOn::default());
+    let (_wish, wish) = watch::channel(Wish::default());
+    let (order, orders) = watch::channel(Order::default());
+    let (state, mut source) = watch::channel(SourceState::default());
+    let tasks = Tasks::new();
+    let walreceiver = Walreceiver {
+        target: Target::parse(&database.walcast_url()).unwrap(),
+        config: slot::Config {
+            publication: "supabase_realtime".to_owned(),
+            slot: database.slot(),
+            temporary: false,
+            application: "walcast".to_owned(),
+            lookups: false,
+            messages: false,
+            window: WindowConfig::default(),
+            silence_limit: SOON,
+        },
+        feed,
+        handed_on,
+        wish,
+        order: orders,
+        state,
+        stop: tasks.stop_token().clone(),
+    };
+    tasks.spawn("walreceiver", walreceiver.run());
+    let number = |state: &SourceState| state.stream.as_ref().map_or(0, |stream| stream.number);
+    source.wait_for(|state| number(state) == 1).await.unwrap();
+    let client = database.connect().await;
+    for id in 1..=3 {
+        client.execute("insert into docs values ($1)", &[&id]).await.unwrap();
+    }
+    let end: String = client.query_one("select pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+    // The beginning fills the queue, and the first row waits for room.
+    order.send_replace(Order { stream: 1, reason: Some(GapReason::Shed) });
+    let sql =
+        "select count(*) from pg_replication_slots where slot_name = $1 and confirmed_flush_lsn >= $2::text::pg_lsn";
+    until(SOON, async || client.query_one(sql, &[&database.slot(), &end]).await.unwrap().get::<_, i64>(0) == 1).await;
+    let mut follows = Vec::new();
+    while follows.len() < 2 {
+        if let Feed::Begin(beginning) = fed.recv().await.unwrap() {
+            follows.push(beginning.follows.clone());
+        }
+    }
+    let [Follows::First, Follows::Gap(gap)] = &follows[..] else { panic!("{follows:?}") };
+    assert_eq!(gap.reason, GapReason::Shed);
+    assert!(gap.new >= end.parse::<Lsn>().unwrap() && gap.old < gap.new, "{gap:?}");
+    source.wait_for(|state| number(state) == 2).await.unwrap();
+    client.execute("insert into docs values (4)", &[]).await.unwrap();
+    let Feed::Fragment(fragment) = fed.recv().await.unwrap() else { panic!("the order of before counted again") };
+    assert_eq!(fragment.changes.len(), 1);
+    assert!(tasks.stop(SOON).await);
 }
 
 /// The walreceiver cannot come back to the slot, and what it queued is held: WAL is set free all the same.

@@ -1,5 +1,7 @@
 //! The notify fallback: what its triggers write is what the log has, against real Postgres.
 
+mod history;
+mod installed;
 mod moving;
 mod order;
 mod same;

@@ -40,16 +40,22 @@ const OBJECTS: &[Step] = &[
     },
     Step {
         name: "role walcast, if there is one, reads the outbox",
-        probe: "select not exists (select from pg_roles where rolname = 'walcast') or 4 = ( \
+        probe: "select not exists (select from pg_roles where rolname = 'walcast') or 5 = ( \
                 select count(*) from pg_class c, pg_roles reader where reader.rolname = 'walcast' \
                 and c.relnamespace = to_regnamespace('walcast') \
                 and has_schema_privilege(reader.oid, c.relnamespace, 'usage') \
-                and has_table_privilege(reader.oid, c.oid, 'select') \
-                and case c.relname when 'outbox' then has_table_privilege(reader.oid, c.oid, 'delete') \
-                when 'outbox_shapes' then has_table_privilege(reader.oid, c.oid, 'delete') \
-                when 'outbox_transactions' then has_table_privilege(reader.oid, c.oid, 'insert') \
+                and case c.relname when 'outbox' then has_table_privilege(reader.oid, c.oid, 'select') \
                 and has_table_privilege(reader.oid, c.oid, 'delete') \
-                when 'outbox_state' then has_table_privilege(reader.oid, c.oid, 'update') else false end)",
+                and has_table_privilege(reader.oid, c.oid, 'truncate') \
+                when 'outbox_shapes' then has_table_privilege(reader.oid, c.oid, 'select') \
+                when 'outbox_transactions' then has_table_privilege(reader.oid, c.oid, 'select') \
+                and has_table_privilege(reader.oid, c.oid, 'insert') \
+                and has_table_privilege(reader.oid, c.oid, 'delete') \
+                and has_table_privilege(reader.oid, c.oid, 'truncate') \
+                when 'outbox_state' then has_table_privilege(reader.oid, c.oid, 'select') \
+                and has_table_privilege(reader.oid, c.oid, 'update') \
+                when 'outbox_full' then has_sequence_privilege(reader.oid, c.oid, 'select') \
+                and has_sequence_privilege(reader.oid, c.oid, 'update') else false end)",
         sql: include_str!("../../../migrations/notify/003_role_walcast_outbox.sql"),
         needs: "ownership of walcast.outbox and of schema walcast",
         after: &[OUTBOX],
@@ -169,12 +175,9 @@ async fn done(client: &mut Client, sql: &str, what: &'static str) -> Result<Outc
     }
 }
 
-/// What the role to serve with takes to read the outbox, with its statements, for another login than `walcast`.
+/// What another login than `walcast` takes to read the outbox; its name as SQL has it.
 pub fn grants(login: &str) -> String {
-    format!(
-        "grant usage on schema walcast to {login};\n\
-         grant select, delete on table walcast.outbox, walcast.outbox_shapes to {login};\n\
-         grant select, insert, delete on table walcast.outbox_transactions to {login};\n\
-         grant select, update on table walcast.outbox_state to {login};"
-    )
+    let statements = OBJECTS[2].sql.lines().filter(|line| !line.starts_with("--"));
+    let of_login = statements.map(|line| line.replace(" to walcast;", &format!(" to {login};")));
+    of_login.collect::<Vec<_>>().join("\n")
 }

@@ -23,7 +23,7 @@ use super::{
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
-    change::position::Position,
+    change::position::{Era, Position},
     claims::Claims,
     hub::{Generation, MessageForm, Standing},
     limits::Meters,
@@ -81,6 +81,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
+    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
+    served_at: i64,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -107,6 +109,8 @@ pub(in crate::router) struct RouterCore {
     eras: Vec<KnownEra>,
     /// Where changes are read.
     kind: Kind,
+    /// The number of the stream that began last.
+    stream: u64,
     /// The tables whose changes nobody captures.
     uncaptured: Arc<BTreeSet<u32>>,
     /// When cursors were looked at last, in microseconds since 2000-01-01 UTC, and where the head was.
@@ -141,6 +145,7 @@ impl RouterCore {
             head: Position::default(),
             eras: Vec::new(),
             kind: Kind::default(),
+            stream: 0,
             uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
@@ -180,6 +185,11 @@ impl RouterCore {
         self.open == Some(commit_lsn)
     }
 
+    /// The era of a transaction of which a part has been routed, and the rest is to come.
+    pub(super) fn era_amid(&self) -> Option<Era> {
+        self.open.and_then(|_| self.eras.last()).map(KnownEra::era)
+    }
+
     /// Starts a subscription: the join's reply if it was held back, what is wrong with bindings, and that the others
     /// are active; then it is entered. A join that waits and has a binding that cannot work is refused with the reason.
     /// Of a transaction that is being routed it gets nothing: half of one would be worse, and nobody waits for its end.
@@ -206,6 +216,7 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
+            served_at: i64::MIN,
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
@@ -250,11 +261,14 @@ impl RouterCore {
         for error in errors.iter().filter(|error| is_fresh || !before.errors.contains(error)) {
             member.deliver_system("postgres_changes", false, error);
         }
-        let recovered = !before.errors.is_empty() && errors.is_empty();
+        let is_resumable = member.form() == MessageForm::Resumable;
+        // Whoever keeps an account of what he has hears of each binding that works again.
+        let recovered =
+            before.errors.iter().any(|error| !errors.contains(error)) && (is_resumable || errors.is_empty());
         let is_active = active.compiled.working > 0 && (is_fresh || recovered);
         match news {
             _ if !is_active => {}
-            _ if member.form() != MessageForm::Resumable => {
+            _ if !is_resumable => {
                 member.deliver_system("postgres_changes", true, refusal::SUBSCRIBED);
             }
             News::Fresh(standing) => {
@@ -289,6 +303,11 @@ impl RouterCore {
     /// Takes news of the source.
     pub(super) fn set_source(&mut self, source: &SourceState) {
         self.uncaptured = source.uncaptured.clone();
+        let Some(stream) = source.stream.as_ref().filter(|stream| stream.number != self.stream) else { return };
+        self.stream = stream.number;
+        if let Some(end) = stream.log_end.filter(|_| source.era == self.head.era) {
+            self.shorten(end);
+        }
     }
 
     /// "No error, no event": the client is told nothing, as by the server we replace, but the operator can find out.
@@ -337,9 +356,11 @@ impl RouterCore {
         self.lose_where(|active| active.compiled.looked_up().next().is_some());
     }
 
-    /// Changes of any table are lost.
-    pub(super) fn lose_all(&mut self) {
+    /// Changes of any table are lost up to here, also to whoever comes back later: nobody is served across them.
+    pub(super) fn lose_all(&mut self, behind: Position) {
         self.open = None;
+        self.head = self.head.max(behind);
+        self.backlog.begin(self.head);
         self.lose_where(|_| true);
     }
 

@@ -8,7 +8,7 @@ use super::{Active, RouterCore};
 use crate::{
     change::{
         cursor::{Cursor, Epoch, Resume},
-        position::Position,
+        position::{Era, Position},
     },
     hub::{MessageForm, OnItsWay, Standing},
     lsn::Lsn,
@@ -38,13 +38,17 @@ pub(super) struct KnownEra {
 }
 
 impl KnownEra {
+    pub(super) fn era(&self) -> Era {
+        self.beginning.era
+    }
+
     /// The position of a cursor in this era, if that is where it is. The timelines an era accepts were left by servers that
     /// did not know this one, and are its own only as far as they are not an era's own.
     fn position(&self, cursor: &Cursor, of_others: bool) -> Option<Position> {
         let Beginning { era, from, accepts, .. } = &*self.beginning;
         let is_epoch = match of_others {
             false => era.epoch == cursor.epoch,
-            true => accepts.iter().any(|&(epoch, end)| epoch == cursor.epoch && cursor.commit_lsn <= end),
+            true => accepts.iter().any(|&(epoch, end)| epoch == cursor.epoch && is_left(cursor, end)),
         };
         let position = Position { era: era.number, commit_lsn: cursor.commit_lsn, ordinal: cursor.ordinal };
         let is_within = cursor.commit_lsn >= *from && self.end.is_none_or(|end| position <= end);
@@ -56,6 +60,30 @@ impl KnownEra {
         let Beginning { era, accepts, .. } = &*self.beginning;
         era.epoch == epoch || accepts.iter().any(|(other, _)| *other == epoch)
     }
+}
+
+/// Whether a cursor of a timeline that was left at `end` is one of the timeline that goes on from there. A transaction whose
+/// commit record would begin there has none: whoever was given a part of it was given what is no more.
+fn is_left(cursor: &Cursor, end: Lsn) -> bool {
+    let is_amid = (cursor.ordinal, cursor.part) != (0, 0);
+    cursor.commit_lsn < end || (cursor.commit_lsn == end && !is_amid)
+}
+
+/// Where a position is found that was ahead of all that had been routed when its era ended: in the era that goes on with
+/// it, as far as the two share positions. Whoever begins there must not get what committed before.
+fn carried(eras: &[KnownEra], mut position: Position) -> Position {
+    for (before, next) in eras.iter().zip(eras.iter().skip(1)) {
+        let ended = before.beginning.era;
+        if ended.number != position.era || before.end.is_none_or(|end| position <= end) {
+            continue;
+        }
+        // Positions of the outbox say nothing of those of the log.
+        let accepts = &next.beginning.accepts;
+        let Some(&(_, left)) = accepts.iter().find(|(epoch, _)| *epoch == ended.epoch) else { break };
+        let era = next.beginning.era.number;
+        position = if position.commit_lsn > left { Position::before(era, left) } else { Position { era, ..position } };
+    }
+    position
 }
 
 /// How a subscription begins.
@@ -82,6 +110,10 @@ impl RouterCore {
                     self.eras.remove(0);
                 }
                 self.head = start;
+                let eras = &self.eras;
+                self.active.iter_mut().for_each(|(_, active)| {
+                    active.subscription.start = carried(eras, active.subscription.start);
+                });
             }
             Follows::First | Follows::Gap(_) => {
                 self.eras = vec![known];
@@ -146,7 +178,11 @@ impl RouterCore {
             },
         };
         let behind_open = self.open.map(|open| Position::before(self.head.era, Lsn(open.0.saturating_add(1))));
-        let mut start = subscription.start.max(behind_open.unwrap_or_default());
+        let mut start = carried(&self.eras, subscription.start).max(behind_open.unwrap_or_default());
+        if subscription.resume.is_some() && start.era > self.head.era {
+            // Of an era that is still to begin here nobody knows what its cursors are.
+            start = behind_open.unwrap_or_default();
+        }
         if subscription.resume.is_some() {
             // What was routed before is not given to him: his cursor must not promise it.
             start = start.max(self.head);
@@ -164,6 +200,10 @@ impl RouterCore {
             let is_shared = self.eras.iter().any(|known| known.shares(cursor.epoch));
             return Err(if is_shared { refusal::CURSOR_TOO_OLD } else { refusal::CURSOR_OTHER_HISTORY });
         };
+        // The log of an era that is to come may go on from that of this one, and ends behind what was routed then. Positions
+        // of the outbox do not compare with those of the log.
+        let may_go_on = end.era > self.head.era && end.commit_lsn >= self.head.commit_lsn;
+        let end = if may_go_on { Position { era: self.head.era, ..end } } else { end };
         if position > end.max(self.head) {
             return Err(refusal::CURSOR_AHEAD);
         }
@@ -190,7 +230,7 @@ impl RouterCore {
     }
 
     /// Where a live subscription stands: at the head, or at its start, which may be to come.
-    fn stand(&self, active: &Active) -> Position {
+    pub(super) fn stand(&self, active: &Active) -> Position {
         self.head.max(active.subscription.start)
     }
 
@@ -221,6 +261,18 @@ impl RouterCore {
         (active.behind, active.subscription.start) = (None, start);
         member.deliver_standing(false, message, &Standing { cursor, ..standing });
         self.metrics.gaps.add(1);
+    }
+
+    /// A stream begins while the log ends here. Who was subscribed at a position behind that was so where the server had not
+    /// written its log yet, which it lost in a crash: there the log goes on with other transactions, and they are his.
+    pub(super) fn shorten(&mut self, end: Lsn) {
+        let end = self.head.max(Position::before(self.head.era, end));
+        for (_, active) in &mut self.active {
+            let start = &mut active.subscription.start;
+            if start.era == end.era {
+                *start = end.min(*start);
+            }
+        }
     }
 
     /// Everything up to here has been handed on, whether anything of it was for anybody.
@@ -291,5 +343,17 @@ impl RouterCore {
         let fragment = self.backlog.newest().filter(|_| !in_lane.is_empty())?.clone();
         let (work, messages, catalog) = (Vec::new(), Vec::new(), self.catalog.clone());
         Some(LaneJob { fragment, catalog, work, messages, cursors: in_lane })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_whose_commit_record_would_begin_where_a_timeline_was_left_is_no_more() {
+        let cursor = |lsn, ordinal, part| Cursor { epoch: Epoch::default(), commit_lsn: Lsn(lsn), ordinal, part };
+        let held = [cursor(9, 4, 1), cursor(10, 0, 0), cursor(10, 1, 0), cursor(10, 0, 1), cursor(11, 0, 0)];
+        assert_eq!(held.map(|cursor| is_left(&cursor, Lsn(10))), [true, true, false, false, false]);
     }
 }

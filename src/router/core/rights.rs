@@ -73,10 +73,11 @@ impl Onlookers {
         }
     }
 
-    /// Whether a table may have changed behind a position.
+    /// Whether a table may have changed behind a position, or right before it: whoever was given the last change of that
+    /// transaction may not have heard of the rights that changed with it.
     fn has_changed(&self, lookup: u32, since: Position) -> bool {
         self.changed_since.is_none_or(|known| since < known)
-            || self.changed.iter().any(|(at, lookups)| *at > since && lookups.contains(&lookup))
+            || self.changed.iter().any(|(at, lookups)| *at >= since && lookups.contains(&lookup))
     }
 
     /// Whether somebody is still to be told.
@@ -151,5 +152,21 @@ impl RouterCore {
             tell_rights_changed(member, table);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+
+    #[test]
+    fn who_was_given_the_last_change_of_a_transaction_hears_of_the_rights_that_changed_with_it() {
+        let at = |lsn| Position::before(1, Lsn(lsn));
+        let mut onlookers = Onlookers::default();
+        onlookers.begin(at(1));
+        onlookers.remember(at(5), &BTreeSet::from([7]));
+        let changed = [4, 5, 6].map(|since| onlookers.has_changed(7, at(since)));
+        assert_eq!(changed, [true, true, false]);
     }
 }

@@ -1,17 +1,18 @@
 //! Who is told what: rights, images and bindings together, and that places are used again, and keys are not.
 
-use super::*;
+use super::{catch_up::FAST_WITHIN, *};
 use crate::{
     change::Change,
     policy::{catalog::RowRule, expr::Expr, lookup::Lookups},
     router::{
         fixture::{
             Asked, Client, MEMBERS, NONE, blind_update, compiled, config, core, database_policy, delete, delete_key,
-            id_is, insert, is_member, is_owner, state_is, state_is_not_bad, transaction, update,
+            id_is, insert, is_member, is_owner, part, state_is, state_is_not_bad, transaction, update,
         },
         judgement::Basis,
         lane_job::LaneJob,
     },
+    source::StreamState,
 };
 
 fn route(core: &mut RouterCore, lsn: u64, change: Change) -> Option<LaneJob> {
@@ -235,6 +236,36 @@ fn a_place_that_is_used_again_does_not_inherit_a_lag() {
     assert!(!core.has_behind() && next.kinds().is_empty());
 }
 
+#[test]
+fn a_large_transaction_waits_for_whoever_reads_fast_and_for_nobody_else() {
+    let mut core = core(RowRule::All);
+    let (subscription, mut client) = Asked { room: 4, ..Asked::default() }.subscription();
+    core.subscribe(subscription, NONE).unwrap();
+    client.heard();
+    let body = "x".repeat(50_000);
+    let serve = |core: &mut RouterCore, now| core.catch_up(true, Basis::at(now, &Lookups::default()));
+    let mut ordinal = 0;
+    // One transaction of a megabyte, a row a fragment; so far as the backlog holds it.
+    let mut route_part = |core: &mut RouterCore| {
+        let fragment = part(9, ordinal, vec![insert(&format!("{ordinal} alice a {body}"))], false);
+        ordinal += 1;
+        core.route(&fragment, Basis::at(0, &Lookups::default()));
+    };
+    for _ in 0..24 {
+        route_part(&mut core);
+    }
+    assert!(core.has_behind() && core.pressed(1_000_000).is_none(), "it has taken nothing in");
+    client.heard();
+    serve(&mut core, 1_000_000);
+    assert_eq!(core.pressed(1_000_000 + FAST_WITHIN), Some(Lsn(9)));
+    assert_eq!(core.pressed(1_000_001 + FAST_WITHIN), None, "it does not read fast");
+    client.heard();
+    serve(&mut core, 1_100_000);
+    client.heard();
+    serve(&mut core, 1_100_000);
+    assert_eq!(core.pressed(1_100_000), None, "what it still needs is not gone soon");
+}
+
 const RIGHTS_CHANGED: &str = "Rights to rows of public.t have changed. Fetch it again";
 
 fn texts(client: &mut Client) -> Vec<String> {
@@ -302,4 +333,67 @@ fn when_a_transaction_cannot_be_kept_those_whose_rights_it_may_change_hear_of_a_
 
 fn fixture_core() -> RouterCore {
     crate::router::fixture::core(compiled(is_owner()))
+}
+
+#[test]
+fn what_could_not_be_asked_is_served_again_though_what_came_behind_it_was_turned_down_before() {
+    let mut core = core(RowRule::Database(database_policy()));
+    let (subscription, client) = Asked::default().subscription();
+    let key = core.subscribe(subscription, NONE).unwrap();
+    let jobs: Vec<_> = (1..=3).filter_map(|lsn| route(&mut core, lsn, insert("1 alice a x"))).collect();
+    let generation = core.active[key.place].generation;
+    let at = |job: &LaneJob| job.fragment.position(&job.fragment.changes[0]);
+    let (first, second) = (at(&jobs[0]), at(&jobs[1]));
+    client.member.lag_from(generation, second);
+    core.notice_lagging();
+    client.member.lag_from(generation, first);
+    client.member.lag_from(generation, second);
+    assert_eq!(client.member.lag(), Some(first));
+    drop(jobs);
+    let again: Vec<_> = catch_up(&mut core).iter().map(at).collect();
+    assert_eq!(again.first(), Some(&first));
+    assert_eq!(again.len(), 3);
+}
+
+#[test]
+fn of_a_change_that_has_fewer_messages_by_the_rights_of_now_none_counts_as_given() {
+    let (_, mut client) = Asked::default().subscription();
+    let at = Position::before(0, Lsn(5));
+    let frames = |texts: &[&str]| texts.iter().map(|text| crate::protocol::Frame::text(format!("{text:?}"))).collect();
+    client.member.skip_given(at, 1);
+    client.member.deliver_change(Generation::default(), at, frames(&["given", "left"]));
+    assert_eq!(client.heard(), ["left"]);
+    client.member.deliver_change(Generation::default(), at, frames(&["another"]));
+    assert_eq!(client.heard(), ["another"]);
+}
+
+#[test]
+fn who_was_subscribed_behind_what_a_crash_left_of_the_log_gets_what_comes_in_its_place() {
+    let mut core = core(RowRule::All);
+    let (mut subscription, mut client) = Asked::default().subscription();
+    subscription.start = Position::before(0, Lsn(50));
+    core.subscribe(subscription, NONE).unwrap();
+    let stream = |number, end| {
+        let stream = StreamState {
+            number,
+            publication: 0,
+            kind: Kind::Log,
+            from: Lsn(5),
+            log_end: Some(Lsn(end)),
+            catalog_xmin: None,
+            lookups_since: None,
+            lookups_problem: None,
+            messages_since: None,
+            messages_problem: None,
+        };
+        SourceState { streaming: true, stream: Some(stream), ..SourceState::default() }
+    };
+    core.set_source(&stream(1, 60));
+    route(&mut core, 10, insert("1 alice a x"));
+    assert!(client.changes().is_empty(), "it is from before");
+    core.set_source(&stream(2, 20));
+    route(&mut core, 15, insert("2 alice a x"));
+    assert!(client.changes().is_empty(), "and so is all that is left of that");
+    route(&mut core, 30, insert("3 alice a x"));
+    assert_eq!(client.changes().len(), 1);
 }

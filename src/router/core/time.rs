@@ -135,11 +135,12 @@ impl RouterCore {
                 untold.push(key);
                 continue;
             }
-            // It is in no log: whoever comes back stands where he stood.
-            let cursor = self.cursor(self.head);
+            // It is in no log: whoever comes back stands where he stood, which may be ahead of what has come so far.
+            let position = self.stand(active);
+            let cursor = self.cursor(position);
             let frames = messages(&mut offer.rendering, member, &told, |_, _| cursor);
             let count = frames.len();
-            match member.deliver_change(active.generation, self.head, frames) {
+            match member.deliver_change(active.generation, position, frames) {
                 Delivery::Queued => {
                     self.metrics.deliveries.add(count);
                     rate::count(&self.config.meters, told.len());
@@ -151,5 +152,45 @@ impl RouterCore {
         for key in untold {
             self.tell_later(key, table.oid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        change::{cursor::Cursor, position::Position},
+        hub::MessageForm,
+        policy::{
+            expr::Expr,
+            functions::{CollationUse, Function},
+            value::Value,
+        },
+        router::fixture::{Asked, NONE, compiled, core, relation, row},
+    };
+
+    /// From the hundredth microsecond on.
+    static LATE: Function = Function {
+        name: "late",
+        may_fail: false,
+        is_strict: true,
+        collation: CollationUse::None,
+        is_hash_equality: false,
+        needs_utc: false,
+        eval: |arguments, _| Ok(Value::Bool(matches!(arguments[0], Value::Moment(now) if now >= 100))),
+    };
+
+    #[test]
+    fn who_came_back_ahead_of_what_has_come_keeps_his_place_when_time_shows_him_a_row() {
+        let mut core = core(compiled(Expr::Call(&LATE, vec![Expr::Now])));
+        let asked = Asked { visibility: true, form: MessageForm::Resumable, ..Asked::default() };
+        let (mut subscription, mut client) = asked.subscription();
+        subscription.start = Position::before(0, Lsn(50));
+        core.subscribe(subscription, NONE).unwrap();
+        client.heard();
+        core.pass(&Due { at: 100, row: row("1 alice a x"), relation: relation() }, &Lookups::default());
+        let changes = client.changes();
+        let cursor: Cursor = changes[0].1["cursor"].as_str().unwrap().parse().unwrap();
+        assert_eq!(cursor.commit_lsn, Lsn(50), "{changes:?}");
     }
 }

@@ -3,12 +3,12 @@
 
 use super::*;
 use crate::{
-    change::{Change, Operation},
-    lsn::Lsn,
+    change::{Change, Operation, cursor::Resume, position::Era},
+    hub::MessageForm,
     policy::catalog::RowRule,
     protocol::refusal,
-    router::fixture::{Asked, Client, MEMBERS, compiled, core, insert, is_owner, part, relation_of},
-    source::Kind,
+    router::fixture::{Asked, Client, MEMBERS, NONE, compiled, core, insert, is_owner, part, relation_of},
+    source::{Beginning, Follows, Kind},
 };
 use std::path::Path;
 
@@ -184,4 +184,40 @@ async fn when_what_was_put_aside_is_gone_everybody_hears_it() {
     assert_eq!(heard[0]["payload"]["message"], refusal::CHANGES_SKIPPED);
     assert_eq!(heard[1]["event"], "phx_error");
     assert!(intake.follow.is_distrusted && client.member.is_ended());
+}
+
+#[tokio::test]
+async fn nobody_is_served_across_what_was_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut intake = intake(0, directory.path());
+    intake.core = core(RowRule::All);
+    let asked = Asked { form: MessageForm::Resumable, ..Asked::default() };
+    let begin = Beginning {
+        era: Era::default(),
+        from: Lsn(1),
+        accepts: Vec::new(),
+        follows: Follows::First,
+        new_from: None,
+        kind: Kind::Log,
+    };
+    intake.begin_era(&Arc::new(begin));
+    let mut client = asked.join(&mut intake.core);
+    bring(&mut intake, part(3, 0, vec![mine(1)], true)).await;
+    let cursor = client.changes()[0].1["cursor"].as_str().unwrap().to_owned();
+    bring(&mut intake, part(5, 0, vec![mine(2)], false)).await;
+    let Stage::Gathering(transaction) = &intake.stage else { panic!("it is gathered") };
+    transaction.damage();
+    bring(&mut intake, part(5, 1, vec![mine(3)], true)).await;
+    bring(&mut intake, part(7, 0, vec![mine(4)], true)).await;
+    let (mut subscription, mut back) = asked.subscription();
+    subscription.resume = Some(Resume::From(cursor));
+    intake.core.subscribe(subscription, NONE).unwrap();
+    let standing = &back.heard()[0]["payload"];
+    assert_eq!((&standing["resumed"], &standing["reason"]), (&false.into(), &refusal::CURSOR_TOO_OLD.into()));
+    let told = client.heard();
+    let gap = told[0]["payload"]["cursor"].as_str().unwrap();
+    let (mut subscription, mut back) = asked.subscription();
+    subscription.resume = Some(Resume::From(gap.to_owned()));
+    intake.core.subscribe(subscription, NONE).unwrap();
+    assert_eq!(back.heard()[0]["payload"]["resumed"], true, "who was told of it stands behind it");
 }

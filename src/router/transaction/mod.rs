@@ -31,6 +31,14 @@ pub(super) struct Transaction {
     spill: Option<Spill>,
 }
 
+/// Whether there is room for some of a transaction in a directory.
+pub(super) async fn has_room(config: &SpillConfig) -> bool {
+    match Spill::open(config).await {
+        Ok(spill) => spill.has_room().await,
+        Err(_) => false,
+    }
+}
+
 /// Where in a transaction somebody reads.
 #[derive(Default)]
 pub(super) struct Cursor {

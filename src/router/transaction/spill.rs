@@ -31,6 +31,8 @@ impl From<PathBuf> for SpillConfig {
 
 /// Each fragment stands behind its length.
 const HEADER_BYTES: usize = 8;
+/// So much is written to see whether there is room: about as much as a fragment.
+const TRIAL_BYTES: usize = 1024 * 1024;
 
 /// The file would become larger than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,13 @@ impl Spill {
         });
         let (file, relations, limit_bytes) = (Arc::new(file.await?), Relations::default(), config.limit_bytes);
         Ok(Spill { file, relations, end: 0, limit_bytes })
+    }
+
+    /// Whether some can be written.
+    pub(super) async fn has_room(&self) -> bool {
+        let file = self.file.clone();
+        // Not zeros: a file system may keep none of these.
+        blocking(move || file.write_all_at(&vec![1; TRIAL_BYTES], 0)).await.is_ok()
     }
 
     /// Adds a fragment, all of it or none.

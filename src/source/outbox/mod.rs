@@ -19,7 +19,7 @@ pub use reading::Reader;
 
 use crate::{
     pg::{ConnectError, connect::describe},
-    source::slot::SourceError,
+    source::{GapReason, slot::SourceError},
 };
 
 /// Why the outbox is not read.
@@ -46,6 +46,9 @@ pub enum OutboxError {
     /// Another server has taken it over.
     #[error("the connection by which this server reads the outbox alone is gone")]
     LeadLost,
+    /// It has reached its limit, so changes are missing.
+    #[error("the outbox has reached its limit and captured nothing since")]
+    Full,
     /// Rows of a transaction that were there are gone.
     #[error("transaction {0} of the outbox is not whole")]
     Missing(u64),
@@ -75,8 +78,21 @@ impl OutboxError {
         format!("{}; {hint}", describe(self))
     }
 
-    /// Whether what is there cannot be read whole, however often it is tried.
-    fn is_broken(&self) -> bool {
-        matches!(self, OutboxError::Missing(_) | OutboxError::Unreadable { .. })
+    /// Why what is there cannot be read whole, however often it is tried.
+    fn loss(&self) -> Option<GapReason> {
+        match self {
+            OutboxError::Full => Some(GapReason::OutboxFull),
+            OutboxError::Missing(_) | OutboxError::Unreadable { .. } => Some(GapReason::OutboxBroken),
+            _ => None,
+        }
+    }
+
+    /// Whether the way to the server may be what failed.
+    fn is_of_network(&self) -> bool {
+        match self {
+            OutboxError::Connect(_) | OutboxError::Silent | OutboxError::LeadLost => true,
+            OutboxError::Query(error) => error.as_db_error().is_none(),
+            _ => false,
+        }
     }
 }

@@ -8,7 +8,8 @@
 //! | has none, and the snapshot does not show it | the log |
 //!
 //! What has a number and is not shown committed while the slot was made: the log has it, too, and it is left out there by
-//! its id. Nobody numbers anything meanwhile: this task does not, and whoever joins waits (`Kind::Between`).
+//! its id. This task numbers nothing meanwhile, and whoever joins waits (`Kind::Between`). Who was about to join may still give
+//! a number to something: only what was read here counts as told.
 //!
 //! The order between transactions that have to do with each other holds: what the snapshot shows has committed before what
 //! it does not show; and if one that has a number depended on one without, that would have been seen, and numbered, before.
@@ -18,7 +19,6 @@ use super::{
     task::{Moved, Session, answer},
 };
 use crate::{
-    lsn::Lsn,
     pg::outbox,
     source::{Kind, slot::Exported},
 };
@@ -53,9 +53,12 @@ async fn go_over(session: &mut Session<'_>, exported: Exported) -> Result<Box<Mo
     if !session.drain().await? {
         return Err(OutboxError::Silent);
     }
-    let told = answer(outbox::unseen(&session.client, &snapshot)).await?;
-    let (_, until): (u64, Lsn) = answer(outbox::horizon(&session.client)).await?;
+    // Not what somebody who joins has given a number to since: the log tells of that.
+    let told = answer(outbox::unseen(&session.client, &snapshot, session.reader.position())).await?;
+    let given = answer(outbox::given(&session.client, &snapshot)).await?;
+    let until = answer(outbox::horizon(&session.client)).await?.end;
     let started = exported.start(&ends.config).await?;
     tracing::info!(from = %started.from, told_already = told.len(), "changes are read from the log from now on");
-    Ok(Box::new(Moved { started, era: session.era, told, until }))
+    let given = session.is_whole().then_some(given);
+    Ok(Box::new(Moved { started, era: session.era, told, until, given }))
 }

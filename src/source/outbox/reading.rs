@@ -229,8 +229,7 @@ impl Reader {
         }
         let number = Lsn(transaction.number);
         Ok(Fragment {
-            // As in the stream: without its epoch.
-            xid: (transaction.xid & u64::from(u32::MAX)) as u32,
+            xid: outbox::without_epoch(transaction.xid),
             commit_lsn: number,
             commit_time: transaction.written_at,
             era: self.era,

@@ -84,6 +84,8 @@ pub(in crate::source) struct Moved {
     pub(in crate::source) told: HashSet<u32>,
     /// ... all of which committed before this.
     pub(in crate::source) until: Lsn,
+    /// Everything the outbox has told, if it had every change of every table.
+    pub(in crate::source) given: Option<Given>,
 }
 
 /// The task. It has the walreceiver's ends.
@@ -100,7 +102,7 @@ struct Place {
     /// The era that was begun here, and where in it.
     reading: Option<(Era, Reader)>,
     /// Why changes were lost here.
-    broken: bool,
+    lost: Option<GapReason>,
     /// When it may be tried again to read the log.
     probe_at: Instant,
 }
@@ -110,8 +112,9 @@ type Exporting = Pin<Box<dyn Future<Output = Result<Exported, SourceError>> + Se
 impl OutboxTask<'_> {
     /// Reads until it is told to stop, or may go over to the log, whatever happens to the server.
     pub(in crate::source) async fn run(&self, entry: Entry, lead: &mut Option<Lead>) -> End {
-        let mut place = Place { entry, reading: None, broken: false, probe_at: Instant::now() };
+        let mut place = Place { entry, reading: None, lost: None, probe_at: Instant::now() };
         let mut wait = FIRST_WAIT;
+        let mut changes = self.ends.target.changes();
         while !self.ends.stop.is_cancelled() {
             let began = Instant::now();
             let error = match self.session(&mut place, lead).await {
@@ -121,16 +124,23 @@ impl OutboxTask<'_> {
             if began.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
-            if error.is_broken() {
-                place.broken = true;
+            if let Some(loss) = error.loss() {
+                place.lost = Some(loss);
                 wait = FIRST_WAIT;
+            }
+            if error.is_of_network() {
+                // What else is open leads nowhere, either.
+                self.ends.target.doubt();
             }
             let problem = error.with_hint();
             tracing::warn!(problem, retry_in = ?wait, "the outbox is not read");
             self.interrupted(problem);
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
-            if self.ends.stop.run_until_cancelled(tokio::time::sleep(jittered)).await.is_none() {
-                break;
+            tokio::select! {
+                () = self.ends.stop.cancelled() => break,
+                () = tokio::time::sleep(jittered) => {}
+                // With another password it may go on at once.
+                Ok(()) = changes.changed() => {}
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
@@ -140,7 +150,7 @@ impl OutboxTask<'_> {
 
     fn interrupted(&self, problem: String) {
         self.ends.state.send_modify(|state| {
-            state.streaming = false;
+            (state.streaming, state.standby) = (false, false);
             state.problem = Some(problem);
         });
     }
@@ -188,7 +198,11 @@ impl OutboxTask<'_> {
                 tracing::info!("another server reads the outbox: standby");
                 is_told = true;
             }
-            self.interrupted("another server reads the outbox; this one waits until that one ends".to_owned());
+            let problem = "another server reads the outbox; this one waits until that one ends";
+            self.ends.state.send_modify(|state| {
+                (state.streaming, state.standby) = (false, true);
+                state.problem = Some(problem.to_owned());
+            });
             let wait = STANDBY_WAIT.mul_f64(rand::rng().random_range(0.5..1.5));
             if self.ends.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(false);
@@ -203,6 +217,10 @@ impl OutboxTask<'_> {
         installed: &Installed,
         place: &mut Place,
     ) -> Result<Option<(Era, Reader)>, OutboxError> {
+        if answer(outbox::is_full(client)).await? {
+            answer(outbox::empty(client)).await?;
+            place.lost = Some(GapReason::OutboxFull);
+        }
         let nothing = Given::default();
         let is_first_here = place.reading.is_none();
         let given = if is_first_here { place.entry.given.as_ref().unwrap_or(&nothing) } else { &nothing };
@@ -211,16 +229,13 @@ impl OutboxTask<'_> {
         let names = ["outbox", history.as_str(), publication.as_str(), &generation.to_string()];
         let epoch = Epoch::of(&names, installed.timeline.unwrap_or_default());
         let before = place.reading.as_ref().map_or(place.entry.era, |(era, _)| *era);
-        let (gap, old) = match place.reading.take() {
-            Some((era, reader)) if era.epoch == epoch && !place.broken => return Ok(Some((era, reader))),
-            Some((era, reader)) => {
-                let reason = if era.epoch == epoch { GapReason::OutboxBroken } else { GapReason::OtherHistory };
-                (Some(reason), Lsn(reader.position()))
-            }
-            None if before.number == 0 || place.entry.given.is_some() => (None, place.entry.reached),
-            None => (Some(GapReason::LogToOutbox), place.entry.reached),
+        let (gap, old) = match (place.reading.take(), place.lost.take()) {
+            (Some((era, reader)), None) if era.epoch == epoch => return Ok(Some((era, reader))),
+            (Some((_, reader)), lost) => (Some(lost.unwrap_or(GapReason::OtherHistory)), Lsn(reader.position())),
+            (None, _) if before.number == 0 => (None, Lsn::ZERO),
+            (None, None) if place.entry.given.is_some() => (None, place.entry.reached),
+            (None, lost) => (Some(lost.unwrap_or(GapReason::LogToOutbox)), place.entry.reached),
         };
-        place.broken = false;
         let next = answer(outbox::number(client)).await?;
         // What was given once is read again where clients may come back to it, and what nobody was given is theirs.
         let is_continued = before.number > 0 || !is_new;
@@ -270,6 +285,9 @@ impl Session<'_> {
         let mut exporting: Option<Exporting> = None;
         loop {
             answer(outbox::number(&mut self.client)).await?;
+            if answer(outbox::is_full(&self.client)).await? {
+                return Err(OutboxError::Full);
+            }
             if !self.drain().await? {
                 return Ok(End::Stopped);
             }
@@ -328,6 +346,11 @@ impl Session<'_> {
     fn handed_on(&self) -> Lsn {
         let handed_on = *self.task.ends.handed_on.borrow();
         if handed_on.era == self.era.number { handed_on.lsn } else { Lsn::ZERO }
+    }
+
+    /// Whether every table of the publication is captured.
+    pub(super) fn is_whole(&self) -> bool {
+        self.captured.as_ref().is_some_and(|(uncaptured, _)| uncaptured.is_empty())
     }
 
     fn say_where(&self) {
@@ -390,7 +413,7 @@ impl Session<'_> {
         let from = Lsn(self.reader.position());
         self.task.ends.state.send_modify(|state| {
             let number = state.stream.as_ref().map_or(1, |stream| stream.number + 1);
-            state.streaming = true;
+            (state.streaming, state.standby) = (true, false);
             state.problem = None;
             (state.kind, state.why_not_log, state.uncaptured) = (Kind::Outbox, why, Arc::new(uncaptured));
             if state.era != self.era.number {
@@ -402,6 +425,7 @@ impl Session<'_> {
                 publication: 0,
                 kind: Kind::Outbox,
                 from,
+                log_end: None,
                 catalog_xmin: None,
                 lookups_since: None,
                 lookups_problem: Some("changes are read from the outbox".to_owned()),

@@ -67,6 +67,7 @@ const known = {
     process.exit(0)
   },
 }
+say({ log: 'ready' })
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const command = JSON.parse(line)
   await known[command.do](command)

@@ -74,7 +74,7 @@ describe('supabase-js', { concurrency: true }, () => {
         })
 
         test('a join that is not answered in time is repeated at the same cursor, and its late events are left out', async () => {
-          connect({ realtime: { timeout: 300 } })
+          connect({ realtime: { timeout: 2000 } })
           subscribe()
           await hears(await served({ cursor: 'c0', resumed: false }), [1, 'c1'])
           server.cut()

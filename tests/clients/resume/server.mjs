@@ -3,7 +3,7 @@
 import { WebSocketServer } from 'ws'
 import { ENCODINGS, active, change } from './frames.mjs'
 
-const PATIENCE_MS = 8000
+const PATIENCE_MS = 30000
 
 /// A queue that a test awaits.
 class Queue {
