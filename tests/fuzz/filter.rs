@@ -102,7 +102,7 @@ fn binding(input: &[u8]) -> Seen {
                 !has_token || !is_only_token || is_said || !text.contains("sesame-sesame"),
                 "a token is not repeated: {text}"
             );
-            shape(&text.chars().take(40).collect::<String>())
+            shape(&text.chars().take(30).collect::<String>())
         }
     }
 }

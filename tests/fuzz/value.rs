@@ -4,9 +4,13 @@ use super::{
     harness::{Seen, Target, fuzz, seen},
     mutate::{joined, records},
 };
+use bytes::Bytes;
 use serde::de::IgnoredAny;
 use std::sync::LazyLock;
-use walcast::change::value::{TypeInfo, TypeKind, TypeRegistry, oid, render};
+use walcast::change::{
+    Datum,
+    value::{TypeInfo, TypeKind, TypeRegistry, composite::split, oid, render},
+};
 
 /// Types beside the built-in ones.
 const BOXES: u32 = 1020;
@@ -120,4 +124,46 @@ fn value(input: &[u8]) -> Seen {
     // Its brackets and the first letters of its tokens.
     let tokens = json.bytes().filter(|byte| b"{[\"]}n.".contains(byte)).take(10);
     seen((oid, tokens.collect::<Vec<u8>>()))
+}
+
+#[test]
+fn any_row_is_split_into_what_it_was_written_of() {
+    let seeds = SEEDS.iter().map(|seed| joined([&[3][..], seed.as_bytes(), b"a", b"", b"\"(\\"])).collect();
+    fuzz(Target { name: "row", seeds, words: WORDS, memory: (256 * 1024, 200), run: row });
+}
+
+/// How many columns, the text of a row, and values to write another one of.
+fn row(input: &[u8]) -> Seen {
+    let records = records(input);
+    let width = records[0].first().copied().map_or(1, usize::from);
+    let text = records.get(1).copied().unwrap_or_default();
+    let read = split(&Bytes::copy_from_slice(text), width);
+    if let Ok(values) = &read {
+        assert_eq!(values.len(), width);
+        assert_eq!(&split(&written(values), width).expect("a row"), values);
+    }
+    let values = records.iter().skip(2).map(|value| match value.is_empty() {
+        true => Datum::Null,
+        false => Datum::Text(Bytes::copy_from_slice(value)),
+    });
+    // A row without columns is written as one whose only value is NULL.
+    let values: Vec<Datum> = values.collect();
+    if !values.is_empty() {
+        assert_eq!(split(&written(&values), values.len()).expect("a row"), values);
+    }
+    seen((read.map(|values| values.iter().filter(|value| **value == Datum::Null).count()).ok(), width))
+}
+
+/// As `record_out` writes them, but for values that it would leave without quotes.
+fn written(values: &[Datum]) -> Bytes {
+    let value = |value: &Datum| match value {
+        Datum::Text(text) => {
+            let doubled =
+                text.iter().flat_map(|&byte| if b"\"\\".contains(&byte) { vec![byte, byte] } else { vec![byte] });
+            [b"\"".to_vec(), doubled.collect(), b"\"".to_vec()].concat()
+        }
+        Datum::Null | Datum::Absent => Vec::new(),
+    };
+    let values: Vec<Vec<u8>> = values.iter().map(value).collect();
+    [&b"("[..], &values.join(&b','), b")"].concat().into()
 }
