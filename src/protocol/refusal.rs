@@ -38,6 +38,12 @@ pub const STANDBY: &str =
 pub const CHANGES_SKIPPED: &str =
     "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
 
+/// More changes are told than the operator allows: they are lost from here on.
+pub const CHANGES_OVER_RATE: &str = "Changes are skipped for now: there are more than max_events_per_second allows";
+/// They come again.
+pub const CHANGES_WERE_OVER_RATE: &str =
+    "Changes were skipped until now because there were more than max_events_per_second allows. Fetch your data again";
+
 /// Public channels are not offered.
 pub const PRIVATE_ONLY: &str = "PrivateOnly: This project only allows private channels";
 /// Nobody is served.

@@ -8,6 +8,7 @@ use crate::{
     line::setup::{all_of, database, is, items, summary},
     support::{
         postgres::{Database, Postgres, new_directory},
+        socket::Message,
         token::{SECRET, anon, in_seconds},
         wait,
     },
@@ -215,6 +216,44 @@ async fn limits_are_read_again_without_disturbing_anybody_and_what_waits_for_a_r
     let change = socket.change("realtime:a").await;
     assert_eq!(summary(&change), is("INSERT", 1000));
     assert!(told < 150, "over the limit of the average of a minute: {told}");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn over_the_rate_of_events_who_can_come_back_waits_and_others_hear_where_they_miss_something() {
+    let database = stage().await;
+    let limited = |rate: u32| format!("max_events_per_second = {rate}\n");
+    let file = SettingsFile::new(&limited(1));
+    let serving = start(&database, &[("JWT_SECRET", SECRET), ("WALCAST_CONFIG", file.path())]).await;
+    let (mut patient, mut plain) = (serving.socket(&anon()).await, serving.socket(&anon()).await);
+    let config = json!({"postgres_changes": all_of("items"), "postgres_changes_options": {"resume": true}});
+    patient.join("realtime:a", &json!({ "config": config })).await;
+    patient.expect("the system message", |message| message.is("realtime:a", "system")).await;
+    plain.subscribe("realtime:a", &all_of("items")).await;
+    database.execute("insert into items select n, 'x' from generate_series(1, 200) n").await;
+    let is_word = |text: &'static str| {
+        move |message: &Message| {
+            message.is("realtime:a", "system")
+                && message.payload.at("message").as_str().is_some_and(|message| message.starts_with(text))
+        }
+    };
+    plain.expect("word that changes are skipped", is_word("Changes are skipped for now")).await;
+
+    file.write(&limited(100_000));
+    serving.running.signal("HUP");
+    serving.wait_for("settings read again").await;
+    for id in 1..=200 {
+        assert_eq!(summary(&patient.change("realtime:a").await), is("INSERT", id), "late, but each once and in order");
+    }
+    database.execute("insert into items values (1000, 'y')").await;
+    assert_eq!(summary(&patient.change("realtime:a").await), is("INSERT", 1000));
+    let is_last = |message: &Message| message.text.contains("1000");
+    let last =
+        plain.expect("the last change", |message| message.is("realtime:a", "postgres_changes") && is_last(message));
+    last.await;
+    plain.take(is_word("Changes were skipped until now")).expect("word that they come again, ahead of them");
+    assert!(plain.take(is_word("Changes are skipped")).is_none(), "once is enough");
+    assert!(patient.take(is_word("Changes")).is_none(), "he missed nothing");
     serving.stop().await;
 }
 

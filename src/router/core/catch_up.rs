@@ -14,6 +14,7 @@ use crate::{
         image::{Image, Images},
         judgement::{Basis, Judgement},
         lane_job::{LaneJob, LaneWork},
+        rate,
     },
 };
 
@@ -90,7 +91,8 @@ impl RouterCore {
             return false;
         }
         // What the lane still has of before the lag is delivered first, in its place.
-        if !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
+        let is_over_rate = rate::waits(&member) && rate::is_over(&self.config.meters);
+        if is_over_rate || !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
             return true;
         }
         let Some(mut from) = active.behind else { return false };

@@ -15,7 +15,7 @@ use crate::{
         lane_job::{Candidate, LaneJob, LaneMessage, LaneWork},
         matching::{Wanted, is_bare_key_delete, messages},
         notices::tell_failed,
-        rate,
+        rate::{self, Allowed},
         render::Rendering,
         sight::{Seen, Sight, Sights},
         subscription::{TableBinding, TableSubscription},
@@ -204,13 +204,19 @@ impl RouterCore {
             Some((&*wanted.binding, extent))
         });
         let told: Vec<_> = told.collect();
-        if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
+        if told.is_empty() {
             return Offered::Done;
+        }
+        let position = fragment.position(change);
+        match rate::allowed(&self.config.meters, &self.metrics, member, active.generation, position) {
+            Allowed::Now => {}
+            Allowed::Later => return Offered::Lagging,
+            Allowed::Never => return Offered::Done,
         }
         let cursor = |given, of| fragment.cursor(change, given, of);
         let frames = messages(&mut offer.rendering, member, &told, cursor);
         let count = frames.len();
-        match member.deliver_change(active.generation, fragment.position(change), frames) {
+        match member.deliver_change(active.generation, position, frames) {
             Delivery::Queued => {
                 self.metrics.deliveries.add(count);
                 rate::count(&self.config.meters, told.len());

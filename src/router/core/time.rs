@@ -126,12 +126,22 @@ impl RouterCore {
                 matches!(extent, Extent::Entered | Extent::Left).then_some((&*wanted.binding, extent))
             });
             let told: Vec<_> = told.collect();
-            if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
+            if told.is_empty() {
                 continue;
             }
             let member = &active.subscription.member;
+            let is_over = rate::is_over(&self.config.meters);
+            if is_over && !rate::waits(member) {
+                rate::skip(&self.metrics, member);
+                continue;
+            }
             // What is behind has no place for it, and nobody could serve it again: he is told to fetch.
-            if active.behind.is_some() || member.lag().is_some() || member.has_on_their_way() || !member.has_drained() {
+            if is_over
+                || active.behind.is_some()
+                || member.lag().is_some()
+                || member.has_on_their_way()
+                || !member.has_drained()
+            {
                 untold.push(key);
                 continue;
             }
