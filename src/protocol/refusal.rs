@@ -99,6 +99,8 @@ pub const CURSOR_AHEAD: &str = "the cursor is ahead of the database's log";
 pub const BINDING_INACTIVE: &str = "a binding was inactive meanwhile";
 /// What was behind where the client stood had to make room before it took it in.
 pub const BACKLOG_TOO_SHORT: &str = "the client did not keep up, and what it has not taken in is not kept any more";
+/// A row that is told late has values under names that are others' now.
+pub const COLUMNS_RENAMED: &str = "columns were given the names of others meanwhile";
 /// Nobody could say who may see the changes.
 pub const CHANGES_UNDECIDED: &str = "nobody could say who may see some changes";
 

@@ -109,6 +109,7 @@ impl RouterCore {
         let mut maps = ColumnMaps::default();
         let mut left = SLICE_CHANGES.min(*budget);
         let mut stopped = None;
+        let mut is_unreadable = false;
         'fragments: for fragment in fragments {
             let mut work = Vec::new();
             for (at, change) in fragment.changes.iter().enumerate() {
@@ -127,7 +128,10 @@ impl RouterCore {
                 *budget = budget.saturating_sub(cost);
                 let Some(subscription) = subscription else { continue };
                 let table = &subscription.table;
-                let map = maps.of(table, &change.relation);
+                let Some(map) = maps.of(table, &change.relation) else {
+                    is_unreadable = true;
+                    break 'fragments;
+                };
                 let Some(images) = Images::of(change, &map) else { continue };
                 let is = |column| images.is.get(column);
                 let old = images.was;
@@ -148,6 +152,11 @@ impl RouterCore {
                 }
             }
             jobs.extend(self.job(fragment, work, Vec::new()));
+        }
+        if is_unreadable {
+            self.metrics.hidden_absent.add(1);
+            self.miss(key, refusal::COLUMNS_RENAMED);
+            return false;
         }
         self.active[key].behind = stopped;
         stopped.is_some()

@@ -57,18 +57,19 @@ pub(super) struct ColumnMaps(HashMap<u32, KnownMap>);
 struct KnownMap {
     table: Arc<Table>,
     relation: Arc<Relation>,
-    map: Arc<[Option<usize>]>,
+    map: Option<Arc<[Option<usize>]>>,
 }
 
 impl ColumnMaps {
-    pub(super) fn of(&mut self, table: &Arc<Table>, relation: &Arc<Relation>) -> Arc<[Option<usize>]> {
+    /// None when the relation is of a time when columns had the names of others: nothing is known of its rows.
+    pub(super) fn of(&mut self, table: &Arc<Table>, relation: &Arc<Relation>) -> Option<Arc<[Option<usize>]>> {
         let known = self.0.get(&table.oid);
         if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.table, table))
             && Arc::ptr_eq(&known.relation, relation)
         {
             return known.map.clone();
         }
-        let map: Arc<[Option<usize>]> = column_map(table, relation).into();
+        let map: Option<Arc<[Option<usize>]>> = column_map(table, relation).map(Into::into);
         let known = KnownMap { table: table.clone(), relation: relation.clone(), map: map.clone() };
         self.0.insert(table.oid, known);
         map
@@ -101,7 +102,10 @@ impl RouterCore {
                 continue;
             }
             let Some(table) = self.catalog.tables.get(&change.relation.oid).cloned() else { continue };
-            let map = maps.of(&table, &change.relation);
+            let Some(map) = maps.of(&table, &change.relation) else {
+                self.leave_unread(table.oid, fragment.position(change), &mut lagging);
+                continue;
+            };
             let subject = Subject { fragment, change, table: &table, map: &map };
             let candidates = self.route_change(subject, basis, &mut lagging);
             if !candidates.is_empty() {
@@ -154,6 +158,17 @@ impl RouterCore {
             }
         }
         lane
+    }
+
+    /// A row of a time when columns had the names of others: those of its table lag there, and hear of it when they are served.
+    fn leave_unread(&self, table: u32, position: Position, lagging: &mut Vec<(usize, Position)>) {
+        for (key, active) in &self.active {
+            let is_told = active.compiled.tables.contains_key(&table) && position >= active.subscription.start;
+            if is_told && active.behind.is_none() {
+                active.subscription.member.lag_from(active.generation, position);
+                lagging.push((key, position));
+            }
+        }
     }
 
     pub(super) fn rendering<'a>(&'a self, subject: Subject<'a>) -> Rendering<'a> {

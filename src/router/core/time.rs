@@ -100,7 +100,7 @@ impl RouterCore {
             changes: Vec::new(),
             end_lsn: None,
         };
-        let map = ColumnMaps::default().of(&table, &change.relation);
+        let Some(map) = ColumnMaps::default().of(&table, &change.relation) else { return };
         let Some(images) = Images::of(&change, &map) else { return };
         let column = |column| images.is.get(column);
         let basis = Basis { lookups, now: due.at.saturating_add(1), was_now: due.at.saturating_sub(1) };
