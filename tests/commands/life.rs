@@ -175,7 +175,7 @@ async fn a_secret_that_is_exchanged_counts_at_once_and_sends_everybody_away() {
     socket.join("realtime:a", &with_presence).await;
     let state = socket.expect("the presence", |message| message.is("realtime:a", "presence_state")).await;
     assert!(state.payload.keys().is_empty(), "a ghost: {}", state.text);
-    let log = serving.running.stderr.all().join("\n");
+    let log = serving.running.stderr.lines().join("\n");
     assert!(!log.contains(SECRET) && !log.contains(OTHER_SECRET), "no secret in the log");
     serving.stop().await;
 }
@@ -269,12 +269,12 @@ async fn a_file_that_cannot_be_read_changes_nothing() {
         file.write(text);
         serving.running.signal("HUP");
         wait::until(SOON, async || {
-            let said = serving.running.stderr.all();
+            let said = serving.running.stderr.lines();
             said.iter().filter(|line| line.contains("settings not read again; the old ones stay")).count() > number
         })
         .await;
     }
-    assert!(!serving.running.stderr.all().join("\n").contains("4711"));
+    assert!(!serving.running.stderr.lines().join("\n").contains("4711"));
     socket.heartbeat().await;
     serving.socket(&anon()).await.heartbeat().await;
     serving.stop().await;

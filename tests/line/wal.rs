@@ -24,7 +24,7 @@ use walcast::{
 };
 
 const TOPIC: &str = "realtime:line";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const MIB: i64 = 1 << 20;
 
 /// Uses up a segment of the log, which is 16 MiB.
