@@ -123,6 +123,7 @@ impl RouterCore {
                 self.deadlines.forget();
                 self.watchers_changed = true;
                 self.open = None;
+                self.trust();
             }
         }
         let Follows::Gap(gap) = &beginning.follows else { return };
