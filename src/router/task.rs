@@ -171,6 +171,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             // Before there is a stream nobody knows what a cursor means.
             command = commands.recv(), if intake.core.has_begun() => match command {
                 Some(command) => {
+                    // Whoever comes back has had it read for himself.
+                    intake.set_catalog(parts.refresh.catalog());
                     intake.execute(command);
                     parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
                 }
@@ -208,8 +210,13 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             () = tokio::time::sleep(AGREE_PAUSE), if !is_agreed => {}
             _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
                 let begun = Instant::now();
+                intake.core.set_look(begun.into_std(), parts.refresh.looked_at().into_std());
+                intake.set_catalog(parts.refresh.catalog());
                 for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
+                }
+                if intake.core.take_look_wish() {
+                    parts.refresh.hurry();
                 }
                 // Else the next turn would be due at once, again and again, and nothing live would come to pass.
                 catch_up.reset_after(begun.elapsed().max(CATCH_UP_INTERVAL));

@@ -60,6 +60,9 @@ impl RouterCore {
                 break;
             }
             let waits = !lane_has_room && self.active.get(place).is_some_and(|active| active.compiled.needs_database);
+            if waits && let Some(active) = self.active.get_mut(place) {
+                active.pause.goes_on(self.look.now);
+            }
             if waits || self.serve_slice(place, &mut budget, &mut jobs, basis) {
                 self.behind.push_back(key);
             }
@@ -77,7 +80,8 @@ impl RouterCore {
             let active = self.place(*key).and_then(|place| self.active.get(place));
             active.is_some_and(|active| {
                 let is_near = active.behind.is_some_and(|behind| behind < edge);
-                is_near && now.saturating_sub(active.served_at) <= FAST_WITHIN
+                // Not within a time to come: the clock was set back.
+                is_near && (0..=FAST_WITHIN).contains(&now.saturating_sub(active.served_at))
             })
         };
         self.behind.iter().any(is_pressed).then_some(transaction)
@@ -93,6 +97,10 @@ impl RouterCore {
         // What the lane still has of before the lag is delivered first, in its place.
         let is_over_rate = rate::waits(&member) && rate::is_over(&self.config.meters);
         if is_over_rate || !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
+            active.pause.goes_on(self.look.now);
+            return true;
+        }
+        if active.pause.wants_look(&mut self.look) {
             return true;
         }
         let Some(mut from) = active.behind else { return false };

@@ -4,13 +4,14 @@
 //! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
 //! the client is told.
 //!
-//! `deliver` routes live changes, `catch_up` serves those behind, `resume` says where those stand who come back, `rights` tells whom a change of rights concerns, `time` what
+//! `deliver` routes live changes, `catch_up` serves those behind, `look` sees to it that they are served by rights of now, `resume` says where those stand who come back, `rights` tells whom a change of rights concerns, `time` what
 //! changes by itself. The
 //! rows of other tables that policies look into are the caller's; the time is, too.
 
 mod catch_up;
 mod deliver;
 mod doubt;
+mod look;
 mod resume;
 mod rights;
 mod time;
@@ -36,6 +37,7 @@ use crate::{
     source::{Kind, SourceState, WindowConfig},
 };
 use deliver::ColumnMaps;
+use look::{Look, Pause};
 use resume::KnownEra;
 use rights::Onlookers;
 use slab::Slab;
@@ -84,6 +86,8 @@ struct Active {
     behind: Option<Position>,
     /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
     served_at: i64,
+    /// Since when it takes in nothing.
+    pause: Pause,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -119,6 +123,8 @@ pub(in crate::router) struct RouterCore {
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first; some may be gone.
     behind: VecDeque<SubscriptionKey>,
+    /// When rights were looked at.
+    look: Look,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
     /// Roles and tables of which the log has said that subscriptions get nothing.
@@ -152,6 +158,7 @@ impl RouterCore {
             uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
+            look: Look::default(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
             open: None,
@@ -221,6 +228,7 @@ impl RouterCore {
             generation: Generation::default(),
             behind: None,
             served_at: i64::MIN,
+            pause: Pause::default(),
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));

@@ -27,6 +27,10 @@ use std::sync::Arc;
 const FRESH_PARTS: usize = 8;
 /// Looks at who needs a new cursor, within a quarter of the window.
 const LOOKS: i64 = 4;
+/// How often cursors are looked at, in microseconds, when nothing is kept for a restart: what is in memory does not age by time.
+const FRESH_WITHOUT_WINDOW: i64 = 10_000_000;
+/// At most so often, however short the window is: a client that hears nothing is not to be kept awake.
+const LEAST_FRESH_INTERVAL: i64 = 125_000;
 /// Eras that are remembered. One ends when a server is promoted, or the source is another one.
 const KNOWN_ERAS: usize = 16;
 
@@ -291,13 +295,18 @@ impl RouterCore {
     /// Whether a good part of what the slot keeps is behind a position.
     fn is_far_behind(&self, position: Position) -> bool {
         let kept = self.config.resume_window.bytes / FRESH_PARTS as u64;
-        position.era == self.head.era && self.head.commit_lsn.0.saturating_sub(position.commit_lsn.0) > kept
+        !self.config.resume_window.is_none()
+            && position.era == self.head.era
+            && self.head.commit_lsn.0.saturating_sub(position.commit_lsn.0) > kept
     }
 
     /// How often cursors have to be looked at, however little comes, in microseconds.
     pub(in crate::router) fn fresh_interval(&self) -> i64 {
+        if self.config.resume_window.is_none() {
+            return FRESH_WITHOUT_WINDOW;
+        }
         let window = i64::try_from(self.config.resume_window.time.as_micros()).unwrap_or(i64::MAX);
-        (window / 4 / LOOKS).max(10_000)
+        (window / 4 / LOOKS).max(LEAST_FRESH_INTERVAL)
     }
 
     /// Gives a new cursor to whoever has heard nothing for long, or before much else: so that what he could come back to
@@ -318,7 +327,9 @@ impl RouterCore {
                 told.push(place);
                 continue;
             }
-            let is_old = is_behind(position) || now.saturating_sub(active.fresh_at) >= most;
+            // One of a time to come is of before the clock was set back, and nobody knows how old.
+            let age = now.saturating_sub(active.fresh_at);
+            let is_old = is_behind(position) || age < 0 || age >= most;
             if !is_old || active.behind.is_some() || member.lag().is_some() {
                 continue;
             }
@@ -350,6 +361,42 @@ impl RouterCore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        policy::catalog::RowRule,
+        router::fixture::{Asked, NONE, core},
+        source::WindowConfig,
+    };
+    use std::time::Duration;
+
+    #[test]
+    fn a_clock_that_is_set_back_lets_nobodys_cursor_age() {
+        let mut core = core(RowRule::All);
+        let (subscription, mut client) = Asked { form: MessageForm::Resumable, ..Asked::default() }.subscription();
+        core.subscribe(subscription, NONE).unwrap();
+        client.heard();
+        let (now, hour) = (8 * 3_600_000_000, 3_600_000_000);
+        let mut told = |core: &mut RouterCore, now| {
+            assert!(core.refresh_cursors(now).is_none());
+            client.heard().len()
+        };
+        told(&mut core, now - 1);
+        assert_eq!(told(&mut core, now), 0, "his is new");
+        assert_eq!(told(&mut core, now - hour), 1);
+        assert_eq!(told(&mut core, now - hour), 0);
+    }
+
+    #[test]
+    fn without_a_window_cursors_are_seldom_looked_at() {
+        let mut core = core(RowRule::All);
+        for (bytes, milliseconds, least) in
+            [(1, 300_000, 18_750_000), (1, 2000, 125_000), (1, 1, 125_000), (1, 0, 5_000_000), (0, 2000, 5_000_000)]
+        {
+            core.config.resume_window = WindowConfig { bytes, time: Duration::from_millis(milliseconds) };
+            assert!(core.fresh_interval() >= least, "{bytes} {milliseconds}");
+            core.head = Position::before(core.head.era, Lsn(1 << 30));
+            assert_eq!(core.wants_fresh_cursors(), bytes > 0 && milliseconds > 0, "{bytes} {milliseconds}");
+        }
+    }
 
     #[test]
     fn a_transaction_whose_commit_record_would_begin_where_a_timeline_was_left_is_no_more() {
