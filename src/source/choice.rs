@@ -93,6 +93,7 @@ impl Source {
             if let Err(why) = self.has_outbox().await {
                 let problem = match why {
                     OutboxError::NotInstalled => {
+                        let problem = problem.trim_end_matches(';');
                         format!("{problem}; or, to serve without logical replication, run: walcast migrate --notify")
                     }
                     why => format!("{problem}; {}", why.with_hint()),

@@ -80,5 +80,6 @@ pub(super) async fn free(
         }
         tokio::time::sleep(LOOK).await;
     }
-    Err(taken())
+    // Nobody else reads it, so this server is no standby.
+    Err(SourceError::Held { slot: config.slot.clone(), pid })
 }

@@ -90,6 +90,16 @@ pub enum SourceError {
         /// The process of the session that reads it.
         pid: Option<i32>,
     },
+    /// A session of our own, from before a cut, that does not end.
+    #[error(
+        "process {pid} of the database, of a session of ours that is over, still holds replication slot \"{slot}\""
+    )]
+    Held {
+        /// The slot.
+        slot: String,
+        /// The process.
+        pid: i32,
+    },
     /// The session failed.
     #[error("replication failed")]
     Replication(#[from] ReplicationError),
@@ -112,6 +122,13 @@ impl SourceError {
     /// What may help against an error that may go away by waiting.
     fn advice(&self) -> &'static str {
         match self {
+            SourceError::Held { .. } => {
+                "it was told to end and does not; it is tried again, and goes on when that process is continued or killed on \
+                 the database's machine"
+            }
+            SourceError::Replication(ReplicationError::Server(error)) if error.code == "57P01" => {
+                "the server stops, or somebody ended the session, as is done to drop its slot; it is tried again"
+            }
             SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
                 "the server starts or stops: it is tried again until it is ready"
             }

@@ -127,6 +127,46 @@ async fn a_killed_walsender_loses_and_repeats_nothing() {
     assert!(socket.drain().is_empty(), "nothing comes twice");
 }
 
+/// Ends the pause of a process, also when the test fails.
+struct Paused(i32);
+
+impl Paused {
+    fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &self.0.to_string()]).status();
+        assert!(sent.expect("kill is a program").success());
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_our_own_that_does_not_end_is_not_taken_for_another_server() {
+    let database = database(Postgres::default(), &items("docs")).await;
+    let server = Server::start(&database, &[("WALCAST_SILENCE_LIMIT_MS", "1000")]).await;
+    wait_for_stream(&server).await;
+    let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
+    let client = database.connect().await;
+    let sql = "select active_pid from pg_replication_slots where slot_name = $1";
+    let sender = Paused(client.query_one(sql, &[&database.slot()]).await.unwrap().get(0));
+    sender.signal("STOP");
+    let health = wait_for_health(&server, |_, health| {
+        let replication = health.at("replication");
+        assert_ne!(*replication.at("state"), "standby", "{health}");
+        problem(health).contains("session of ours")
+    })
+    .await;
+    assert_eq!(*health.at("replication").at("state"), "interrupted", "{health}");
+    assert!(problem(&health).contains(&sender.0.to_string()), "{health}");
+    client.batch_execute("insert into docs values (1)").await.unwrap();
+    drop(sender);
+    assert_eq!(next(&mut socket).await, is("INSERT", 1));
+    wait_for_stream(&server).await;
+}
+
 #[tokio::test]
 async fn a_quiet_publication_does_not_hold_the_log_of_a_busy_database() {
     let database = database(Postgres::default(), &format!("{} create table busy (n int)", items("docs"))).await;

@@ -13,11 +13,11 @@ use super::{GapReason, Kind, Order, SourceState};
 use crate::{
     metrics::Metrics,
     pg::{
-        connect::describe,
+        connect::{advice, describe},
         slot::{self, Dropped, Slots, size},
     },
 };
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Pool, PoolError};
 use pressure::{Act, Gauge, Reading};
 use std::{
     sync::Arc,
@@ -122,7 +122,7 @@ impl SlotGuard {
     }
 
     async fn look(&self) -> Result<(Slots, Option<u32>), String> {
-        let client = self.pool.get().await.map_err(|error| describe(&error))?;
+        let client = self.pool.get().await.map_err(|error| unreachable(&error))?;
         let slots = slot::slots(&client, &self.config.slot, false).await.map_err(|error| describe(&error))?;
         let publication = slot::publication(&client, &self.config.publication).await;
         Ok((slots, publication.map_err(|error| describe(&error))?))
@@ -212,4 +212,15 @@ impl SlotGuard {
         let seen = Seen { slot, max_keep: slots.max_slot_wal_keep_bytes };
         self.state.send_replace(SlotState { slot: Some(seen), limit, pressure, is_unpublished, problem: None });
     }
+}
+
+/// Why the slot cannot be looked at, and what to do about it.
+fn unreachable(error: &PoolError) -> String {
+    let (cause, code) = match error {
+        PoolError::Backend(error) => (describe(error), error.code().map(|code| code.code())),
+        other => (describe(other), None),
+    };
+    let fix = code.and_then(|code| advice(code, "<role>")).map(|fix| fix.replace("\"<role>\"", "<role>"));
+    let fix = fix.unwrap_or_else(|| "check that Postgres runs there and can be reached; it is tried again".to_owned());
+    format!("the slot cannot be looked at: {cause}; {fix}")
 }
