@@ -13,13 +13,15 @@ use crate::{
 
 const ID: &str = "notify_fallback";
 const SUBJECT: &str = "walcast.outbox";
-/// Findings that speak against reading the log.
-const OF_LOG: &[&str] = &["wal_level", "replication_right", "replication_slots", "wal_senders", "standby", "slot"];
+/// Findings that speak against reading the log. Not the state of our slot: one that is lost is made anew, and for one that
+/// is somebody else's another name is to be chosen.
+const OF_LOG: &[&str] = &["wal_level", "replication_right", "replication_slots", "wal_senders", "standby"];
 /// What it costs and leaves open.
 const PROMISES: &str = "every write of a captured table stores its row once more, an UPDATE the old one, too, and fails if \
                         that cannot be stored; commit_timestamp is the time of writing; transactions that have nothing to \
                         do with each other may come in another order than they were committed in; policies that look into \
-                        other tables are decided by the database; what fills up while no server runs is kept until one does, up to limit_bytes of \
+                        other tables are decided by the database, by those tables as they are now, and nobody is told that \
+                        rights to rows have changed because of them; what fills up while no server runs is kept until one does, up to limit_bytes of \
                         walcast.outbox_state: beyond that nothing is captured, and clients are told of a gap";
 
 /// What was found of it.

@@ -103,7 +103,8 @@ pub(crate) fn judge(slot: &Slot, ours: &str) -> Judgement {
     }
     if is_ours {
         return Judgement::ok(format!(
-            "nobody reads it now{kept}: start `walcast serve`, or drop it with {command} when it is not to be used again"
+            "nobody reads it now{kept}: start `walcast serve`, or drop it with {command} when it is not to be used again, \
+             and before wal_level is set back: Postgres does not start with it then"
         ));
     }
     if slot.inactive_seconds.is_some_and(|seconds| seconds < FORGOTTEN_AFTER_SECONDS) {

@@ -115,8 +115,10 @@ async fn report(State(health): State<Health>) -> Response {
     let problem = source.problem.clone().or_else(|| router.problem.clone());
     // Not from what is confirmed, which is kept behind on purpose.
     let lag_bytes = end.filter(|_| source.era > 0).map(|end| end.0.saturating_sub(source.reached.0));
-    // With everything handed on there is no lag, however long ago the last commit was.
-    let caught_up = lag_bytes.is_some_and(|bytes| bytes == 0) || source.reached >= source.received;
+    // With everything handed on there is no lag, however long ago the last commit was. What has been received says nothing
+    // while the server still decodes what was there when the stream began.
+    let catching_up = is_catching_up(&source);
+    let caught_up = lag_bytes == Some(0) || (!catching_up && source.reached >= source.received);
     let lag_ms = if caught_up { Some(0) } else { milliseconds_since(router.commit_time) };
     let counters: Map<String, Value> =
         health.metrics.snapshot().into_iter().map(|(name, value)| (name, Value::from(value))).collect();
@@ -128,6 +130,7 @@ async fn report(State(health): State<Health>) -> Response {
         "status": if is_ok { "ok" } else { "degraded" },
         "replication": {
             "state": state(&source),
+            "catching_up": catching_up,
             "problem": problem,
             "source": if source.kind == Kind::Outbox { "notify" } else { "wal" },
             "why_not_wal": source.why_not_log,
@@ -155,6 +158,12 @@ async fn report(State(health): State<Health>) -> Response {
     });
     let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// Whether what was there when the stream began, after a restart what clients may come back to, is still being read.
+fn is_catching_up(source: &SourceState) -> bool {
+    let end = source.stream.as_ref().filter(|stream| stream.kind == Kind::Log).and_then(|stream| stream.log_end);
+    source.streaming && source.kind == Kind::Log && end.is_some_and(|end| source.reached < end)
 }
 
 fn state(source: &SourceState) -> &'static str {
@@ -205,4 +214,31 @@ fn milliseconds_since(commit_time: i64) -> Option<u64> {
     let commit = u64::try_from(commit_time).ok().filter(|&time| time > 0)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(POSTGRES_EPOCH_SECONDS)).ok()?;
     u64::try_from(now.as_micros()).ok().map(|now| now.saturating_sub(commit) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::StreamState;
+
+    #[test]
+    fn what_was_there_when_the_stream_began_is_caught_up_with() {
+        let stream = StreamState {
+            number: 1,
+            publication: 1,
+            kind: Kind::Log,
+            from: Lsn(10),
+            log_end: Some(Lsn(90)),
+            catalog_xmin: None,
+            lookups_since: None,
+            lookups_problem: None,
+            messages_since: None,
+            messages_problem: None,
+        };
+        let source = SourceState { streaming: true, reached: Lsn(10), stream: Some(stream), ..SourceState::default() };
+        assert!(is_catching_up(&source));
+        assert!(!is_catching_up(&SourceState { reached: Lsn(90), ..source.clone() }));
+        assert!(!is_catching_up(&SourceState { kind: Kind::Outbox, ..source.clone() }), "numbers are no positions");
+        assert!(!is_catching_up(&SourceState { streaming: false, ..source }));
+    }
 }
