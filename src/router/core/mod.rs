@@ -10,6 +10,7 @@
 
 mod catch_up;
 mod deliver;
+mod lost;
 mod resume;
 mod rights;
 mod time;
@@ -124,6 +125,8 @@ pub(in crate::router) struct RouterCore {
     known_mute: HashSet<(Arc<str>, String)>,
     /// The commit of a transaction of which a part has been routed, and the rest is to come.
     open: Option<Lsn>,
+    /// The era whose publication is gone, and the commit behind which that shows.
+    lost_from: Option<(u32, Lsn)>,
 }
 
 impl RouterCore {
@@ -152,6 +155,7 @@ impl RouterCore {
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
             open: None,
+            lost_from: None,
         }
     }
 
