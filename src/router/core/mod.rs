@@ -11,6 +11,7 @@
 mod catch_up;
 mod deliver;
 mod doubt;
+mod lost;
 mod resume;
 mod rights;
 mod time;
@@ -127,6 +128,8 @@ pub(in crate::router) struct RouterCore {
     open: Option<Lsn>,
     /// Tables of which nobody can say now who may see their rows.
     doubtful: HashSet<u32>,
+    /// The era whose publication is gone, and the commit behind which that shows.
+    lost_from: Option<(u32, Lsn)>,
 }
 
 impl RouterCore {
@@ -156,6 +159,7 @@ impl RouterCore {
             known_mute: HashSet::new(),
             open: None,
             doubtful: HashSet::new(),
+            lost_from: None,
         }
     }
 
