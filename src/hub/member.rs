@@ -91,6 +91,8 @@ pub struct Member {
     state: Mutex<State>,
     /// Whether its client knows that a policy fails on rows.
     knows_of_failure: AtomicBool,
+    /// Whether its client knows that changes are left out now.
+    is_skipping: AtomicBool,
     /// Whom to wake when the member begins to lag.
     on_lag: OnceLock<Arc<Notify>>,
     /// Changes on their way that somebody else decides about.
@@ -138,6 +140,7 @@ impl Member {
             outbox,
             state: Mutex::default(),
             knows_of_failure: AtomicBool::new(false),
+            is_skipping: AtomicBool::new(false),
             on_lag: OnceLock::new(),
             on_their_way: AtomicUsize::new(0),
         })
@@ -267,6 +270,17 @@ impl Member {
     /// Whether a failure of a policy is the first one in this join: once is enough to tell.
     pub fn is_first_failure(&self) -> bool {
         !self.knows_of_failure.swap(true, Ordering::Relaxed)
+    }
+
+    /// A change is left out; whether it is the first one in a row.
+    pub fn begins_skipping(&self) -> bool {
+        !self.is_skipping.swap(true, Ordering::Relaxed)
+    }
+
+    /// A change is not left out; whether the one before was.
+    pub fn ends_skipping(&self) -> bool {
+        // Nearly always no, which costs no exclusive access.
+        self.is_skipping.load(Ordering::Relaxed) && self.is_skipping.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the outbox has room for a good deal more.

@@ -38,6 +38,12 @@ pub const STANDBY: &str =
 pub const CHANGES_SKIPPED: &str =
     "Changes were skipped because this client or its row level security did not keep up. Fetch your data again";
 
+/// More changes are told than the operator allows: they are lost from here on.
+pub const CHANGES_OVER_RATE: &str = "Changes are skipped for now: there are more than max_events_per_second allows";
+/// They come again.
+pub const CHANGES_WERE_OVER_RATE: &str =
+    "Changes were skipped until now because there were more than max_events_per_second allows. Fetch your data again";
+
 /// Public channels are not offered.
 pub const PRIVATE_ONLY: &str = "PrivateOnly: This project only allows private channels";
 /// Nobody is served.
@@ -93,6 +99,8 @@ pub const CURSOR_AHEAD: &str = "the cursor is ahead of the database's log";
 pub const BINDING_INACTIVE: &str = "a binding was inactive meanwhile";
 /// What was behind where the client stood had to make room before it took it in.
 pub const BACKLOG_TOO_SHORT: &str = "the client did not keep up, and what it has not taken in is not kept any more";
+/// A row that is told late has values under names that are others' now.
+pub const COLUMNS_RENAMED: &str = "columns were given the names of others meanwhile";
 /// Nobody could say who may see the changes.
 pub const CHANGES_UNDECIDED: &str = "nobody could say who may see some changes";
 

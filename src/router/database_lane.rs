@@ -12,7 +12,7 @@ use super::{
     matching::{Wanted, messages},
     notices::{announce_gap, tell_failed},
     questions::{AskedRow, Needed, Question, Questions, Verdict},
-    rate,
+    rate::{self, Allowed},
     render::{Extent, Rendering},
     sight::{Matching, Seen, Sight, Sights},
     statements::{Asker, Verdicts},
@@ -247,12 +247,15 @@ impl LaneTask {
                 let told = judge.told(change, case);
                 if judge.unasked {
                     self.leave_unasked(candidate, job.fragment.position(change));
-                } else if !told.is_empty() && !rate::is_over(&self.router.meters, &self.metrics) {
-                    let member = candidate.member.member();
+                } else if !told.is_empty() {
+                    let (member, at) = (candidate.member.member(), job.fragment.position(change));
+                    let meters = &self.router.meters;
+                    if rate::allowed(meters, &self.metrics, member, candidate.generation, at) != Allowed::Now {
+                        continue;
+                    }
                     let cursor = |given, of| job.fragment.cursor(change, given, of);
                     let frames = messages(&mut rendering, member, &told, cursor);
                     let count = frames.len();
-                    let at = job.fragment.position(change);
                     if member.deliver_change(candidate.generation, at, frames) == Delivery::Queued {
                         self.metrics.deliveries.add(count);
                         rate::count(&self.router.meters, told.len());

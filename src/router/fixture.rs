@@ -197,8 +197,8 @@ pub(crate) fn types() -> Arc<TypeRegistry> {
 }
 
 fn columns() -> Vec<TableColumn> {
-    let column = |name: &&str| TableColumn {
-        number: 1,
+    let column = |(number, name): (i16, &&str)| TableColumn {
+        number,
         name: (*name).to_owned(),
         type_oid: TEXT,
         type_name: "text".to_owned(),
@@ -206,7 +206,7 @@ fn columns() -> Vec<TableColumn> {
         collation_oid: 100,
         generated: None,
     };
-    COLUMNS.iter().map(column).collect()
+    (1..).zip(&COLUMNS).map(column).collect()
 }
 
 /// The table under this rule.

@@ -13,6 +13,16 @@ pub(super) fn announce_gap(member: &Member, metrics: &Metrics) {
     }
 }
 
+/// Changes are lost to a client from here on, because more are told than the operator allows.
+pub(super) fn tell_skipping(member: &Member) {
+    member.deliver_system(EXTENSION, false, refusal::CHANGES_OVER_RATE);
+}
+
+/// Changes were lost to a client until here.
+pub(super) fn tell_skipped(member: &Member) {
+    member.deliver_system(EXTENSION, false, refusal::CHANGES_WERE_OVER_RATE);
+}
+
 /// A policy failed on a row: said once a join, without the message, which may quote the row.
 pub(super) fn tell_failed(member: &Member, table: &Table, role: &str, sqlstate: &str) {
     if member.is_first_failure() {

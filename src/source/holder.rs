@@ -6,6 +6,28 @@ use crate::pg::replication::{ReplicationError, Session};
 use postgres_protocol::escape::escape_literal;
 use std::time::Duration;
 
+/// A process of the server. Numbers are given again, also soon after a restart of the server: with the moment it began it
+/// is told from one of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    pid: i32,
+    /// `backend_start`, in seconds as Postgres prints them.
+    began: String,
+}
+
+impl Sender {
+    /// That of this session.
+    pub(super) async fn of(session: &mut Session) -> Result<Option<Sender>, SourceError> {
+        let sql = "select pid, extract(epoch from backend_start) from pg_catalog.pg_stat_activity \
+                   where pid = pg_catalog.pg_backend_pid()";
+        let rows = session.query(sql).await?;
+        Ok(rows.first().and_then(|row| match row.as_slice() {
+            [Some(pid), Some(began)] => Some(Sender { pid: pid.parse().ok()?, began: began.clone() }),
+            _ => None,
+        }))
+    }
+}
+
 /// How often it is looked whether the slot is free ...
 const LOOK: Duration = Duration::from_millis(50);
 /// ... after a session of ours was ended.
@@ -34,15 +56,20 @@ pub(super) async fn free(
     session: &mut Session,
     config: &Config,
     holder: Option<i32>,
-    own: Option<i32>,
+    own: Option<&Sender>,
 ) -> Result<(), SourceError> {
     let Some(pid) = holder else { return Ok(()) };
     let taken = || SourceError::Taken { slot: config.slot.clone(), pid: Some(pid) };
-    if own != holder {
+    let Some(own) = own.filter(|own| own.pid == pid) else { return Err(taken()) };
+    let end = format!(
+        "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+         where pid = {pid} and extract(epoch from backend_start) = {}",
+        escape_literal(&own.began)
+    );
+    if session.query(&end).await?.is_empty() {
         return Err(taken());
     }
-    tracing::info!(slot = config.slot, pid, "ending a session of ours that was cut off and still holds the slot");
-    session.query(&format!("select pg_catalog.pg_terminate_backend({pid})")).await?;
+    tracing::info!(slot = config.slot, pid, "ended a session of ours that was cut off and still held the slot");
     let sql = format!(
         "select 1 from pg_catalog.pg_replication_slots where slot_name = {} and active_pid = {pid}",
         escape_literal(&config.slot)

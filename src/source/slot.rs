@@ -1,7 +1,10 @@
 //! Making ready to stream: publication first, slot second (a slot older than its publication cannot decode it), and the
 //! sentence that names the fix when that is not possible.
 
-use super::{GapReason, WindowConfig, Wish, holder};
+use super::{
+    GapReason, WindowConfig, Wish,
+    holder::{self, Sender},
+};
 use crate::{
     change::{assemble::AssembleError, cursor::Epoch},
     lsn::Lsn,
@@ -59,7 +62,7 @@ pub struct Before {
     /// Why the slot must not be read any further: it is to be made anew.
     pub replace: Option<GapReason>,
     /// The server's process of the session before: after a cut it may hold the slot still.
-    pub sender: Option<i32>,
+    pub sender: Option<Sender>,
 }
 
 /// Why the stream does not run.
@@ -224,7 +227,7 @@ pub struct Started {
     /// The stream.
     pub stream: ReplicationStream,
     /// The server's process.
-    pub sender: Option<i32>,
+    pub sender: Option<Sender>,
     /// The oid of the publication.
     pub publication: u32,
     /// The history its positions are of.
@@ -256,7 +259,7 @@ pub struct Started {
 pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(target, &config.application).await?;
     let history = history(&mut session, config).await?;
-    let sender = own_process(&mut session).await?;
+    let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     let (existing, replaced) = usable_slot(&mut session, config, before, &history).await?;
     // Looked for before a slot is made: what is found then is older than the slot.
@@ -320,7 +323,7 @@ async fn log_end(session: &mut Session) -> Result<Option<Lsn>, SourceError> {
 /// A slot that was made just now, with the snapshot of its beginning: what it shows will not come.
 pub(super) struct Exported {
     session: Session,
-    sender: Option<i32>,
+    sender: Option<Sender>,
     history: History,
     sender_timeout: Option<Duration>,
     lookups: Result<OwnPublication, String>,
@@ -337,7 +340,7 @@ pub(super) struct Exported {
 pub(super) async fn export(target: Target, config: Config, idle: Option<Lsn>) -> Result<Exported, SourceError> {
     let mut session = Session::connect(&target, &config.application).await?;
     let history = history(&mut session, &config).await?;
-    let sender = own_process(&mut session).await?;
+    let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     match existing_slot(&mut session, &config).await {
         Ok(None) => {}
@@ -455,11 +458,6 @@ fn branches(file: &str) -> Vec<(u32, Lsn)> {
     file.lines().filter_map(line).collect()
 }
 
-async fn own_process(session: &mut Session) -> Result<Option<i32>, SourceError> {
-    let rows = session.query("select pg_catalog.pg_backend_pid()").await?;
-    Ok(rows.first().and_then(|row| row.first().cloned().flatten()?.parse().ok()))
-}
-
 async fn sender_timeout(session: &mut Session) -> Result<Option<Duration>, SourceError> {
     let timeout = session.query("select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'").await?;
     let timeout = timeout.first().and_then(|row| row.first().cloned().flatten());
@@ -481,7 +479,7 @@ async fn usable_slot(
     let replace = before.replace.or(other_publication.then_some(GapReason::PublicationNew));
     let existing = existing_slot(session, config).await;
     if let Ok(Some(slot)) = &existing {
-        holder::free(session, config, slot.holder, before.sender).await?;
+        holder::free(session, config, slot.holder, before.sender.as_ref()).await?;
     }
     let reason = match (existing, replace) {
         (Ok(None), replace) => return Ok((None, replace)),

@@ -14,6 +14,7 @@
 
 use super::{
     Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
+    holder::Sender,
     ledger::Ledger,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
@@ -112,7 +113,7 @@ pub(super) struct Progress {
     /// What was ordered when the slot was found to be another's: it is for that one to do.
     void: Option<Order>,
     /// The server's process of the session before.
-    sender: Option<i32>,
+    sender: Option<Sender>,
     /// What is noted while an outbox is filled beside the log.
     pub(super) ledger: Option<Arc<Ledger>>,
     /// Transactions that the outbox has told of already, up to a position.
@@ -263,7 +264,7 @@ impl Walreceiver {
             refused: progress.refused,
             refused_messages: progress.refused_messages,
             replace: self.ordered(progress).or(progress.replace),
-            sender: progress.sender,
+            sender: progress.sender.clone(),
         };
         let started = match first {
             Some(started) => started,
@@ -280,7 +281,7 @@ impl Walreceiver {
         {
             return Ok(Ended::Stopped);
         }
-        progress.sender = started.sender;
+        progress.sender.clone_from(&started.sender);
         self.announce(&started, progress, begins);
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);

@@ -318,7 +318,7 @@ async fn slots_and_senders_are_counted_and_a_slot_of_ours_is_looked_at() {
     assert!(findings.find("role", "service_role").unwrap().1.contains("create role service_role"));
 
     let mut tap = Running::start(walcast(&["tap"], &[("DATABASE_URL", &url)]));
-    until(SOON, || async { tap.stderr.all().iter().any(|line| line.contains("listening")) }).await;
+    until(SOON, || async { tap.stderr.lines().iter().any(|line| line.contains("listening")) }).await;
     let findings = Findings::of(&url, &[]);
     assert_eq!((findings.status("wal_senders"), findings.status("replication_slots")), ("error", "error"));
     let second = output(&["tap"], &[("DATABASE_URL", &url)]);

@@ -8,6 +8,7 @@ use crate::{
     line::setup::{all_of, database, is, items, summary},
     support::{
         postgres::{Database, Postgres, new_directory},
+        socket::Message,
         token::{SECRET, anon, in_seconds},
         wait,
     },
@@ -174,7 +175,7 @@ async fn a_secret_that_is_exchanged_counts_at_once_and_sends_everybody_away() {
     socket.join("realtime:a", &with_presence).await;
     let state = socket.expect("the presence", |message| message.is("realtime:a", "presence_state")).await;
     assert!(state.payload.keys().is_empty(), "a ghost: {}", state.text);
-    let log = serving.running.stderr.all().join("\n");
+    let log = serving.running.stderr.lines().join("\n");
     assert!(!log.contains(SECRET) && !log.contains(OTHER_SECRET), "no secret in the log");
     serving.stop().await;
 }
@@ -219,6 +220,44 @@ async fn limits_are_read_again_without_disturbing_anybody_and_what_waits_for_a_r
 }
 
 #[tokio::test]
+async fn over_the_rate_of_events_who_can_come_back_waits_and_others_hear_where_they_miss_something() {
+    let database = stage().await;
+    let limited = |rate: u32| format!("max_events_per_second = {rate}\n");
+    let file = SettingsFile::new(&limited(1));
+    let serving = start(&database, &[("JWT_SECRET", SECRET), ("WALCAST_CONFIG", file.path())]).await;
+    let (mut patient, mut plain) = (serving.socket(&anon()).await, serving.socket(&anon()).await);
+    let config = json!({"postgres_changes": all_of("items"), "postgres_changes_options": {"resume": true}});
+    patient.join("realtime:a", &json!({ "config": config })).await;
+    patient.expect("the system message", |message| message.is("realtime:a", "system")).await;
+    plain.subscribe("realtime:a", &all_of("items")).await;
+    database.execute("insert into items select n, 'x' from generate_series(1, 200) n").await;
+    let is_word = |text: &'static str| {
+        move |message: &Message| {
+            message.is("realtime:a", "system")
+                && message.payload.at("message").as_str().is_some_and(|message| message.starts_with(text))
+        }
+    };
+    plain.expect("word that changes are skipped", is_word("Changes are skipped for now")).await;
+
+    file.write(&limited(100_000));
+    serving.running.signal("HUP");
+    serving.wait_for("settings read again").await;
+    for id in 1..=200 {
+        assert_eq!(summary(&patient.change("realtime:a").await), is("INSERT", id), "late, but each once and in order");
+    }
+    database.execute("insert into items values (1000, 'y')").await;
+    assert_eq!(summary(&patient.change("realtime:a").await), is("INSERT", 1000));
+    let is_last = |message: &Message| message.text.contains("1000");
+    let last =
+        plain.expect("the last change", |message| message.is("realtime:a", "postgres_changes") && is_last(message));
+    last.await;
+    plain.take(is_word("Changes were skipped until now")).expect("word that they come again, ahead of them");
+    assert!(plain.take(is_word("Changes are skipped")).is_none(), "once is enough");
+    assert!(patient.take(is_word("Changes")).is_none(), "he missed nothing");
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_read_changes_nothing() {
     let database = stage().await;
     let good = format!("jwt_secret = '{SECRET}'");
@@ -230,12 +269,12 @@ async fn a_file_that_cannot_be_read_changes_nothing() {
         file.write(text);
         serving.running.signal("HUP");
         wait::until(SOON, async || {
-            let said = serving.running.stderr.all();
+            let said = serving.running.stderr.lines();
             said.iter().filter(|line| line.contains("settings not read again; the old ones stay")).count() > number
         })
         .await;
     }
-    assert!(!serving.running.stderr.all().join("\n").contains("4711"));
+    assert!(!serving.running.stderr.lines().join("\n").contains("4711"));
     socket.heartbeat().await;
     serving.socket(&anon()).await.heartbeat().await;
     serving.stop().await;

@@ -58,7 +58,7 @@ async fn without_a_setting_no_rate_is_limited() {
     for _ in 0..3000 {
         socket.change("realtime:a").await;
     }
-    assert!(serving.running.stderr.all().iter().any(|line| line.contains("max_bytes_per_second is accepted")));
+    assert!(serving.running.stderr.lines().iter().any(|line| line.contains("max_bytes_per_second is accepted")));
     serving.stop().await;
 }
 
@@ -87,7 +87,7 @@ async fn one_socket_more_than_there_may_be_is_refused() {
 }
 
 fn has_named(serving: &Serving, setting: &str) -> bool {
-    serving.running.stderr.all().iter().any(|line| line.contains(&format!("`{setting}` sets it")))
+    serving.running.stderr.lines().iter().any(|line| line.contains(&format!("`{setting}` sets it")))
 }
 
 #[tokio::test]

@@ -13,15 +13,13 @@ mod tap;
 mod token;
 mod unsuitable;
 
+use crate::support::written::Written;
 use std::{
-    io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
-    thread,
     time::{Duration, Instant},
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The program in an environment of its own.
 fn walcast(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -46,35 +44,15 @@ fn stderr(output: &Output) -> String {
 /// A command that runs until it is told to end. Killed when dropped.
 struct Running {
     child: Child,
-    stdout: Lines,
-    stderr: Lines,
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    fn of(pipe: impl Read + Send + 'static) -> Lines {
-        let lines = Lines::default();
-        let collected = lines.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                collected.0.lock().unwrap().push(line);
-            }
-        });
-        lines
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
+    stdout: Written,
+    stderr: Written,
 }
 
 impl Running {
     fn start(mut command: Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program was built");
-        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Running { child, stdout: Lines::of(stdout), stderr: Lines::of(stderr) }
+        let (stdout, stderr) = (Written::new(), Written::new());
+        let child = command.stdout(stdout.target()).stderr(stderr.target()).spawn().expect("the program was built");
+        Running { child, stdout, stderr }
     }
 
     fn signal(&self, name: &str) {
@@ -88,7 +66,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < SOON, "it does not end; it said {:?}", self.stderr.all());
+            assert!(start.elapsed() < SOON, "it does not end; it said {:?}", self.stderr.lines());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -25,7 +25,7 @@ impl Serving {
                 return Serving { running, address: text(&fields, "address") };
             }
             let has_ended = running.child.try_wait().unwrap().is_some();
-            assert!(!has_ended && start.elapsed() < SOON * 2, "it does not listen: {:?}", running.stderr.all());
+            assert!(!has_ended && start.elapsed() < SOON * 2, "it does not listen: {:?}", running.stderr.lines());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -68,7 +68,7 @@ impl Serving {
     pub(super) async fn stop(mut self) {
         self.running.signal("TERM");
         let status = self.running.ended().await;
-        assert!(status.success(), "{status}: {:?}", self.running.stderr.all());
+        assert!(status.success(), "{status}: {:?}", self.running.stderr.lines());
     }
 }
 
@@ -80,7 +80,7 @@ pub(super) fn begin(environment: &[(&str, &str)]) -> Running {
 
 /// The fields of the last record of a log with this message.
 pub(super) fn record(running: &Running, message: &str) -> Option<Value> {
-    running.stderr.all().iter().rev().find_map(|line| {
+    running.stderr.lines().iter().rev().find_map(|line| {
         let record: Value = serde_json::from_str(line).ok()?;
         let fields = record.get("fields").unwrap_or(&record);
         (fields.get("message")? == message).then(|| fields.clone())

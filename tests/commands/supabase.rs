@@ -82,7 +82,7 @@ async fn the_environment_of_the_replaced_container_starts_a_server_on_a_bare_dat
     for (path, host) in [("/api/ping", "realtime-dev"), ("/healthcheck", "localhost")] {
         assert_eq!(serving.ask("HEAD", path, &[("Host", host)]).await.0, 200, "{path}");
     }
-    let log = serving.running.stderr.all().join("\n");
+    let log = serving.running.stderr.lines().join("\n");
     assert!(!log.contains(SECRET) && !log.contains(PASSWORD.repeat(2).as_str()), "{log}");
     serving.stop().await;
 }
@@ -111,7 +111,7 @@ async fn a_database_that_comes_later_is_waited_for_with_one_line() {
         }
     });
     wait::until(SOON, async || record(&running, "listening").is_some()).await;
-    let lines = running.stderr.all();
+    let lines = running.stderr.lines();
     assert_eq!(lines.iter().filter(|line| line.contains("does not answer yet")).count(), 1, "{lines:?}");
     running.signal("TERM");
     assert!(running.ended().await.success());
@@ -127,9 +127,9 @@ async fn a_database_that_never_comes_ends_the_start_and_so_does_a_wrong_password
     for (variables, waits) in [(absent, true), (wrong, false)] {
         let mut running = begin(&borrowed(&variables));
         assert_eq!(running.ended().await.code(), Some(1));
-        wait::until(SOON, async || running.stderr.all().iter().any(|line| line.starts_with("walcast: "))).await;
+        wait::until(SOON, async || running.stderr.lines().iter().any(|line| line.starts_with("walcast: "))).await;
         assert_eq!(record(&running, "the database does not answer yet; waiting for it").is_some(), waits);
-        assert!(!running.stderr.all().join("\n").contains("wrong-word"));
+        assert!(!running.stderr.lines().join("\n").contains("wrong-word"));
     }
 }
 
@@ -141,7 +141,7 @@ async fn what_the_role_may_not_set_up_is_named_and_the_rest_is_served() {
     let variables = of_the_stack(&port, "walcast", WALCAST_PASSWORD, &database);
     let serving = Serving::start(&borrowed(&variables)).await;
     let missing = "this role may not set it up; `walcast migrate` prints the SQL";
-    let named: Vec<String> = serving.running.stderr.all().into_iter().filter(|line| line.contains(missing)).collect();
+    let named: Vec<String> = serving.running.stderr.lines().into_iter().filter(|line| line.contains(missing)).collect();
     assert!(named.iter().any(|line| line.contains("schema auth")), "{named:?}");
     serving.stop().await;
 
@@ -165,7 +165,7 @@ async fn a_contradiction_between_both_ways_to_name_the_database_is_said() {
         ("DB_PASSWORD", "sesame-open"),
     ];
     let serving = Serving::start(&environment).await;
-    let log = serving.running.stderr.all().join("\n");
+    let log = serving.running.stderr.lines().join("\n");
     assert!(log.contains("DATABASE_URL (") && log.contains("DB_HOST (postgres at elsewhere:5432"), "{log}");
     assert!(!log.contains("sesame-open") && !log.contains(WALCAST_PASSWORD.repeat(2).as_str()), "{log}");
     assert!(!log.contains("set up the database"), "nothing is made where DATABASE_URL names the database");

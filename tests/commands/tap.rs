@@ -24,17 +24,17 @@ impl Running {
     async fn tap(database: &Database, arguments: &[&str]) -> Running {
         let url = database.walcast_url();
         let running = Running::start(walcast(&[&["tap"], arguments].concat(), &[("DATABASE_URL", &url)]));
-        let listening = || async { running.stderr.all().iter().any(|line| line.contains("listening")) };
+        let listening = || async { running.stderr.lines().iter().any(|line| line.contains("listening")) };
         until(SOON, listening).await;
         running
     }
 
     fn changes(&self) -> Vec<Value> {
-        self.stdout.all().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.stdout.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     async fn lines(&self, count: usize) -> Vec<Value> {
-        until(SOON, || async { self.stdout.all().len() >= count }).await;
+        until(SOON, || async { self.stdout.lines().len() >= count }).await;
         self.changes()
     }
 }
@@ -100,7 +100,7 @@ async fn tables_and_events_are_chosen_and_the_limit_ends_it() {
 async fn a_table_nobody_publishes_is_warned_of_and_an_unknown_event_refused() {
     let database = database(crate::support::postgres::default_major()).await;
     let tap = Running::tap(&database, &["--table", "nots"]).await;
-    let said = tap.stderr.all().join("\n");
+    let said = tap.stderr.lines().join("\n");
     assert!(said.contains("table public.nots is not in") && said.contains("public.notes, public.other"), "{said}");
     let url = database.walcast_url();
     let refused = super::output(&["tap", "--event", "upsert"], &[("DATABASE_URL", &url)]);
@@ -188,7 +188,8 @@ async fn a_tap_goes_on_after_its_session_was_ended_and_says_that_changes_are_mis
     let mut tap = Running::tap(&database, &[]).await;
     let end = "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database()";
     database.execute(end).await;
-    until(SOON, || async { tap.stderr.all().iter().any(|line| line.contains("changes in between were missed")) }).await;
+    until(SOON, || async { tap.stderr.lines().iter().any(|line| line.contains("changes in between were missed")) })
+        .await;
     database.execute("insert into notes values (7)").await;
     assert_eq!(tap.lines(1).await[0]["record"]["id"], 7);
     tap.signal("INT");
@@ -201,8 +202,8 @@ async fn the_form_for_people_keeps_control_characters_from_the_terminal() {
     let database = database(crate::support::postgres::default_major()).await;
     let tap = Running::tap(&database, &["--format", "text"]).await;
     database.execute("insert into notes values (1, e'a\\u009b31m\\x07'); update notes set body = 'b'").await;
-    until(SOON, || async { tap.stdout.all().len() == 2 }).await;
-    let lines = tap.stdout.all();
+    until(SOON, || async { tap.stdout.lines().len() == 2 }).await;
+    let lines = tap.stdout.lines();
     assert!(lines[0].contains("INSERT") && lines[0].contains("public.notes") && lines[0].contains("id=1"), "{lines:?}");
     assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
 }

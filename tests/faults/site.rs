@@ -1,10 +1,11 @@
 //! Where a storm takes place: a database with the tables, and a login of the server's own, in the shared cluster or in one
 //! that can be restarted.
 
+use super::storm::PATIENCE;
 use crate::{
     line::setup::PRELUDE,
     support::{
-        postgres::{Database, PASSWORD, Postgres, binaries, connect, default_major, new_directory},
+        postgres::{Database, PASSWORD, Postgres, binaries, connect, default_major, lasting_port, new_directory},
         token::{ALICE, BOB},
         wait::until,
     },
@@ -13,7 +14,6 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 use tokio_postgres::Client;
 use walcast::devdb::{Cluster, ClusterOptions};
@@ -170,7 +170,7 @@ impl Site {
         let admin = self.admin().await;
         let end = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1 and active";
         let drop = "select pg_drop_replication_slot($1)";
-        until(Duration::from_secs(20), async || {
+        until(PATIENCE, async || {
             admin.query(end, &[&self.slot]).await.unwrap();
             admin.query(drop, &[&self.slot]).await.is_ok()
         })
@@ -198,7 +198,7 @@ impl Own {
         let mut options = ClusterOptions::new(binaries(self.major).await, &self.directory);
         options.password = Some(PASSWORD.to_owned());
         options.settings = self.settings.clone();
-        options.port = (self.port != 0).then_some(self.port);
+        options.port = Some(if self.port == 0 { lasting_port() } else { self.port });
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         assert!(self.port == 0 || self.port == cluster.port(), "somebody took the port");
         self.port = cluster.port();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// For whatever takes a while on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const ALL: &[&str] = &["owned", "shared", "odd", "marks"];
 
 /// What a storm begins with.
@@ -59,7 +59,7 @@ impl Storm {
 
     pub async fn start_server(&mut self) {
         let url = self.options.url.clone().unwrap_or_else(|| self.site.url());
-        let mut extra = vec![("WALCAST_START_WAIT_MS", "30000")];
+        let mut extra = vec![("WALCAST_START_WAIT_MS", "100000")];
         extra.extend(self.options.extra.iter().map(|(name, value)| (*name, value.as_str())));
         let server = Server::start_at(&url, &self.site.slot, &extra).await;
         self.address.send_replace(Some(server.address().to_owned()));

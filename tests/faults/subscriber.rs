@@ -1,5 +1,6 @@
 //! A client that comes back: one channel, its last cursor, and everything it was told, in order.
 
+use super::storm::PATIENCE;
 use crate::support::{
     json::Json,
     postgres::drive,
@@ -107,7 +108,7 @@ impl Subscriber {
     pub async fn joined(&self) {
         let mut joins = self.joins.clone();
         let wait = joins.wait_for(|&count| count > 0);
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it joins").unwrap();
+        tokio::time::timeout(PATIENCE, wait).await.expect("it joins").unwrap();
     }
 }
 

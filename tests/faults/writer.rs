@@ -1,7 +1,7 @@
 //! One connection that writes without a pause: small transactions of all kinds, each row with a number, and a line in the
 //! ledger for each. One writer, so the order of the numbers is that of the commits, whatever ends and comes again.
 
-use super::site::CAROL;
+use super::{site::CAROL, storm::PATIENCE};
 use crate::support::{
     postgres::{drive, try_connect},
     token::{ALICE, BOB},
@@ -51,7 +51,7 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let is_told = self.orders.send(order(answer)).await.is_ok();
         assert!(is_told, "the writer runs");
-        tokio::time::timeout(Duration::from_secs(60), answered).await.expect("the writer writes").unwrap()
+        tokio::time::timeout(PATIENCE, answered).await.expect("the writer writes").unwrap()
     }
 
     pub async fn run(&self) {

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Everybody who is signed in hears everything; who speaks where is as it says. What is written in PL/pgSQL only
 /// Postgres can decide.

@@ -6,7 +6,7 @@ use crate::support::{
     json::Json,
     postgres::Postgres,
     server::Server,
-    socket::Socket,
+    socket::{PATIENCE, Socket},
     token::{ALICE, alice, anon},
     wait::until,
 };
@@ -146,7 +146,7 @@ async fn a_temporary_table_does_not_have_the_catalogue_read() {
     let reads = || server.log().iter().filter(|line| line.contains("catalogue read")).count();
     let client = database.connect().await;
     // Other tests change roles, which belong to all databases: one quiet round is proof enough.
-    until(Duration::from_secs(30), async || {
+    until(PATIENCE, async || {
         let before = reads();
         client.batch_execute("drop table if exists scratch; create temporary table scratch (n int)").await.unwrap();
         // Longer than two looks at the version.
@@ -156,5 +156,5 @@ async fn a_temporary_table_does_not_have_the_catalogue_read() {
     .await;
     let before = reads();
     client.batch_execute("create type mood as enum ('good')").await.unwrap();
-    until(Duration::from_secs(5), async || reads() > before).await;
+    until(PATIENCE, async || reads() > before).await;
 }

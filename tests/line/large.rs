@@ -1,16 +1,16 @@
 //! Large transactions and large rows: they go through whole and in order, or it is said to whom they do not; what is small
 //! behind them does not wait for whoever they are too much for.
 
-use super::setup::{database, get, is, items, next, subscriber, summary, token_of, wait_for_stream};
+use super::setup::{database, get, is, items, next, subscriber, summary, token_of, wait_for_lookup, wait_for_stream};
 use crate::support::{
     json::Json,
     postgres::{Database, Postgres},
     server::Server,
-    socket::Socket,
+    socket::{PATIENCE, Socket},
     token::{ALICE, alice},
 };
 use serde_json::json;
-use std::{fs, time::Duration};
+use std::fs;
 
 /// Documents for whoever reads their kind, so that large transactions are gathered. Alice reads ten of them.
 fn shared() -> String {
@@ -29,13 +29,6 @@ fn shared() -> String {
 async fn counter(server: &Server, name: &str) -> i64 {
     let (_, health) = get(server, "/health").await;
     health.at("counters").at(name).as_i64().unwrap_or_else(|| panic!("{name} in {health}"))
-}
-
-async fn wait_for_lookup(server: &Server) {
-    super::setup::wait_for_health(server, |_, health| {
-        *health.at("lookups").at("public.readers").at("state") == "ready"
-    })
-    .await;
 }
 
 /// The highest the server's memory has been since this was asked last.
@@ -57,7 +50,7 @@ async fn a_transaction_that_does_not_fit_into_memory_is_judged_whole_and_what_is
     let settings = [("WALCAST_TRANSACTION_BYTES", "1000000"), ("WALCAST_SPILL_DIRECTORY", spill)];
     let server = Server::start(&database, &settings).await;
     wait_for_stream(&server).await;
-    wait_for_lookup(&server).await;
+    wait_for_lookup(&server, "public.readers").await;
     let (mut reader, _) = subscriber(&server, &alice(), "docs").await;
     let sql = format!("insert into docs select n, n % 10000, 'x' from generate_series(1, {ROWS}) n");
     database.execute(&format!("begin; {sql}; delete from readers where kind = 3; commit")).await;
@@ -77,7 +70,7 @@ async fn what_a_file_may_not_hold_is_lost_to_those_it_was_gathered_for_and_they_
     let settings = [("WALCAST_TRANSACTION_BYTES", "100000"), ("WALCAST_SPILL_BYTES", "500000")];
     let server = Server::start(&database, &settings).await;
     wait_for_stream(&server).await;
-    wait_for_lookup(&server).await;
+    wait_for_lookup(&server, "public.readers").await;
     let mut judged = Socket::open(&server.websocket_url("2.0.0", &alice())).await;
     let config =
         json!({"postgres_changes": super::setup::all_of("docs"), "postgres_changes_options": {"resume": true}});
@@ -113,7 +106,7 @@ async fn rows_of_many_megabytes_go_through_with_bounded_memory() {
     let database = database(Postgres::default(), &sql).await;
     let server = Server::start(&database, &[]).await;
     wait_for_stream(&server).await;
-    wait_for_lookup(&server).await;
+    wait_for_lookup(&server, "public.readers").await;
     let (mut everything, _) = subscriber(&server, &token_of(json!({"role": "service_role"})), "docs").await;
     let (mut member, _) = subscriber(&server, &alice(), "docs").await;
     let mut asked = Socket::open(&server.websocket_url("2.0.0", &token_of(json!({"role": "anon"})))).await;
@@ -149,5 +142,5 @@ async fn write_large(database: &Database, rows: i64, mib: u64) {
     let sql = format!(
         "insert into docs select n, n, repeat('0123456789abcdef', {mib} * 65536) from generate_series(0, {rows} - 1) n"
     );
-    tokio::time::timeout(Duration::from_secs(60), client.batch_execute(&sql)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE * 2, client.batch_execute(&sql)).await.unwrap().unwrap();
 }

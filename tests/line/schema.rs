@@ -216,3 +216,42 @@ async fn who_comes_back_gets_what_he_missed_by_the_rights_and_the_columns_of_now
     assert_eq!(second.at("id").as_i64(), Some(4), "{second}");
     assert_eq!((second.has("remark"), second.has("secret")), (true, false), "{second}");
 }
+
+#[tokio::test]
+async fn when_columns_exchange_their_names_nobody_gets_late_what_he_could_never_see_and_it_is_said() {
+    let (database, server) = stage(&format!(
+        "{} alter table docs add viewer uuid, add editor uuid; alter table docs enable row level security; \
+         create policy viewers on docs for select to authenticated using (viewer = (select auth.uid()));",
+        items("docs")
+    ))
+    .await;
+    let everything = token_of(json!({"role": "service_role"}));
+    let mut watcher = Socket::open(&server.websocket_url("2.0.0", &everything)).await;
+    watcher.subscribe(TOPIC, &all_of("docs")).await;
+    let (socket, standing) = reader(&server, &all_of("docs"), json!(true)).await;
+    let cursor = standing.at("cursor").as_str().expect("a cursor").to_owned();
+    drop(socket);
+    let own = |id: i32| format!("insert into docs (id, editor) values ({id}, '11111111-1111-1111-1111-111111111111');");
+    let exchange = "alter table docs rename viewer to other; alter table docs rename editor to viewer; \
+                    alter table docs rename other to editor;";
+    database.execute(&own(1)).await;
+    assert_eq!(next(&mut watcher).await, is("docs", "INSERT", 1));
+    database.execute(&format!("{exchange} insert into docs (id) values (2)")).await;
+    assert_eq!(next(&mut watcher).await, is("docs", "INSERT", 2));
+    // The policy goes with its column, which is called `editor` now: the name under which the first row had somebody else's.
+    let (mut socket, _) = reader(&server, &all_of("docs"), json!(cursor)).await;
+    let word = socket.expect("word of the gap", is_error).await.payload;
+    assert_eq!(*word.at("reason"), "columns were given the names of others meanwhile", "{word}");
+    let behind = word.at("cursor").as_str().expect("a cursor behind it").to_owned();
+    database.execute(&own(3)).await;
+    assert_eq!(next(&mut socket).await, is("docs", "INSERT", 3));
+    let (mut again, standing) = reader(&server, &all_of("docs"), json!(behind)).await;
+    assert_eq!(*standing.at("resumed"), Json::Bool(true), "{standing}");
+    assert_eq!(next(&mut again).await, is("docs", "INSERT", 3));
+    assert_eq!(next(&mut watcher).await, is("docs", "INSERT", 3));
+    // In one transaction the row is older than what the catalogue says, whenever that is read.
+    database.execute(&format!("{} {exchange}", own(4))).await;
+    for socket in [&mut socket, &mut watcher] {
+        socket.expect("word of the gap", is_error).await;
+    }
+}

@@ -162,7 +162,7 @@ async fn every_authentication_and_every_sslmode_works_or_is_refused_as_it_must()
         };
         reload(&cluster, &set("right")).await;
         let (ca, other) = (certificates.ca.display(), certificates.other_ca.display());
-        crate::support::wait::until(std::time::Duration::from_secs(10), async || {
+        crate::support::wait::until(crate::support::socket::PATIENCE, async || {
             is_tls(&url("by_scram", "127.0.0.1", "sslmode=prefer")).await
         })
         .await;
@@ -188,7 +188,7 @@ async fn every_authentication_and_every_sslmode_works_or_is_refused_as_it_must()
 
         // A certificate of the right CA for another name.
         reload(&cluster, &set("wrong")).await;
-        crate::support::wait::until(std::time::Duration::from_secs(10), async || {
+        crate::support::wait::until(crate::support::socket::PATIENCE, async || {
             both(&url("by_scram", "127.0.0.1", &format!("sslmode=verify-full&sslrootcert={ca}"))).await.is_err()
         })
         .await;

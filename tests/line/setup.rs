@@ -106,7 +106,7 @@ pub async fn wait_for_health(server: &Server, fits: impl Fn(u16, &Json) -> bool)
         if fits(status, &health) {
             return health;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "last: {status} {health}\n{}", server.log().join("\n"));
+        assert!(start.elapsed() < Duration::from_secs(120), "last: {status} {health}\n{}", server.log().join("\n"));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -114,6 +114,15 @@ pub async fn wait_for_health(server: &Server, fits: impl Fn(u16, &Json) -> bool)
 /// Waits until the stream runs.
 pub async fn wait_for_stream(server: &Server) {
     wait_for_health(server, |status, _| status == 200).await;
+}
+
+/// Waits until the process decides by the rows of a table that policies look into. Until then the database is asked.
+pub async fn wait_for_lookup(server: &Server, table: &str) {
+    wait_for_health(server, |_, health| {
+        let lookups = health.at("lookups");
+        lookups.has(table) && *lookups.at(table).at("state") == "ready"
+    })
+    .await;
 }
 
 /// The stream's problem, as `/health` tells it.

@@ -7,6 +7,7 @@ pub mod server;
 pub mod socket;
 pub mod token;
 pub mod wait;
+pub mod written;
 
 /// Says that a test was not run and why, where a passing test's other output is hidden.
 pub fn skip(test: &str, why: &str) {

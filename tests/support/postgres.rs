@@ -62,6 +62,18 @@ pub fn new_directory() -> PathBuf {
     env::temp_dir().join(format!("walcast-test-{}-{}", std::process::id(), unique()))
 }
 
+/// A port for a cluster that is to come back on it: one that the system gives to nobody by itself, neither to who listens
+/// anywhere nor to who connects, so that it is free still when the cluster was away.
+pub fn lasting_port() -> u16 {
+    // Below where Linux and macOS begin to choose from.
+    loop {
+        let port = rand::random_range(12_000..32_000);
+        if std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 fn unique() -> u32 {
     static COUNTER: AtomicU32 = AtomicU32::new(1);
     COUNTER.fetch_add(1, Ordering::Relaxed)

@@ -1,26 +1,24 @@
 //! The server under test, as its own process.
 
-use super::postgres::Database;
+use super::{postgres::Database, written::Written};
 use serde_json::Value;
 use std::{
     env,
-    io::{BufRead, BufReader},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
-    thread,
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
 
-const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// For a machine that has much else to do.
+const START_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
 
 /// A running `walcast serve`. Killed when dropped.
 pub struct Server {
     address: String,
     child: Child,
     guard: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Written,
 }
 
 impl Server {
@@ -32,18 +30,22 @@ impl Server {
 
     /// The same for any connection string and slot.
     pub async fn start_at(url: &str, slot: &str, extra: &[(&str, &str)]) -> Server {
-        let mut command = command(url, slot, extra);
-        let mut child = command.spawn().expect("the server's program was built");
-        let stderr = child.stderr.take().expect("stderr was asked for");
+        let log = Written::new();
+        let child = command(url, slot, extra).stderr(log.target()).spawn().expect("the server's program was built");
         let guard = guard(child.id());
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let mut heard = listen(stderr, Arc::clone(&log));
         let mut server = Server { address: String::new(), child, guard, log };
-        let address = tokio::time::timeout(START_LIMIT, heard.wait_for(Option::is_some)).await;
-        match address {
-            Ok(Ok(address)) => server.address = address.clone().expect("waited for some"),
-            Ok(Err(_)) => panic!("the server ended instead of listening:\n{}", server.log().join("\n")),
-            Err(_) => panic!("the server does not listen after {START_LIMIT:?}:\n{}", server.log().join("\n")),
+        let start = Instant::now();
+        loop {
+            let has_ended = server.child.try_wait().expect("it can be asked").is_some();
+            let log = server.log();
+            if let Some(address) = log.iter().find_map(|line| address(line)) {
+                server.address = address;
+                break;
+            }
+            assert!(!has_ended, "the server ended instead of listening:\n{}", log.join("\n"));
+            let is_late = start.elapsed() > START_LIMIT;
+            assert!(!is_late, "the server does not listen after {START_LIMIT:?}:\n{}", log.join("\n"));
+            tokio::time::sleep(POLL).await;
         }
         server
     }
@@ -74,7 +76,7 @@ impl Server {
 
     /// Its log so far, line by line.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lines()
     }
 
     /// Its process.
@@ -92,7 +94,7 @@ impl Server {
                 return status;
             }
             assert!(start.elapsed() < STOP_LIMIT, "the server does not end:\n{}", self.log().join("\n"));
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 }
@@ -147,20 +149,6 @@ fn guard(pid: u32) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("sh is a program")
-}
-
-/// Collects the log; tells the address once the server says that it listens.
-fn listen(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) -> watch::Receiver<Option<String>> {
-    let (tell, heard) = watch::channel(None);
-    thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if let Some(address) = address(&line) {
-                tell.send_replace(Some(address));
-            }
-            log.lock().unwrap().push(line);
-        }
-    });
-    heard
 }
 
 /// The address in the record that says that the server listens.

@@ -14,6 +14,7 @@ use crate::{
         image::{Image, Images},
         judgement::{Basis, Judgement},
         lane_job::{LaneJob, LaneWork},
+        rate,
     },
 };
 
@@ -90,7 +91,8 @@ impl RouterCore {
             return false;
         }
         // What the lane still has of before the lag is delivered first, in its place.
-        if !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
+        let is_over_rate = rate::waits(&member) && rate::is_over(&self.config.meters);
+        if is_over_rate || !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
             return true;
         }
         let Some(mut from) = active.behind else { return false };
@@ -107,6 +109,7 @@ impl RouterCore {
         let mut maps = ColumnMaps::default();
         let mut left = SLICE_CHANGES.min(*budget);
         let mut stopped = None;
+        let mut is_unreadable = false;
         'fragments: for fragment in fragments {
             let mut work = Vec::new();
             for (at, change) in fragment.changes.iter().enumerate() {
@@ -125,7 +128,10 @@ impl RouterCore {
                 *budget = budget.saturating_sub(cost);
                 let Some(subscription) = subscription else { continue };
                 let table = &subscription.table;
-                let map = maps.of(table, &change.relation);
+                let Some(map) = maps.of(table, &change.relation) else {
+                    is_unreadable = true;
+                    break 'fragments;
+                };
                 let Some(images) = Images::of(change, &map) else { continue };
                 let is = |column| images.is.get(column);
                 let old = images.was;
@@ -146,6 +152,11 @@ impl RouterCore {
                 }
             }
             jobs.extend(self.job(fragment, work, Vec::new()));
+        }
+        if is_unreadable {
+            self.metrics.hidden_absent.add(1);
+            self.miss(key, refusal::COLUMNS_RENAMED);
+            return false;
         }
         self.active[key].behind = stopped;
         stopped.is_some()

@@ -15,7 +15,7 @@ use crate::{
         lane_job::{Candidate, LaneJob, LaneMessage, LaneWork},
         matching::{Wanted, is_bare_key_delete, messages},
         notices::tell_failed,
-        rate,
+        rate::{self, Allowed},
         render::Rendering,
         sight::{Seen, Sight, Sights},
         subscription::{TableBinding, TableSubscription},
@@ -57,18 +57,19 @@ pub(super) struct ColumnMaps(HashMap<u32, KnownMap>);
 struct KnownMap {
     table: Arc<Table>,
     relation: Arc<Relation>,
-    map: Arc<[Option<usize>]>,
+    map: Option<Arc<[Option<usize>]>>,
 }
 
 impl ColumnMaps {
-    pub(super) fn of(&mut self, table: &Arc<Table>, relation: &Arc<Relation>) -> Arc<[Option<usize>]> {
+    /// None when the relation is of a time when columns had the names of others: nothing is known of its rows.
+    pub(super) fn of(&mut self, table: &Arc<Table>, relation: &Arc<Relation>) -> Option<Arc<[Option<usize>]>> {
         let known = self.0.get(&table.oid);
         if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.table, table))
             && Arc::ptr_eq(&known.relation, relation)
         {
             return known.map.clone();
         }
-        let map: Arc<[Option<usize>]> = column_map(table, relation).into();
+        let map: Option<Arc<[Option<usize>]>> = column_map(table, relation).map(Into::into);
         let known = KnownMap { table: table.clone(), relation: relation.clone(), map: map.clone() };
         self.0.insert(table.oid, known);
         map
@@ -101,7 +102,10 @@ impl RouterCore {
                 continue;
             }
             let Some(table) = self.catalog.tables.get(&change.relation.oid).cloned() else { continue };
-            let map = maps.of(&table, &change.relation);
+            let Some(map) = maps.of(&table, &change.relation) else {
+                self.leave_unread(table.oid, fragment.position(change), &mut lagging);
+                continue;
+            };
             let subject = Subject { fragment, change, table: &table, map: &map };
             let candidates = self.route_change(subject, basis, &mut lagging);
             if !candidates.is_empty() {
@@ -156,6 +160,17 @@ impl RouterCore {
         lane
     }
 
+    /// A row of a time when columns had the names of others: those of its table lag there, and hear of it when they are served.
+    fn leave_unread(&self, table: u32, position: Position, lagging: &mut Vec<(usize, Position)>) {
+        for (key, active) in &self.active {
+            let is_told = active.compiled.tables.contains_key(&table) && position >= active.subscription.start;
+            if is_told && active.behind.is_none() {
+                active.subscription.member.lag_from(active.generation, position);
+                lagging.push((key, position));
+            }
+        }
+    }
+
     pub(super) fn rendering<'a>(&'a self, subject: Subject<'a>) -> Rendering<'a> {
         let Subject { fragment, change, table, map } = subject;
         let limit = self.config.max_record_bytes;
@@ -204,13 +219,19 @@ impl RouterCore {
             Some((&*wanted.binding, extent))
         });
         let told: Vec<_> = told.collect();
-        if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
+        if told.is_empty() {
             return Offered::Done;
+        }
+        let position = fragment.position(change);
+        match rate::allowed(&self.config.meters, &self.metrics, member, active.generation, position) {
+            Allowed::Now => {}
+            Allowed::Later => return Offered::Lagging,
+            Allowed::Never => return Offered::Done,
         }
         let cursor = |given, of| fragment.cursor(change, given, of);
         let frames = messages(&mut offer.rendering, member, &told, cursor);
         let count = frames.len();
-        match member.deliver_change(active.generation, fragment.position(change), frames) {
+        match member.deliver_change(active.generation, position, frames) {
             Delivery::Queued => {
                 self.metrics.deliveries.add(count);
                 rate::count(&self.config.meters, told.len());

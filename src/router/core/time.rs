@@ -100,7 +100,7 @@ impl RouterCore {
             changes: Vec::new(),
             end_lsn: None,
         };
-        let map = ColumnMaps::default().of(&table, &change.relation);
+        let Some(map) = ColumnMaps::default().of(&table, &change.relation) else { return };
         let Some(images) = Images::of(&change, &map) else { return };
         let column = |column| images.is.get(column);
         let basis = Basis { lookups, now: due.at.saturating_add(1), was_now: due.at.saturating_sub(1) };
@@ -126,12 +126,22 @@ impl RouterCore {
                 matches!(extent, Extent::Entered | Extent::Left).then_some((&*wanted.binding, extent))
             });
             let told: Vec<_> = told.collect();
-            if told.is_empty() || rate::is_over(&self.config.meters, &self.metrics) {
+            if told.is_empty() {
                 continue;
             }
             let member = &active.subscription.member;
+            let is_over = rate::is_over(&self.config.meters);
+            if is_over && !rate::waits(member) {
+                rate::skip(&self.metrics, member);
+                continue;
+            }
             // What is behind has no place for it, and nobody could serve it again: he is told to fetch.
-            if active.behind.is_some() || member.lag().is_some() || member.has_on_their_way() || !member.has_drained() {
+            if is_over
+                || active.behind.is_some()
+                || member.lag().is_some()
+                || member.has_on_their_way()
+                || !member.has_drained()
+            {
                 untold.push(key);
                 continue;
             }

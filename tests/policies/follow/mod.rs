@@ -126,7 +126,7 @@ async fn a_transaction_whose_commit_passed_but_is_not_visible_yet_is_waited_for(
         let row = writer.query_one("select current_setting('synchronous_standby_names')", &[]).await.unwrap();
         row.get::<_, String>(0) == "nobody"
     };
-    crate::support::wait::until(std::time::Duration::from_secs(10), until_set).await;
+    crate::support::wait::until(crate::support::socket::PATIENCE, until_set).await;
     drive(async move {
         writer
             .batch_execute("begin; insert into members values (1, 1, 'a'); insert into marks values (1); commit")

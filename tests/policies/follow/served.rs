@@ -1,7 +1,7 @@
 //! The same behind the server: what subscribers get, and what `/health` says.
 
 use crate::{
-    line::setup::{database, is, next, subscriber, wait_for_health},
+    line::setup::{database, is, next, subscriber, wait_for_health, wait_for_lookup},
     support::{
         json::Json,
         postgres::{Postgres, majors},
@@ -34,9 +34,7 @@ async fn a_membership_counts_from_the_transaction_that_grants_it_to_the_one_that
         let client = database.connect().await;
         client.batch_execute("create publication walcast_lookups for table members").await.unwrap();
         let server = Server::start(&database, &[]).await;
-        let is_ready =
-            |_: u16, health: &Json| health.at("lookups").has("public.members") && *lookup(health, "state") == "ready";
-        wait_for_health(&server, is_ready).await;
+        wait_for_lookup(&server, "public.members").await;
         let (mut socket, _) = subscriber(&server, &alice(), "notes").await;
         let sql = format!(
             "insert into notes values (1, 1);

@@ -7,16 +7,14 @@ use crate::{
     support::{
         json::Json,
         postgres::{Database, Postgres, drive},
+        socket::PATIENCE,
         token::{ALICE, alice},
         wait::until,
     },
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use tokio::sync::Semaphore;
 
@@ -107,12 +105,12 @@ impl Hammer {
     async fn go_on(&self, more: usize) {
         let before = self.reached();
         let is_on = async || self.reached().iter().zip(&before).all(|(now, before)| *now > before + more);
-        until(Duration::from_secs(30), is_on).await;
+        until(PATIENCE, is_on).await;
     }
 
     async fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        until(Duration::from_secs(10), async || self.writing.available_permits() == WRITERS).await;
+        until(PATIENCE, async || self.writing.available_permits() == WRITERS).await;
     }
 
     /// Of what was written behind these ids, all that is for Alice was heard, in order and once; and of the rest nothing.

@@ -5,9 +5,9 @@ use super::{CHAT, FOLLOWED, MEMBERS, chat, inserts, named};
 use crate::{
     commands::{output, stdout},
     policies::scene::{Ear, Stage},
-    support::{postgres::Database, token::alice},
+    support::{postgres::Database, socket::PATIENCE, token::alice},
 };
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[tokio::test]
 async fn a_lookup_table_may_be_emptied() {
@@ -74,7 +74,7 @@ async fn decided_by_process(stage: &Stage, ear: &mut Ear) {
         if stage.questions().await == before {
             break;
         }
-        assert!(begin.elapsed() < Duration::from_secs(20), "the database is still asked");
+        assert!(begin.elapsed() < PATIENCE, "the database is still asked");
     }
     stage.run("delete from messages where id >= 1000000").await;
     stage.heard(ear).await;
@@ -252,7 +252,7 @@ async fn a_lookup_table_may_be_dropped_and_made_again() {
         // Nothing in the stream tells of another table of the name: it is found out soon.
         let begin = Instant::now();
         while rooms(&stage, &mut ear).await != *wanted {
-            assert!(begin.elapsed() < Duration::from_secs(10), "{sql}");
+            assert!(begin.elapsed() < PATIENCE, "{sql}");
         }
         assert_eq!(rooms(&stage, &mut ear).await, *wanted, "{sql}");
     }

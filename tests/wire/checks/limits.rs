@@ -1,4 +1,4 @@
-//! Checks 12, 48, 136 and 137: limits somebody set. Each needs a server of its own. Protocol reference, section 10.
+//! Checks 12, 48, 136, 137 and 315: limits somebody set. Each needs a server of its own. Protocol reference, section 10.
 
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ pub(super) const CHANNELS: &[Check] =
 /// One message a second.
 pub(super) const EVENTS: &[Check] =
     &[Check::v2(136, "too many messages close the channel, REST gets 429", |d| Box::pin(events(d)))];
+
+/// One change a second.
+pub(super) const CHANGES: &[Check] =
+    &[Check::v2(315, "who misses changes over the rate hears it once", |d| Box::pin(changes(d)))];
 
 /// One join a second.
 pub(super) const JOINS: &[Check] =
@@ -101,6 +105,19 @@ async fn events(door: Door) {
     let response = door.ask(&request).await;
     assert_eq!(response.status, 429, "{response:?}");
     assert!(response.json().at("message").as_str().is_some(), "{response:?}");
+}
+
+async fn changes(door: Door) {
+    let mut socket = door.anon().await;
+    let bindings = json!([{"event": "*", "schema": "public", "table": "open_notes"}]);
+    socket.subscribe("realtime:rate", &bindings).await;
+    door.sql("insert into public.open_notes(body) select 'many' from generate_series(1, 200)").await;
+    let word = socket.expect("word of it", |message| message.is("realtime:rate", "system")).await;
+    let text = "Changes are skipped for now: there are more than max_events_per_second allows";
+    let fields = ["status", "message", "extension", "channel"].map(|name| word.payload.at(name).as_str());
+    assert_eq!(fields, [Some("error"), Some(text), Some("postgres_changes"), Some("rate")]);
+    socket.heartbeat().await;
+    assert!(socket.take(|message| message.is("realtime:rate", "system")).is_none(), "once is enough");
 }
 
 async fn joins(door: Door) {

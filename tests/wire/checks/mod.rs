@@ -88,6 +88,7 @@ const GROUPS: &[&[Check]] = &[
     legacy::CHECKS,
     life::CHECKS,
     life::DRAIN,
+    limits::CHANGES,
     limits::CHANNELS,
     limits::EVENTS,
     limits::JOINS,
@@ -237,6 +238,7 @@ groups! {
     few_users_pass_check_12: limits::USERS, [("TENANT_MAX_CONCURRENT_USERS", "2")], "";
     many_channels_pass_check_48: limits::CHANNELS, [], "";
     few_messages_pass_check_136: limits::EVENTS, [("TENANT_MAX_EVENTS_PER_SECOND", "1")], "";
+    few_changes_pass_check_315: limits::CHANGES, [("TENANT_MAX_EVENTS_PER_SECOND", "1")], "";
     few_joins_pass_check_137: limits::JOINS, [("TENANT_MAX_JOINS_PER_SECOND", "1")], "";
     servers_pass_check_49: life::CHECKS, [], "";
     ending_servers_pass_check_50: life::DRAIN, [], "";
