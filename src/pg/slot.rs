@@ -96,6 +96,11 @@ impl Slot {
         }
     }
 
+    /// Whether it is one of ours that nobody reads, and WAL is kept for it.
+    pub fn is_idle(&self) -> bool {
+        self.foreign().is_none() && !self.active && !self.is_lost() && self.synced != Some(true)
+    }
+
     /// Whether its WAL is gone: nothing can be read from it any more.
     pub fn is_lost(&self) -> bool {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
