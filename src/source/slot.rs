@@ -99,6 +99,9 @@ pub enum SourceError {
     /// Nothing was heard for too long.
     #[error("the database has not been heard for {0} s")]
     Silent(u64),
+    /// The server waits for us alone, so that it can end.
+    #[error("the database shuts down")]
+    ShutsDown,
 }
 
 impl SourceError {
@@ -115,6 +118,7 @@ impl SourceError {
             SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
                 "the server starts or stops: it is tried again until it is ready"
             }
+            SourceError::ShutsDown => "it is tried again until it is there again",
             SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
             | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
             _ => "it is tried again; the database's log may say more",
