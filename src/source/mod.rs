@@ -9,6 +9,7 @@ pub mod choice;
 mod feed;
 pub mod guard;
 mod holder;
+mod insistence;
 mod ledger;
 pub mod outbox;
 pub mod slot;

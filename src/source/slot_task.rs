@@ -15,6 +15,7 @@
 use super::{
     Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
     holder::Sender,
+    insistence::Insistence,
     ledger::Ledger,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
@@ -142,6 +143,8 @@ enum Ended {
     Renewed,
     /// The slot is to be given up.
     Ordered,
+    /// The server shuts down, and waits for the end of the stream.
+    ServerStops,
 }
 
 impl Walreceiver {
@@ -175,6 +178,10 @@ impl Walreceiver {
             let error = match self.stream_once(first.take(), progress).await {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Renewed | Ended::Ordered) => continue,
+                Ok(Ended::ServerStops) => {
+                    tracing::info!(slot = self.config.slot, "the database shuts down: the stream ends, so that it can");
+                    continue;
+                }
                 Err(error) => error,
             };
             if error.is_taken() {
@@ -293,6 +300,8 @@ impl Walreceiver {
             window,
             progress,
             kept_alive: Lsn::ZERO,
+            insistence: Insistence::default(),
+            server_stops: false,
             flushed,
             wish: before.wish,
             order: self.order.clone(),
@@ -405,6 +414,10 @@ struct Connection<'a> {
     progress: &'a mut Progress,
     /// The position of the last keepalive: every transaction that committed before it has been sent.
     kept_alive: Lsn,
+    /// How the server asks for answers.
+    insistence: Insistence,
+    /// Whether it shuts down.
+    server_stops: bool,
     /// How far behind it is confirmed.
     window: Window,
     /// What was confirmed last; a slot must not be told less.
@@ -441,7 +454,12 @@ impl Connection<'_> {
                 envelope = self.stream.next() => {
                     let envelope = envelope?;
                     self.heard = Instant::now();
-                    let Some(fragment) = self.receive(envelope).await? else { continue };
+                    let Some(fragment) = self.receive(envelope).await? else {
+                        if self.server_stops {
+                            return Ok(Ended::ServerStops);
+                        }
+                        continue;
+                    };
                     if let Some(ended) = self.queue(fragment, &mut timer).await? {
                         return Ok(ended);
                     }
@@ -457,10 +475,12 @@ impl Connection<'_> {
                 self.kept_alive = self.kept_alive.max(end);
                 if reply {
                     self.send_status(false).await?;
+                    self.server_stops = self.insistence.asked(end, Instant::now());
                 }
                 Ok(None)
             }
             Envelope::XLogData { data, .. } => {
+                self.insistence.relents();
                 let message = pgoutput::decode(data).map_err(ReplicationError::from)?;
                 Ok(self.assembler.push(message)?.map(|fragment| self.without_delivered(fragment)))
             }
