@@ -34,6 +34,7 @@ mod prepare;
 mod published;
 mod questions;
 mod rate;
+mod reading;
 mod refill;
 mod refresh;
 mod render;

@@ -21,6 +21,7 @@ use super::{
     backlog::Backlog,
     deadlines::Deadlines,
     index::SubscriptionIndex,
+    reading::Reading,
     shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
@@ -83,8 +84,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
-    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
-    served_at: i64,
+    /// How fast it takes in what it is served.
+    reading: Reading,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -224,7 +225,7 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
-            served_at: i64::MIN,
+            reading: Reading::default(),
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
