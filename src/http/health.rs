@@ -8,6 +8,7 @@ use crate::{
     messages::MessagesState,
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
+    shutdown::Failed,
     source::{
         Kind, SourceState,
         guard::SlotState,
@@ -41,6 +42,8 @@ const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
 /// What the answers are made of.
 #[derive(Clone)]
 pub struct Health {
+    /// Which task has ended, without which nothing can be served.
+    pub failed: watch::Receiver<Option<Failed>>,
     /// The stream.
     pub source: watch::Receiver<SourceState>,
     /// The slot.
@@ -96,6 +99,7 @@ pub fn routes(health: Health) -> Router {
 async fn report(State(health): State<Health>) -> Response {
     let mut source = health.source.borrow().clone();
     let router = health.router.borrow().clone();
+    let failed = *health.failed.borrow();
     let database = health.ask().await;
     let end = database.map(|(end, _)| end);
     // From 18 on the stream outlives its publication, and carries nothing.
@@ -111,8 +115,8 @@ async fn report(State(health): State<Health>) -> Response {
     }
     // Numbers of the outbox are no positions of the log.
     let end = end.filter(|_| source.kind == Kind::Log);
-    let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none();
-    let problem = source.problem.clone().or_else(|| router.problem.clone());
+    let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none() && failed.is_none();
+    let problem = failed.map(|failed| failed.to_string()).or(source.problem.clone()).or(router.problem.clone());
     // Not from what is confirmed, which is kept behind on purpose.
     let lag_bytes = end.filter(|_| source.era > 0).map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
