@@ -106,7 +106,8 @@ async fn report(State(health): State<Health>) -> Response {
     let is_published = database.is_none_or(|(_, is_published)| is_published);
     if source.streaming && !is_published {
         let missing = SourceError::NoPublication(health.stream.publication.clone());
-        source.problem = Some(format!("{missing}; {}", missing.hint(&health.stream).unwrap_or_default()));
+        // What there is to do is not the login's alone, so it is not named.
+        source.problem = Some(missing.with_hint(&health.stream, ""));
     }
     let is_fresh = health.refresh.is_fresh();
     if source.streaming && !is_fresh {

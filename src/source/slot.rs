@@ -11,6 +11,7 @@ use crate::{
     pg::{
         Target,
         connect::{self, describe},
+        literals::with_values,
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -104,8 +105,7 @@ pub enum SourceError {
 impl SourceError {
     /// The error with its causes and what to do about it, in one line. `role` is our login.
     pub fn with_hint(&self, config: &Config, role: &str) -> String {
-        let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
-        let hint = hint.replace("<role>", &connect::identifier(role));
+        let hint = self.hint(config, role).unwrap_or_else(|| self.advice().to_owned());
         format!("{}; {hint}", describe(self))
     }
 
@@ -171,8 +171,8 @@ impl SourceError {
         }
     }
 
-    /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
-    pub fn hint(&self, config: &Config) -> Option<String> {
+    /// What to do about it, when that is known for certain. Such an error does not go away by waiting. `role` is our login.
+    pub fn hint(&self, config: &Config, role: &str) -> Option<String> {
         let slot = escape_literal(&config.slot);
         let drop_slot = format!("run: select pg_drop_replication_slot({slot}); changes since then are lost to clients");
         match self {
@@ -205,13 +205,15 @@ impl SourceError {
                 {
                     Some(format!("the slot is older than the publication; {drop_slot}"))
                 }
-                "42501" => Some("give the role the right: alter role <role> replication;".to_owned()),
+                "42501" => {
+                    Some(format!("give the role the right: alter role {} replication;", connect::identifier(role)))
+                }
                 "53400" => Some(
                     "drop a slot that is not used (select * from pg_replication_slots where not active;) or raise \
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
+                code => connect::advice(code, role),
             },
             _ => None,
         }
@@ -520,10 +522,8 @@ async fn lookup_publication(
         return Ok(Err("it is not wanted".to_owned()));
     }
     let catalog_xmin = slot.and_then(|slot| slot.catalog_xmin).map_or("null".to_owned(), |xid| format!("'{xid}'"));
-    let sql = LOOKUP_PUBLICATION
-        .replace("$1", &escape_literal(PUBLICATION))
-        .replace("$2", &escape_literal(&config.publication))
-        .replace("$3", &catalog_xmin);
+    let values = [&*escape_literal(PUBLICATION), &escape_literal(&config.publication), &catalog_xmin];
+    let sql = with_values(LOOKUP_PUBLICATION, values);
     let rows = session.query(&sql).await?;
     let Some(row) = rows.first() else { return Ok(Err(format!("there is no publication \"{PUBLICATION}\""))) };
     let cell = |index: usize| row.get(index).cloned().flatten();
@@ -572,7 +572,7 @@ struct ExistingSlot {
 /// The slot; none when there is no such.
 async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<ExistingSlot>, SourceError> {
     let sql = format!(
-        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin, \
+        "select plugin, database, database = pg_catalog.current_database(), wal_status, confirmed_flush_lsn, catalog_xmin, \
          active_pid \
          from pg_catalog.pg_replication_slots where slot_name = {}",
         escape_literal(&config.slot)
