@@ -75,10 +75,11 @@ impl Health {
     pub(super) async fn ask(&self) -> Option<(Lsn, bool)> {
         let ask = async {
             let client = self.pool.get().await.ok()?;
-            let sql = "select pg_catalog.pg_current_wal_lsn()::text, \
+            let sql = "select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() \
+                       else pg_catalog.pg_current_wal_lsn() end::text, \
                        exists (select from pg_catalog.pg_publication where pubname = $1)";
             let row = client.query_one(sql, &[&self.stream.publication]).await.ok()?;
-            Some((row.get::<_, String>(0).parse().ok()?, row.get(1)))
+            Some((row.try_get::<_, String>(0).ok()?.parse().ok()?, row.try_get(1).ok()?))
         };
         tokio::time::timeout(QUERY_LIMIT, ask).await.ok().flatten()
     }
@@ -128,6 +129,7 @@ async fn report(State(health): State<Health>) -> Response {
     let refused: Map<String, Value> =
         health.metrics.refused().into_iter().map(|(limit, count)| (limit.to_owned(), Value::from(count))).collect();
     let rooms = health.rooms.counts();
+    let waits = source.making.as_ref().and_then(|making| making.waits.clone());
     let lookups: Map<String, Value> = router.lookups.iter().map(lookup).collect();
     let body = json!({
         "status": if is_ok { "ok" } else { "degraded" },
@@ -137,6 +139,7 @@ async fn report(State(health): State<Health>) -> Response {
             "source": if source.kind == Kind::Outbox { "notify" } else { "wal" },
             "why_not_wal": source.why_not_log,
             "slot": health.stream.slot,
+            "slot_waits": waits,
             "received_lsn": source.received.to_string(),
             "handed_on_lsn": source.reached.to_string(),
             "confirmed_lsn": source.confirmed.to_string(),

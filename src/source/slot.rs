@@ -4,6 +4,7 @@
 use super::{
     GapReason, WindowConfig, Wish,
     holder::{self, Sender},
+    making::{GivenUp, Maker, Open},
 };
 use crate::{
     change::{assemble::AssembleError, cursor::Epoch},
@@ -90,6 +91,19 @@ pub enum SourceError {
         slot: String,
         /// The process of the session that reads it.
         pid: Option<i32>,
+    },
+    /// The server follows another one.
+    #[error("the database is a standby")]
+    Standby,
+    /// It was not made while transactions of before were open.
+    #[error("making replication slot \"{slot}\" was given up, because {why}{}", by_transaction(.open.as_ref()))]
+    NotMade {
+        /// The slot.
+        slot: String,
+        /// Why.
+        why: GivenUp,
+        /// What it waited for.
+        open: Option<Open>,
     },
     /// The session failed.
     #[error("replication failed")]
@@ -187,6 +201,13 @@ impl SourceError {
                  its own with --slot (WALCAST_SLOT)"
                     .to_owned(),
             ),
+            SourceError::Standby => Some(
+                "changes are read from the primary: point DATABASE_URL at it; or promote this one, and it goes on by itself"
+                    .to_owned(),
+            ),
+            SourceError::NotMade { open: Some(open), .. } => {
+                Some(format!("it is tried again; to end that transaction, run: {}", open.fix()))
+            }
             SourceError::Replication(ReplicationError::Authentication(_)) => {
                 Some("check user and password in DATABASE_URL".to_owned())
             }
@@ -224,6 +245,10 @@ fn by_process(pid: Option<i32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid} of the database)"))
 }
 
+fn by_transaction(open: Option<&Open>) -> String {
+    open.map_or_else(String::new, |open| format!(": it waited for a transaction of before to end, {open}"))
+}
+
 /// A stream that runs, and what is new about it.
 pub struct Started {
     /// The stream.
@@ -258,8 +283,9 @@ pub struct Started {
 /// from where everything before has been received. A transaction that came whole must not come again: with other
 /// publications its changes count otherwise, and would be taken for others. A slot that is of no use any more is dropped
 /// and made again.
-pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
-    let mut session = Session::connect(target, &config.application).await?;
+pub(super) async fn start(maker: &Maker, config: &Config, before: &Before) -> Result<Started, SourceError> {
+    let mut session = Session::connect(&maker.target, &config.application).await?;
+    primary(&mut session, config).await?;
     let history = history(&mut session, config).await?;
     let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
@@ -270,7 +296,9 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let confirmed = match &existing {
         Some(slot) => slot.confirmed,
         None => {
-            let start = session.create_slot(&config.slot, config.temporary).await?;
+            hear_our_end(&mut session).await?;
+            let making = session.create_slot(&config.slot, config.temporary);
+            let start = maker.make(sender.as_ref(), making).await?;
             tracing::info!(slot = config.slot, temporary = config.temporary, lsn = %start, "replication slot created");
             start
         }
@@ -316,6 +344,31 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     })
 }
 
+/// The same for the first time, and without anybody who orders anything.
+pub async fn start_alone(target: &Target, config: &Config) -> Result<Started, SourceError> {
+    start(&Maker::alone(target, &config.slot), config, &Before::default()).await
+}
+
+/// Makes sure that the server is no standby. Where its log ends, and so where a subscription begins, a standby cannot say,
+/// and its slots are nobody's after a failover. A slot that ends with us alone may be anywhere.
+async fn primary(session: &mut Session, config: &Config) -> Result<(), SourceError> {
+    let rows = session.query("select pg_catalog.pg_is_in_recovery()").await?;
+    let is_standby = rows.first().and_then(|row| row.first()?.as_deref()) == Some("t");
+    if is_standby && !config.temporary { Err(SourceError::Standby) } else { Ok(()) }
+}
+
+/// Has the server look whether we are there while it makes a slot, as far as its system can: when we are killed the slot
+/// would keep WAL for as long as that waits.
+async fn hear_our_end(session: &mut Session) -> Result<(), SourceError> {
+    match session.query("set client_connection_check_interval = 2000").await {
+        Ok(_) | Err(ReplicationError::Server(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // It counts from the next statement on, and goes on with what the session does then.
+    session.query("select").await?;
+    Ok(())
+}
+
 /// Up to where the log is safe from a crash.
 async fn log_end(session: &mut Session) -> Result<Option<Lsn>, SourceError> {
     let identity = session.query("IDENTIFY_SYSTEM").await?;
@@ -337,11 +390,14 @@ pub(super) struct Exported {
 }
 
 /// Makes the slot anew, whatever there was of that name: what committed before is told by other means.
-pub(super) async fn export(target: Target, config: Config) -> Result<Exported, SourceError> {
-    let mut session = Session::connect(&target, &config.application).await?;
+pub(super) async fn export(maker: Maker, config: Config) -> Result<Exported, SourceError> {
+    let mut session = Session::connect(&maker.target, &config.application).await?;
+    primary(&mut session, &config).await?;
     let history = history(&mut session, &config).await?;
     let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
+    // One that was being made when a connection broke.
+    maker.abandon().await;
     match existing_slot(&mut session, &config).await {
         Ok(None) => {}
         Ok(Some(_)) | Err(SourceError::LostSlot(_)) => {
@@ -352,7 +408,9 @@ pub(super) async fn export(target: Target, config: Config) -> Result<Exported, S
     }
     let lookups = lookup_publication(&mut session, &config, None).await?;
     let messages = messages_publication(&mut session, &config, None).await?;
-    let (point, snapshot) = session.create_slot_with_snapshot(&config.slot).await?;
+    hear_our_end(&mut session).await?;
+    let making = session.create_slot_with_snapshot(&config.slot);
+    let (point, snapshot) = maker.make(sender.as_ref(), making).await?;
     tracing::info!(slot = config.slot, lsn = %point, "replication slot created");
     Ok(Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin: None, point, snapshot })
 }

@@ -24,4 +24,5 @@ mod slots;
 mod storm;
 mod subscriber;
 mod verdict;
+mod waiting;
 mod writer;

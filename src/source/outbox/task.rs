@@ -175,6 +175,8 @@ impl OutboxTask<'_> {
         session.look_after().await?;
         session.announce(place.entry.why.clone());
         let end = session.read(&heard, lead, &mut place.probe_at, installed.table).await;
+        // A slot that was being made would keep the log.
+        self.ends.maker().abandon().await;
         let Session { era, reader, .. } = session;
         place.reading = Some((era, reader));
         end
@@ -309,7 +311,7 @@ impl Session<'_> {
                 _ = probe.tick(), if wants_probe && Instant::now() >= *probe_at => {
                     let slot = &task.ends.config.slot;
                     if answer(outbox::is_log_possible(&self.client, slot)).await? {
-                        exporting = Some(Box::pin(slot::export(task.ends.target.clone(), task.ends.config.clone())));
+                        exporting = Some(Box::pin(slot::export(task.ends.maker(), task.ends.config.clone())));
                     }
                 }
                 exported = exported(&mut exporting) => {
