@@ -319,7 +319,7 @@ async fn send_away(mut source: watch::Receiver<SourceState>, recall: Recall, sto
             (state.standby, state.era > 0)
         };
         if is_standby && !was_standby && has_streamed {
-            tracing::warn!("another server has taken the slot over; clients are sent away");
+            tracing::warn!("another server has taken over; clients are sent away");
             recall.everybody();
         }
         was_standby = is_standby;

@@ -185,7 +185,7 @@ fn wal(health: &Health, state: &SlotState) -> Value {
         "budget_bytes": health.wal_budget,
         "dropped_at_bytes": state.limit,
         "pressure": state.pressure.name(),
-        "warning": state.pressure.warning(),
+        "warning": state.unread.as_deref().or(state.pressure.warning()),
         "window_bytes": health.stream.window.bytes,
         "window_ms": health.stream.window.time.as_millis(),
         "problem": state.problem,

@@ -117,7 +117,7 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         ("subscriptions_behind", "Subscriptions served from the backlog", count(health.router.borrow().behind)),
         ("backlog_bytes", "Bytes of the changes kept for these", count(health.router.borrow().backlog_bytes)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
-        ("standby", "1 while another server reads the slot, else 0", i64::from(source.standby)),
+        ("standby", "1 while another server reads the slot or the outbox, else 0", i64::from(source.standby)),
         (
             "slot_waits",
             "1 while a slot is made, which waits for transactions of before to end, else 0",
@@ -141,6 +141,12 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
     if let Some(slot) = state.existing() {
         let lost = i64::from(slot.is_lost());
         gauges.push(("slot_lost", "1 when the slot has lost its WAL, else 0", lost));
+        let unread = i64::from(state.unread.is_some());
+        gauges.push((
+            "slot_unread",
+            "1 while changes are read from the outbox and nobody reads the slot, else 0",
+            unread,
+        ));
         if let Some(retained) = slot.retained_bytes {
             gauges.push(("slot_retained_bytes", "Bytes of the log that are kept for the slot", retained.max(0)));
         }

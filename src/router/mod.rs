@@ -31,6 +31,7 @@ mod matching;
 mod notices;
 mod pace;
 mod prepare;
+mod published;
 mod questions;
 mod rate;
 mod refill;

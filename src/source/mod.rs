@@ -6,6 +6,7 @@
 //! behind (`window`). `guard` watches how much WAL that keeps. Who gets a change is the router's business.
 
 pub mod choice;
+mod farewell;
 mod feed;
 pub mod guard;
 mod holder;

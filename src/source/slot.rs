@@ -114,6 +114,9 @@ pub enum SourceError {
     /// Nothing was heard for too long.
     #[error("the database has not been heard for {0} s")]
     Silent(u64),
+    /// The server waits for us alone, so that it can end.
+    #[error("the database shuts down")]
+    ShutsDown,
 }
 
 impl SourceError {
@@ -129,6 +132,7 @@ impl SourceError {
             SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
                 "the server starts or stops: it is tried again until it is ready"
             }
+            SourceError::ShutsDown => "it is tried again until it is there again",
             SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
             | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
             _ => "it is tried again; the database's log may say more",
@@ -389,8 +393,10 @@ pub(super) struct Exported {
     pub(super) snapshot: String,
 }
 
-/// Makes the slot anew, whatever there was of that name: what committed before is told by other means.
-pub(super) async fn export(maker: Maker, config: Config) -> Result<Exported, SourceError> {
+/// Makes the slot anew: what committed before is told by other means. One that is there goes only if it is where it was
+/// seen idle for long, for somebody else may read it, or be about to. Cursors that could have been resumed from it are
+/// older than what the new one begins with, and are refused by that.
+pub(super) async fn export(maker: Maker, config: Config, idle: Option<Lsn>) -> Result<Exported, SourceError> {
     let mut session = Session::connect(&maker.target, &config.application).await?;
     primary(&mut session, &config).await?;
     let history = history(&mut session, &config).await?;
@@ -400,10 +406,14 @@ pub(super) async fn export(maker: Maker, config: Config) -> Result<Exported, Sou
     maker.abandon().await;
     match existing_slot(&mut session, &config).await {
         Ok(None) => {}
-        Ok(Some(_)) | Err(SourceError::LostSlot(_)) => {
-            let name = escape_literal(&config.slot);
-            session.query(&format!("select pg_catalog.pg_drop_replication_slot({name})")).await?;
+        Ok(Some(slot)) if slot.holder.is_none() && Some(slot.confirmed) == idle => {
+            drop_slot(&mut session, &config).await?;
+            let confirmed = slot.confirmed;
+            let warning = "replication slot dropped that nobody has read since the outbox is read, to be made again";
+            tracing::warn!(slot = config.slot, %confirmed, "{warning}: who comes back with a cursor of it has to refetch");
         }
+        Ok(Some(slot)) => return Err(SourceError::Taken { slot: config.slot.clone(), pid: slot.holder }),
+        Err(SourceError::LostSlot(_)) => drop_slot(&mut session, &config).await?,
         Err(error) => return Err(error),
     }
     let lookups = lookup_publication(&mut session, &config, None).await?;
@@ -542,10 +552,15 @@ async fn usable_slot(
         (Err(SourceError::LostSlot(_)), replace) => replace.unwrap_or(GapReason::SlotLost),
         (Err(error), _) => return Err(error),
     };
-    let drop_slot = format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot));
-    session.query(&drop_slot).await.map_err(|error| SourceError::from(error).of_holder(config))?;
+    drop_slot(session, config).await?;
     tracing::warn!(slot = config.slot, %reason, "replication slot dropped, to be made again: changes in between are lost");
     Ok((None, Some(reason)))
+}
+
+/// Drops the slot, unless somebody reads it.
+async fn drop_slot(session: &mut Session, config: &Config) -> Result<(), SourceError> {
+    let sql = format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot));
+    session.query(&sql).await.map(drop).map_err(|error| SourceError::from(error).of_holder(config))
 }
 
 /// A publication beside the one clients subscribe to.

@@ -14,6 +14,7 @@
 
 use super::{
     Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
+    farewell::Farewell,
     holder::Sender,
     ledger::Ledger,
     making::Maker,
@@ -270,7 +271,8 @@ impl Walreceiver {
         let maker = self.maker();
         let started = tokio::select! {
             () = self.stop.cancelled() => None,
-            started = slot::start(&maker, &self.config, before) => Some(started),
+            // It is large, and seldom needed.
+            started = Box::pin(slot::start(&maker, &self.config, before)) => Some(started),
         };
         match started {
             None => {
@@ -331,6 +333,7 @@ impl Walreceiver {
             order: self.order.clone(),
             number: self.number(),
             heard: Instant::now(),
+            farewell: Farewell::default(),
         };
         let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
         let update = result.is_ok().then(|| connection.status(false));
@@ -448,6 +451,7 @@ struct Connection<'a> {
     /// The number of the stream, by which orders name it.
     number: u64,
     heard: Instant,
+    farewell: Farewell,
 }
 
 impl Connection<'_> {
@@ -490,10 +494,16 @@ impl Connection<'_> {
                 self.kept_alive = self.kept_alive.max(end);
                 if reply {
                     self.send_status(false).await?;
+                    let is_behind = self.flushed < end;
+                    // It would wait until the window is over. What is not confirmed comes again when it is back.
+                    if is_behind && self.farewell.is_meant(end, Instant::now().into_std()) {
+                        return Err(SourceError::ShutsDown);
+                    }
                 }
                 Ok(None)
             }
             Envelope::XLogData { data, .. } => {
+                self.farewell.forget();
                 let message = pgoutput::decode(data).map_err(ReplicationError::from)?;
                 Ok(self.assembler.push(message)?.map(|fragment| self.without_delivered(fragment)))
             }

@@ -14,6 +14,7 @@
 
 mod crashes;
 mod disk;
+mod doubt;
 mod failover;
 mod network;
 mod proxy;

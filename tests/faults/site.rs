@@ -222,6 +222,11 @@ impl Own {
         cluster.ended().await.unwrap();
     }
 
+    /// What the cluster has said.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("postgres.log")
+    }
+
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }

@@ -100,7 +100,12 @@ impl RouterCore {
             from = from.min(lag);
             active.generation = member.resume();
         }
-        (active.behind, active.served_at) = (None, basis.now);
+        if self.is_in_doubt() && self.backlog.reaches(from) && self.depends_on_doubtful(&self.active[key]) {
+            // Served by the rights of now, when these can be known.
+            self.active[key].behind = Some(from);
+            return true;
+        }
+        (self.active[key].behind, self.active[key].served_at) = (None, basis.now);
         let active = &self.active[key];
         let Some(fragments) = self.backlog.from(from) else {
             self.miss(key, refusal::BACKLOG_TOO_SHORT);
