@@ -96,7 +96,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         messages: parts.messages.clone(),
         metrics: parts.metrics.clone(),
     });
-    parts.tasks.spawn("database lane", lane_task.run());
+    parts.tasks.spawn_essential("database lane", lane_task.run());
     let core =
         RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.messages.clone(), parts.refresh.catalog());
     let lagging = core.lagging();
