@@ -208,7 +208,7 @@ impl Refresh {
             }
             true
         };
-        timeout(NOW_LIMIT, look).await.unwrap_or(false)
+        timeout(QUERY_LIMIT, look).await.unwrap_or(false)
     }
 
     /// Waits for the next look.

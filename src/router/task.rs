@@ -8,6 +8,7 @@ use super::{
     intake::Intake,
     interruption::Interruption,
     pace::Pace,
+    published::Published,
     refill::Refiller,
     refresh::Refresh,
     transaction::SpillConfig,
@@ -95,7 +96,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         messages: parts.messages.clone(),
         metrics: parts.metrics.clone(),
     });
-    parts.tasks.spawn("database lane", lane_task.run());
+    parts.tasks.spawn_essential("database lane", lane_task.run());
     let core =
         RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.messages.clone(), parts.refresh.catalog());
     let lagging = core.lagging();
@@ -110,6 +111,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
     let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, parts.spill.clone());
     let mut descriptions = Descriptions::default();
+    let mut published = Published::default();
     let mut pace = Pace::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,6 +136,12 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         let mut is_agreed = true;
         if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
             is_agreed = descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+            if std::mem::take(&mut descriptions.has_read) {
+                let source = parts.source.borrow().clone();
+                if published.is_lost(&parts.own_pool, &source, &fragment).await {
+                    intake.core.lose_rest(fragment.era.number, fragment.commit_lsn);
+                }
+            }
         }
         descriptions.clear_up(&mut intake, &mut parts.refresh, &parts.own_pool).await;
         let is_open = is_fresh && is_agreed && !intake.follow.is_holding();
@@ -263,6 +271,8 @@ struct Descriptions {
     /// Since when it cannot be read for those of the next fragment.
     held: Option<Instant>,
     failed: Option<Instant>,
+    /// Whether it has just been read for some.
+    has_read: bool,
     doubt: Doubt,
 }
 
@@ -310,7 +320,7 @@ impl Descriptions {
         let xid = i64::from(fragment.xid);
         if may_ask && wait_until_visible(pool, &[xid], limit).await && refresh.now().await {
             intake.set_catalog(refresh.catalog());
-            (self.held, self.failed) = (None, None);
+            (self.held, self.failed, self.has_read) = (None, None, true);
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
             return true;
         }

@@ -45,29 +45,32 @@ async fn while_nobody_can_know_who_sees_a_table_its_rows_wait_and_come_by_the_ri
     let pid: i32 = writer.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     let change = "set synchronous_commit = on; \
                   begin; alter policy p on docs using (id > 3); insert into docs values (2); commit";
-    let writing = tokio::spawn(async move { writer.batch_execute(change).await });
     let admin = site.admin().await;
-    let waits = "select count(*) from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
-    until(PATIENCE, async || admin.query_one(waits, &[&pid]).await.unwrap().get::<_, i64>(0) == 1).await;
-    site.execute("insert into open values (1)").await;
-    let seen =
-        other.expect_within(PATIENCE, "what concerns nobody's rights", |message| message.is(TOPIC, "postgres_changes"));
-    assert_eq!(summary(&seen.await.payload), is("INSERT", 1));
-    // Who comes back now waits as well.
-    let cursor = standing.at("cursor").as_str().unwrap();
-    let mut late = Socket::open(&server.websocket_url("2.0.0", &alice())).await;
-    let config = json!({"postgres_changes": all_of("docs"), "postgres_changes_options": {"resume": cursor}});
-    late.join(TOPIC, &json!({ "config": config })).await;
-    wait_for_health(&server, |_, health| health.at("subscriptions_behind").as_i64() == Some(3)).await;
-    for socket in [&mut patient, &mut plain, &mut late] {
-        socket.heartbeat().await;
-        let is_told = |message: &Message| message.is(TOPIC, "postgres_changes");
-        assert!(socket.take(is_told).is_none(), "by the policy of before everybody would see it");
-    }
+    let meanwhile = async {
+        let waits = "select count(*) from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
+        until(PATIENCE, async || admin.query_one(waits, &[&pid]).await.unwrap().get::<_, i64>(0) == 1).await;
+        site.execute("insert into open values (1)").await;
+        let seen = other
+            .expect_within(PATIENCE, "what concerns nobody's rights", |message| message.is(TOPIC, "postgres_changes"));
+        assert_eq!(summary(&seen.await.payload), is("INSERT", 1));
+        // Who comes back now waits as well.
+        let cursor = standing.at("cursor").as_str().unwrap();
+        let mut late = Socket::open(&server.websocket_url("2.0.0", &alice())).await;
+        let config = json!({"postgres_changes": all_of("docs"), "postgres_changes_options": {"resume": cursor}});
+        late.join(TOPIC, &json!({ "config": config })).await;
+        wait_for_health(&server, |_, health| health.at("subscriptions_behind").as_i64() == Some(3)).await;
+        for socket in [&mut patient, &mut plain, &mut late] {
+            socket.heartbeat().await;
+            let is_told = |message: &Message| message.is(TOPIC, "postgres_changes");
+            assert!(socket.take(is_told).is_none(), "by the policy of before everybody would see it");
+        }
 
-    // Who is tired of waiting has committed all the same.
-    admin.query_one("select pg_cancel_backend($1)", &[&pid]).await.unwrap();
-    writing.await.unwrap().unwrap();
+        // Who is tired of waiting has committed all the same.
+        admin.query_one("select pg_cancel_backend($1)", &[&pid]).await.unwrap();
+        late
+    };
+    let (written, mut late) = tokio::join!(writer.batch_execute(change), meanwhile);
+    written.unwrap();
     wait_for_health(&server, |_, health| health.at("subscriptions_behind").as_i64() == Some(0)).await;
     site.execute("insert into docs values (4)").await;
     for socket in [&mut patient, &mut plain, &mut late] {

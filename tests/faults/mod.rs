@@ -25,4 +25,5 @@ mod slots;
 mod storm;
 mod subscriber;
 mod verdict;
+mod waiting;
 mod writer;

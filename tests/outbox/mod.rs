@@ -7,4 +7,7 @@ mod order;
 mod same;
 mod served;
 mod setup;
+mod shapes;
+mod slot;
+mod triggers;
 mod types;

@@ -81,6 +81,7 @@ impl RouterCore {
     /// changes are judged as of their commit. New messages of the database are said in their rooms in their place among
     /// the changes; only here, so that what is served again from the backlog is not said again.
     pub(in crate::router) fn route(&mut self, fragment: &Arc<Fragment>, basis: Basis<'_>) -> Option<LaneJob> {
+        let fragment = &self.without_lost(fragment);
         let mut maps = std::mem::take(&mut self.maps);
         let mut work = Vec::new();
         let mut postponed = Vec::new();

@@ -12,6 +12,7 @@ mod catch_up;
 mod deliver;
 mod doubt;
 mod look;
+mod lost;
 mod resume;
 mod rights;
 mod time;
@@ -21,6 +22,7 @@ use super::{
     backlog::Backlog,
     deadlines::Deadlines,
     index::SubscriptionIndex,
+    reading::Reading,
     shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
@@ -84,8 +86,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
-    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
-    served_at: i64,
+    /// How fast it takes in what it is served.
+    reading: Reading,
     /// Since when it takes in nothing.
     pause: Pause,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
@@ -133,6 +135,8 @@ pub(in crate::router) struct RouterCore {
     open: Option<Lsn>,
     /// Tables of which nobody can say now who may see their rows.
     doubtful: HashSet<u32>,
+    /// The era whose publication is gone, and the commit behind which that shows.
+    lost_from: Option<(u32, Lsn)>,
 }
 
 impl RouterCore {
@@ -163,6 +167,7 @@ impl RouterCore {
             known_mute: HashSet::new(),
             open: None,
             doubtful: HashSet::new(),
+            lost_from: None,
         }
     }
 
@@ -227,7 +232,7 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
-            served_at: i64::MIN,
+            reading: Reading::default(),
             pause: Pause::default(),
             fresh_at: self.looked_at.0,
         });

@@ -131,6 +131,7 @@ impl RouterCore {
             }
         }
         let Follows::Gap(gap) = &beginning.follows else { return };
+        let gap = self.begun_where_lost(gap.clone());
         let places: Vec<usize> = self.active.iter().map(|(place, _)| place).collect();
         for place in places {
             let member = &self.active[place].subscription.member;

@@ -5,12 +5,13 @@
 //!     └──NOTIFY: there may be something────^
 //! ```
 //!
-//! `task` reads while this server has the `lead`, `images` turns rows into changes, `reading` reads them in order, `moving`
+//! `task` reads while this server has the `lead`, `probing` knows when the log may be tried again, `images` turns rows into changes, `reading` reads them in order, `moving`
 //! goes over to the log. How transactions get their order is `pg::outbox`'s.
 
 mod images;
 pub(crate) mod lead;
 mod moving;
+pub(crate) mod probing;
 mod reading;
 pub(crate) mod task;
 
@@ -21,6 +22,10 @@ use crate::{
     pg::{ConnectError, connect::describe},
     source::{GapReason, slot::SourceError},
 };
+use std::time::Duration;
+
+/// How often it is looked what tables were that no row needs any more.
+pub(super) const SHAPES_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Why the outbox is not read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,9 @@ pub enum OutboxError {
     /// Another server has taken it over.
     #[error("the connection by which this server reads the outbox alone is gone")]
     LeadLost,
+    /// Several triggers tell of one row, and what they call is of an older version, which does not see to that.
+    #[error("table {0} has several triggers that capture it, so its rows would come several times")]
+    Doubled(String),
     /// It has reached its limit, so changes are missing.
     #[error("the outbox has reached its limit and captured nothing since")]
     Full,
@@ -70,7 +78,7 @@ impl OutboxError {
     /// The error with its causes and, when that is known, what to do about it, in one line.
     pub fn with_hint(&self) -> String {
         let hint = match self {
-            OutboxError::NotInstalled => "run `walcast migrate --notify`",
+            OutboxError::NotInstalled | OutboxError::Doubled(_) => "run `walcast migrate --notify`",
             OutboxError::Standby => "read the primary",
             OutboxError::NoRight(_) => "run `walcast check`, which prints the grants",
             _ => return describe(self),

@@ -4,7 +4,13 @@
 //! A notification wakes it, whoever sent it; without one it looks by itself. Where logical replication may become possible
 //! it looks for that, too.
 
-use super::{OutboxError, lead::Lead, moving, reading::Reader};
+use super::{
+    OutboxError, SHAPES_INTERVAL,
+    lead::Lead,
+    moving,
+    probing::{Probe, Probing},
+    reading::Reader,
+};
 use crate::{
     change::{Fragment, cursor::Epoch, position::Era},
     lsn::Lsn,
@@ -44,8 +50,6 @@ const PRUNED_ROWS: i64 = 5000;
 const PRUNED_TIMES: usize = 20;
 /// How often it looks whether the log can be read now.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
-/// How long it does not try again after that has failed.
-const PROBE_PAUSE: Duration = Duration::from_secs(30);
 /// How long one question may take. Numbering much that was written meanwhile takes longest.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Waits between attempts double from here ...
@@ -64,6 +68,8 @@ pub(in crate::source) struct Entry {
     pub(in crate::source) reached: Lsn,
     /// Why the log cannot be read, if it was tried.
     pub(in crate::source) why: Option<String>,
+    /// When it may be tried again.
+    pub(in crate::source) probing: Probing,
 }
 
 /// How it ended.
@@ -72,6 +78,16 @@ pub(in crate::source) enum End {
     Stopped,
     /// The log can be read.
     Moved(Box<Moved>),
+    /// Another server reads the log, and nothing was read here.
+    LogIsRead,
+}
+
+/// What came of waiting to be the one that reads.
+enum Waited {
+    /// It is.
+    Leads,
+    /// It ended.
+    Ended(End),
 }
 
 /// Everything that is told by the outbox has been; this tells the rest.
@@ -103,8 +119,6 @@ struct Place {
     reading: Option<(Era, Reader)>,
     /// Why changes were lost here.
     lost: Option<GapReason>,
-    /// When it may be tried again to read the log.
-    probe_at: Instant,
 }
 
 type Exporting = Pin<Box<dyn Future<Output = Result<Exported, SourceError>> + Send>>;
@@ -112,7 +126,7 @@ type Exporting = Pin<Box<dyn Future<Output = Result<Exported, SourceError>> + Se
 impl OutboxTask<'_> {
     /// Reads until it is told to stop, or may go over to the log, whatever happens to the server.
     pub(in crate::source) async fn run(&self, entry: Entry, lead: &mut Option<Lead>) -> End {
-        let mut place = Place { entry, reading: None, lost: None, probe_at: Instant::now() };
+        let mut place = Place { entry, reading: None, lost: None };
         let mut wait = FIRST_WAIT;
         let mut changes = self.ends.target.changes();
         while !self.ends.stop.is_cancelled() {
@@ -160,8 +174,8 @@ impl OutboxTask<'_> {
         let heard = Arc::new(Notify::new());
         let mut client = self.ends.target.connect_hearing("walcast outbox", heard.clone()).await?;
         let installed = answer(find(&client, &self.ends.target.user())).await?;
-        if !self.has_lead(lead, installed.table).await? {
-            return Ok(End::Stopped);
+        if let Waited::Ended(end) = self.wait_for_lead(&client, lead, installed.table, place).await? {
+            return Ok(end);
         }
         // Behind a pooler it may reach nobody; then it looks by itself.
         if let Err(error) = client.batch_execute(&format!("listen {CHANNEL}")).await {
@@ -171,28 +185,37 @@ impl OutboxTask<'_> {
             Some(reading) => reading,
             None => return Ok(End::Stopped),
         };
-        let mut session = Session { task: self, client, era, reader, captured: None };
+        let is_current = installed.is_current;
+        let mut session = Session { task: self, client, era, reader, is_current, captured: None, pruned_at: None };
         session.look_after().await?;
         session.announce(place.entry.why.clone());
-        let end = session.read(&heard, lead, &mut place.probe_at, installed.table).await;
+        let end = session.read(&heard, lead, &mut place.entry.probing, installed.table).await;
+        // A slot that was being made would keep the log.
+        self.ends.maker().abandon().await;
         let Session { era, reader, .. } = session;
         place.reading = Some((era, reader));
         end
     }
 
-    /// Waits until this server is the one that reads; false when it is time to stop.
-    async fn has_lead(&self, lead: &mut Option<Lead>, table: u32) -> Result<bool, OutboxError> {
+    /// Waits until this server is the one that reads.
+    async fn wait_for_lead(
+        &self,
+        client: &Client,
+        lead: &mut Option<Lead>,
+        table: u32,
+        place: &mut Place,
+    ) -> Result<Waited, OutboxError> {
         if let Some(held) = lead
             && held.is_held(table).await
         {
-            return Ok(true);
+            return Ok(Waited::Leads);
         }
         *lead = None;
         let mut is_told = false;
         loop {
             *lead = answer(Lead::take(&self.ends.target, table)).await?;
             if lead.is_some() {
-                return Ok(true);
+                return Ok(Waited::Leads);
             }
             if !is_told {
                 tracing::info!("another server reads the outbox: standby");
@@ -200,14 +223,27 @@ impl OutboxTask<'_> {
             }
             let problem = "another server reads the outbox; this one waits until that one ends";
             self.ends.state.send_modify(|state| {
-                (state.streaming, state.standby) = (false, true);
+                (state.streaming, state.standby, state.kind) = (false, true, Kind::Outbox);
                 state.problem = Some(problem.to_owned());
             });
+            if place.reading.is_none() && self.is_log_read(client, &mut place.entry.probing).await? {
+                return Ok(Waited::Ended(End::LogIsRead));
+            }
             let wait = STANDBY_WAIT.mul_f64(rand::rng().random_range(0.5..1.5));
             if self.ends.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return Ok(false);
+                return Ok(Waited::Ended(End::Stopped));
             }
         }
+    }
+
+    /// Whether the other server reads the log. Then its slot is what this one goes on with, and not the outbox: whoever
+    /// comes from there comes with cursors of the log.
+    async fn is_log_read(&self, client: &Client, probing: &mut Probing) -> Result<bool, OutboxError> {
+        if !self.may_move {
+            return Ok(false);
+        }
+        let outlook = answer(outbox::outlook(client, &self.ends.config.slot)).await?;
+        Ok(matches!(probing.look(outlook, Instant::now()), Probe::Taken(_)))
     }
 
     /// Begins an era, or goes on with the one that runs; none when it is time to stop.
@@ -218,7 +254,7 @@ impl OutboxTask<'_> {
         place: &mut Place,
     ) -> Result<Option<(Era, Reader)>, OutboxError> {
         if answer(outbox::is_full(client)).await? {
-            answer(outbox::empty(client)).await?;
+            answer(outbox::empty(client, false)).await?;
             place.lost = Some(GapReason::OutboxFull);
         }
         let nothing = Given::default();
@@ -266,6 +302,10 @@ pub(super) struct Session<'a> {
     pub(super) client: Client,
     pub(super) era: Era,
     pub(super) reader: Reader,
+    /// Whether the outbox is as this version makes it.
+    is_current: bool,
+    /// When it was looked what tables were that no row needs any more.
+    pruned_at: Option<Instant>,
     /// Which tables nobody captures, and whether messages are captured, when that was looked at last.
     captured: Option<(BTreeSet<u32>, bool)>,
 }
@@ -275,7 +315,7 @@ impl Session<'_> {
         &mut self,
         heard: &Notify,
         lead: &Option<Lead>,
-        probe_at: &mut Instant,
+        probing: &mut Probing,
         table: u32,
     ) -> Result<End, OutboxError> {
         let mut poll = every(POLL_INTERVAL);
@@ -306,25 +346,38 @@ impl Session<'_> {
                     self.prune().await?;
                     self.look_after().await?;
                 }
-                _ = probe.tick(), if wants_probe && Instant::now() >= *probe_at => {
-                    let slot = &task.ends.config.slot;
-                    if answer(outbox::is_log_possible(&self.client, slot)).await? {
-                        exporting = Some(Box::pin(slot::export(task.ends.target.clone(), task.ends.config.clone())));
-                    }
-                }
+                _ = probe.tick(), if wants_probe => exporting = self.probe(probing).await?,
                 exported = exported(&mut exporting) => {
                     exporting = None;
-                    *probe_at = Instant::now() + PROBE_PAUSE;
+                    probing.tried(Instant::now());
                     match exported {
                         Ok(exported) => return moving::to_log(self, exported).await.map(End::Moved),
-                        Err(error) => tracing::info!(
-                            problem = error.with_hint(&task.ends.config, &task.ends.target.user()),
-                            "the log cannot be read yet"
-                        ),
+                        Err(error) => self.not_yet(&error),
                     }
                 }
             }
         }
+    }
+
+    /// Looks whether the log can be read; the attempt to.
+    async fn probe(&self, probing: &mut Probing) -> Result<Option<Exporting>, OutboxError> {
+        let ends = self.task.ends;
+        let config = &ends.config;
+        let outlook = answer(outbox::outlook(&self.client, &config.slot)).await?;
+        match probing.look(outlook, Instant::now()) {
+            Probe::Wait => Ok(None),
+            Probe::Make(idle) => Ok(Some(Box::pin(slot::export(ends.maker(), config.clone(), idle)))),
+            Probe::Taken(pid) => {
+                probing.tried(Instant::now());
+                self.not_yet(&SourceError::Taken { slot: config.slot.clone(), pid: Some(pid) });
+                Ok(None)
+            }
+        }
+    }
+
+    fn not_yet(&self, error: &SourceError) {
+        let Walreceiver { target, config, .. } = self.task.ends;
+        tracing::info!(problem = error.with_hint(config, &target.user()), "the log cannot be read yet");
     }
 
     /// Hands on everything that has a number; false when it is time to stop.
@@ -363,7 +416,11 @@ impl Session<'_> {
         });
     }
 
-    async fn prune(&self) -> Result<(), OutboxError> {
+    async fn prune(&mut self) -> Result<(), OutboxError> {
+        if self.is_current && self.pruned_at.is_none_or(|at| at.elapsed() > SHAPES_INTERVAL) {
+            answer(outbox::prune_shapes(&mut self.client)).await?;
+            self.pruned_at = Some(Instant::now());
+        }
         let window = self.task.ends.config.window;
         let is_kept = window.bytes > 0 && !window.time.is_zero();
         let kept = Kept {
@@ -389,6 +446,17 @@ impl Session<'_> {
     async fn look_after(&mut self) -> Result<(), OutboxError> {
         let publication = &self.task.ends.config.publication;
         let listed = answer(outbox::tables(&self.client, publication, messages::PUBLICATION)).await?;
+        if let Some(table) = listed.iter().find(|table| table.triggers > 1) {
+            if !self.is_current {
+                return Err(OutboxError::Doubled(table.name.clone()));
+            }
+            if self.captured.is_none() {
+                tracing::warn!(
+                    table = table.name,
+                    "captured by several triggers: `walcast migrate --notify` leaves one"
+                );
+            }
+        }
         let clients = listed.iter().filter(|table| !table.is_messages);
         let uncaptured: BTreeSet<u32> =
             clients.filter(|table| table.is_filtered || !table.is_captured).map(|table| table.table).collect();

@@ -20,27 +20,28 @@
 //! So between transactions that have nothing to do with each other the order may be another than that of their commits.
 //! A number is given by whoever needs to know where the outbox ends, a server that waits among them.
 
-use crate::lsn::Lsn;
+mod log;
+mod shapes;
+
+pub use log::{Horizon, Outlook, SlotSeen, horizon, outlook};
+pub use shapes::{ColumnShape, TableShape, prune_shapes, shapes};
+
 use bytes::Bytes;
-use serde::Deserialize;
 use std::{collections::HashSet, error::Error};
 use tokio_postgres::{
     Client, GenericClient,
     types::{FromSql, Type},
 };
 
-const INSTALLED: &str = include_str!("../../sql/outbox_installed.sql");
-const TABLES: &str = include_str!("../../sql/outbox_tables.sql");
-const TRIGGERS: &str = include_str!("../../sql/outbox_triggers.sql");
-const UNNUMBERED: &str = include_str!("../../sql/outbox_unnumbered.sql");
-const NUMBER: &str = include_str!("../../sql/outbox_number.sql");
-const UNSEEN: &str = include_str!("../../sql/outbox_unseen.sql");
-const PRUNE: &str = include_str!("../../sql/outbox_prune.sql");
-const HORIZON: &str = include_str!("../../sql/outbox_horizon.sql");
-const POSSIBLE: &str = include_str!("../../sql/outbox_possible.sql");
-const PENDING: &str = include_str!("../../sql/outbox_pending.sql");
-const ROWS: &str = include_str!("../../sql/outbox_rows.sql");
-const SHAPES: &str = include_str!("../../sql/outbox_shapes.sql");
+const INSTALLED: &str = include_str!("../../../sql/outbox_installed.sql");
+const TABLES: &str = include_str!("../../../sql/outbox_tables.sql");
+const TRIGGERS: &str = include_str!("../../../sql/outbox_triggers.sql");
+const UNNUMBERED: &str = include_str!("../../../sql/outbox_unnumbered.sql");
+const NUMBER: &str = include_str!("../../../sql/outbox_number.sql");
+const UNSEEN: &str = include_str!("../../../sql/outbox_unseen.sql");
+const PRUNE: &str = include_str!("../../../sql/outbox_prune.sql");
+const PENDING: &str = include_str!("../../../sql/outbox_pending.sql");
+const ROWS: &str = include_str!("../../../sql/outbox_rows.sql");
 
 /// The channel on which writers say that there may be something. Anybody may say so.
 pub const CHANNEL: &str = "walcast";
@@ -58,6 +59,8 @@ pub struct Installed {
     pub system: i64,
     /// Its timeline; none on a standby.
     pub timeline: Option<u32>,
+    /// Whether it is as this version makes it: what tables were can be pruned, and of several triggers one tells of a row.
+    pub is_current: bool,
 }
 
 impl Installed {
@@ -77,6 +80,7 @@ pub async fn installed(client: &Client) -> Result<Option<Installed>, tokio_postg
         database: oid(row.try_get("database")?),
         system: row.try_get("system")?,
         timeline: timeline.and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+        is_current: row.try_get("is_current")?,
     }))
 }
 
@@ -103,6 +107,8 @@ pub struct Listed {
     pub target_name: String,
     /// Whether changes of it are captured.
     pub is_captured: bool,
+    /// How many triggers do that.
+    pub triggers: i64,
 }
 
 /// Which operations are published.
@@ -134,6 +140,7 @@ pub async fn tables(client: &Client, clients: &str, messages: &str) -> Result<Ve
             target: oid(row.try_get("target")?),
             target_name: row.try_get("target_name")?,
             is_captured: row.try_get("is_captured")?,
+            triggers: row.try_get("triggers")?,
         })
     };
     client.query(TABLES, &[&clients, &messages]).await?.iter().map(listed).collect()
@@ -159,7 +166,7 @@ pub async fn triggers(client: &Client) -> Result<Vec<Trigger>, tokio_postgres::E
 }
 
 /// Gives numbers to what is seen committed without one; the next number. Whoever commits later gets that or a higher one,
-/// and whoever has committed has a lower one.
+/// and whoever has committed has a lower one. While the log is read nobody gets a number: what has one counts as told.
 pub async fn number(client: &mut Client) -> Result<u64, tokio_postgres::Error> {
     let row = client.query_one(UNNUMBERED, &[]).await?;
     if !row.try_get::<_, bool>(0)? {
@@ -175,10 +182,29 @@ pub async fn number_shown(client: &mut Client, snapshot: &str) -> Result<u64, to
 
 async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    let sql = "select is_whole, next_number from walcast.outbox_state for update";
+    let row = transaction.query_one(sql, &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(unsigned(row.try_get(1)?));
+    }
     let next = transaction.query_one(NUMBER, &[&snapshot]).await?.try_get(0)?;
     transaction.commit().await?;
     Ok(unsigned(next))
+}
+
+/// Has nobody get a number any more, if all were read that were given: the next is this one. Which generation that was; none
+/// when somebody has given another number.
+pub async fn close(client: &Client, next: u64) -> Result<Option<i64>, tokio_postgres::Error> {
+    let next = i64::try_from(next).unwrap_or(i64::MAX);
+    let sql =
+        "update walcast.outbox_state set is_whole = false where is_whole and next_number = $1 returning generation";
+    client.query_opt(sql, &[&next]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+/// Undoes that, unless another generation has begun.
+pub async fn reopen(client: &Client, generation: i64) -> Result<(), tokio_postgres::Error> {
+    let sql = "update walcast.outbox_state set is_whole = true where generation = $1";
+    client.execute(sql, &[&generation]).await.map(drop)
 }
 
 /// The transactions that have numbers below this one and are not shown by a snapshot, without their epochs.
@@ -228,6 +254,7 @@ pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<
     } else {
         // What other clusters and databases have written has ids that say nothing here.
         transaction.execute("delete from walcast.outbox", &[]).await?;
+        shapes::keep_all(&transaction).await?;
     }
     transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
     let sql = "update walcast.outbox_state \
@@ -247,6 +274,7 @@ pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postg
     if before != history && !before.is_empty() {
         transaction.execute("delete from walcast.outbox", &[]).await?;
         transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+        shapes::keep_all(&transaction).await?;
     }
     let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
     transaction.execute(sql, &[&history]).await?;
@@ -260,9 +288,14 @@ pub async fn is_full(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 /// Empties it, and has it capture what begins from now on. Of what has begun a part may be missing: none of it gets a number.
-pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+/// With `left` only while the log is read; whether it was done.
+pub async fn empty(client: &mut Client, left: bool) -> Result<bool, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    let is_whole: bool =
+        transaction.query_one("select is_whole from walcast.outbox_state for update", &[]).await?.try_get(0)?;
+    if left && is_whole {
+        return Ok(false);
+    }
     // Only that gives the room back at once. Whoever has written keeps us from it until he ends, and must not be waited for.
     transaction.batch_execute("set local lock_timeout = '500ms'; savepoint untouched").await?;
     if transaction.batch_execute("truncate walcast.outbox, walcast.outbox_transactions").await.is_err() {
@@ -274,11 +307,24 @@ pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
     let sql = "update walcast.outbox_state \
                set is_whole = false, oldest_open = pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
     transaction.execute(sql, &[]).await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Takes out what the log has given, unless another server has begun to read here meanwhile; whether it was done.
+pub async fn forget_told(client: &mut Client, given: &Given) -> Result<bool, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let sql = "select is_whole from walcast.outbox_state for share";
+    if transaction.query_one(sql, &[]).await?.try_get(0)? {
+        return Ok(false);
+    }
+    forget(&transaction, given).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Takes out what clients were given.
-pub async fn forget(client: &impl GenericClient, given: &Given) -> Result<(), tokio_postgres::Error> {
+async fn forget(client: &impl GenericClient, given: &Given) -> Result<(), tokio_postgres::Error> {
     let before = given.before.to_string();
     client.execute("delete from walcast.outbox where xid < $1::text::pg_catalog.xid8", &[&before]).await?;
     if given.also.is_empty() {
@@ -310,30 +356,6 @@ pub async fn prune(client: &Client, handed_on: u64, kept: Kept, rows: i64) -> Re
 pub async fn first(client: &Client) -> Result<Option<u64>, tokio_postgres::Error> {
     let row = client.query_one("select min(number) from walcast.outbox_transactions", &[]).await?;
     Ok(row.try_get::<_, Option<i64>>(0)?.map(unsigned))
-}
-
-/// Which transactions have ended at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Horizon {
-    /// The oldest one that has not: all with lower ids have.
-    pub before: u64,
-    /// None with this id or a higher one had.
-    pub next: u64,
-    /// Where the log ended: what had ended is before that.
-    pub end: Lsn,
-}
-
-/// Which transactions have ended now.
-pub async fn horizon(client: &Client) -> Result<Horizon, tokio_postgres::Error> {
-    let row = client.query_one(HORIZON, &[]).await?;
-    let end: &str = row.try_get(2)?;
-    let end = end.parse().unwrap_or(Lsn(u64::MAX));
-    Ok(Horizon { before: xid(row.try_get(0)?), next: xid(row.try_get(1)?), end })
-}
-
-/// Whether nothing speaks against logical replication with this slot, as far as can be seen without trying.
-pub async fn is_log_possible(client: &Client, slot: &str) -> Result<bool, tokio_postgres::Error> {
-    Ok(client.query_one(POSSIBLE, &[&slot]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or_default())
 }
 
 /// A transaction with a number.
@@ -425,36 +447,6 @@ impl<'a> FromSql<'a> for Image {
     fn accepts(given: &Type) -> bool {
         *given == Type::TEXT
     }
-}
-
-/// What a table was when a row of it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct TableShape {
-    /// Its oid.
-    pub oid: u32,
-    /// Its schema's name.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// `d`, `n`, `f` or `i`.
-    pub identity: String,
-    /// The numbers of the columns of the index by which its rows are told apart.
-    pub key: Option<Vec<i16>>,
-    /// Its columns, in the order of an image.
-    pub columns: Vec<ColumnShape>,
-}
-
-/// A column: its number, name, type and type modifier, and whether it is generated.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ColumnShape(pub i16, pub String, pub u32, pub i32, pub bool);
-
-/// Shapes: each with the table itself and then the tables it was a part of, or the reason why it cannot be read.
-pub async fn shapes(
-    client: &Client,
-    ids: &[i64],
-) -> Result<Vec<(i64, Result<Vec<TableShape>, serde_json::Error>)>, tokio_postgres::Error> {
-    let shape = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)));
-    client.query(SHAPES, &[&ids]).await?.iter().map(shape).collect()
 }
 
 /// An id as the stream has it.
