@@ -19,7 +19,7 @@ mod network;
 mod proxy;
 mod rights;
 mod schema;
-mod site;
+pub mod site;
 mod slots;
 mod storm;
 mod subscriber;

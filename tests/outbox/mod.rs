@@ -11,3 +11,4 @@ mod shapes;
 mod slot;
 mod triggers;
 mod types;
+mod unfinished;
