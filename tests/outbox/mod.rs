@@ -2,6 +2,8 @@
 
 mod history;
 mod installed;
+mod lead;
+mod looks;
 mod moving;
 mod order;
 mod same;

@@ -4,7 +4,7 @@
 use super::setup::install;
 use crate::{
     faults::site::Site,
-    line::setup::{PRELUDE, token_of},
+    line::setup::{PRELUDE, token_of, wait_for_health},
     support::{
         json::Json,
         postgres::{Database, Postgres},
@@ -107,6 +107,38 @@ async fn a_session_that_ends_before_it_reads_costs_nobody_a_change_and_gives_non
     client.batch_execute("insert into items values (5)").await.unwrap();
     expect(&mut socket, [4, 5]).await;
     assert_eq!(gaps_heard(&socket), 0, "{}", server.log().join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_told_although_the_session_that_was_to_tell_it_ended_before() {
+    let database = database().await;
+    let server = Server::start(&database, &[NOTIFY]).await;
+    let (mut socket, _) = join(&server, &["items", "docs"], json!(true)).await;
+    let client = database.connect().await;
+    client.batch_execute("insert into items values (1)").await.unwrap();
+    expect(&mut socket, [1]).await;
+    let (broken, next, locker) = (database.connect().await, database.connect().await, database.connect().await);
+    // A row that nobody can read, and it gets its number while somebody keeps us from what is published; ...
+    let cannot_be_read = "begin; insert into docs values (1);
+        update walcast.outbox set new_row = '(' where xid = pg_current_xact_id()";
+    broken.batch_execute(cannot_be_read).await.unwrap();
+    next.batch_execute("begin; insert into items values (2)").await.unwrap();
+    locker.batch_execute("begin; lock table pg_catalog.pg_publication_rel in access exclusive mode").await.unwrap();
+    broken.batch_execute("commit").await.unwrap();
+    blocked(&client, 0).await;
+    // ... and from then on no number can be given.
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'not now'; end $$;
+        create trigger refuse before insert on walcast.outbox_transactions for each row execute function refuse()";
+    client.batch_execute(refuse).await.unwrap();
+    next.batch_execute("commit").await.unwrap();
+    locker.batch_execute("rollback").await.unwrap();
+    let problem = |health: &Json| health.at("replication").at("problem").as_str().unwrap_or_default().to_owned();
+    wait_for_health(&server, |_, health| problem(health).contains("not now")).await;
+    client.batch_execute("drop trigger refuse on walcast.outbox_transactions").await.unwrap();
+    let said = gap(&mut socket).await;
+    assert_eq!(*said.at("resumed"), Json::Bool(false), "{said}");
+    client.batch_execute("insert into items values (3)").await.unwrap();
+    expect(&mut socket, [3]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

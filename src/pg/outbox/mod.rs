@@ -4,9 +4,10 @@
 //! long other transactions take:
 //!
 //! 1. *None is skipped.* What is looked for is not what comes behind some position, but what is visible and has no number.
-//!    A transaction is visible whole or not at all. The search begins at the oldest transaction that had not ended when the
-//!    search before took its snapshot (`pg_snapshot_xmin`): what had ended was visible then and has got its number, and what
-//!    begins later has a higher id.
+//!    A transaction is visible whole or not at all. The search leaves out what had ended when the one before took its
+//!    snapshot, which is kept (`seen`): that was visible then and has got its number. And it leaves out who is still running
+//!    in its own snapshot: of these nothing is visible. So it costs what is new, however much is kept, and however much
+//!    somebody writes who does not end.
 //! 2. *Who writes a row after somebody else has the higher number.* Say B writes what A has written before: the same row, a
 //!    row with the same unique key, one that refers to it. Then B has waited for A's commit. Whatever sees B's commit sees
 //!    A's, because A left the list of running transactions before it gave up its locks. So A has got its number before B,
@@ -22,9 +23,11 @@
 //! So between transactions that have nothing to do with each other the order may be another than that of their commits.
 //! A number is given by whoever needs to know where the outbox ends, a server that waits among them.
 
+mod lead;
 mod log;
 mod shapes;
 
+pub use lead::{keeps_lead, take_lead};
 pub use log::{Horizon, Outlook, SlotSeen, horizon, outlook};
 pub use shapes::{ColumnShape, TableShape, prune_shapes, shapes};
 
@@ -38,8 +41,10 @@ use tokio_postgres::{
 const INSTALLED: &str = include_str!("../../../sql/outbox_installed.sql");
 const TABLES: &str = include_str!("../../../sql/outbox_tables.sql");
 const TRIGGERS: &str = include_str!("../../../sql/outbox_triggers.sql");
-const UNNUMBERED: &str = include_str!("../../../sql/outbox_unnumbered.sql");
-const NUMBER: &str = include_str!("../../../sql/outbox_number.sql");
+const UNNUMBERED: &str =
+    concat!(include_str!("../../../sql/outbox_open.sql"), include_str!("../../../sql/outbox_unnumbered.sql"));
+const NUMBER: &str =
+    concat!(include_str!("../../../sql/outbox_open.sql"), include_str!("../../../sql/outbox_number.sql"));
 const UNSEEN: &str = include_str!("../../../sql/outbox_unseen.sql");
 const PRUNE: &str = include_str!("../../../sql/outbox_prune.sql");
 const PENDING: &str = include_str!("../../../sql/outbox_pending.sql");
@@ -61,6 +66,8 @@ pub struct Installed {
     pub system: i64,
     /// Its timeline; none on a standby.
     pub timeline: Option<u32>,
+    /// Whether our login may have what the one that reads has locked. If it is there: else anybody can keep servers from it.
+    pub may_lead: bool,
     /// Whether it is as this version makes it: what tables were can be pruned, and of several triggers one tells of a row.
     pub is_current: bool,
 }
@@ -82,6 +89,7 @@ pub async fn installed(client: &Client) -> Result<Option<Installed>, tokio_postg
         database: oid(row.try_get("database")?),
         system: row.try_get("system")?,
         timeline: timeline.and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+        may_lead: row.try_get("may_lead")?,
         is_current: row.try_get("is_current")?,
     }))
 }
@@ -188,9 +196,18 @@ async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64
     if !state.is_whole {
         return Ok(unsigned(state.next_number));
     }
-    let next = transaction.query_one(NUMBER, &[&snapshot]).await?.try_get(0)?;
+    let next = match state.has_seen {
+        true => transaction.query_one(NUMBER, &[&snapshot]).await?,
+        false => transaction.query_one(&without_seen(), &[&snapshot]).await?,
+    };
+    let next = next.try_get(0)?;
     transaction.commit().await?;
     Ok(unsigned(next))
+}
+
+/// What an older version made has no place for what was seen, and is looked through whole.
+fn without_seen() -> String {
+    NUMBER.lines().filter(|line| !line.trim_start().starts_with("seen = ")).collect::<Vec<_>>().join("\n")
 }
 
 /// What is known of the numbers.
@@ -199,20 +216,22 @@ struct State {
     generation: i64,
     is_whole: bool,
     next_number: i64,
+    has_seen: bool,
 }
 
 impl State {
     /// Keeps others from changing it. What the transaction does is on disk before anybody sees it, whatever the database does
     /// for others; for a standby it need not wait, since another timeline is another history.
     async fn lock(transaction: &Transaction<'_>) -> Result<State, tokio_postgres::Error> {
-        let sql = "select history, generation, is_whole, next_number, \
-                   pg_catalog.set_config('synchronous_commit', 'local', true) from walcast.outbox_state for update";
+        let sql = "select history, generation, is_whole, next_number, pg_catalog.to_jsonb(s) ? 'seen', \
+                   pg_catalog.set_config('synchronous_commit', 'local', true) from walcast.outbox_state s for update";
         let row = transaction.query_one(sql, &[]).await?;
         Ok(State {
             history: row.try_get(0)?,
             generation: row.try_get(1)?,
             is_whole: row.try_get(2)?,
             next_number: row.try_get(3)?,
+            has_seen: row.try_get(4)?,
         })
     }
 }

@@ -44,6 +44,8 @@ use tokio_postgres::Client;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it waits after it was woken: whoever notifies in a loop wakes it no oftener.
 const PAUSE: Duration = Duration::from_millis(2);
+/// A look that takes longer is followed by a pause so many times as long: whatever makes it dear, looking is not all we do.
+const DEAR: (Duration, u32) = (Duration::from_millis(50), 4);
 /// How often it prunes, and looks which tables are captured and whether it still has the lead.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows that are pruned at once; and how often at most, so that deliveries do not wait.
@@ -267,7 +269,9 @@ impl Session<'_> {
         let mut probe = every(PROBE_INTERVAL);
         let mut exporting: Option<Exporting> = None;
         loop {
+            let began = Instant::now();
             let next = answer(outbox::number(&mut self.client)).await?;
+            let cost = began.elapsed();
             if next < self.reader.position() {
                 return Err(OutboxError::Reverted);
             }
@@ -282,7 +286,7 @@ impl Session<'_> {
             let wants_probe = task.may_move && exporting.is_none();
             tokio::select! {
                 () = task.ends.stop.cancelled() => return Ok(End::Stopped),
-                () = heard.notified() => tokio::time::sleep(PAUSE).await,
+                () = heard.notified() => tokio::time::sleep(pause(cost)).await,
                 _ = poll.tick() => {}
                 _ = upkeep.tick() => {
                     match lead {
@@ -448,6 +452,12 @@ impl Session<'_> {
             });
         });
     }
+}
+
+/// How long it waits after a look that took so long, once it is woken.
+fn pause(cost: Duration) -> Duration {
+    let (dear, times) = DEAR;
+    if cost > dear { (cost * times).min(POLL_INTERVAL) } else { PAUSE }
 }
 
 /// The outbox, if our login may read it.
