@@ -8,6 +8,7 @@ use crate::{
     messages::MessagesState,
     metrics::Metrics,
     router::{LookupState, Refresh, RouterState},
+    shutdown::Failed,
     source::{
         Kind, SourceState,
         guard::SlotState,
@@ -41,6 +42,8 @@ const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
 /// What the answers are made of.
 #[derive(Clone)]
 pub struct Health {
+    /// Which task has ended, without which nothing can be served.
+    pub failed: watch::Receiver<Option<Failed>>,
     /// The stream.
     pub source: watch::Receiver<SourceState>,
     /// The slot.
@@ -72,10 +75,11 @@ impl Health {
     pub(super) async fn ask(&self) -> Option<(Lsn, bool)> {
         let ask = async {
             let client = self.pool.get().await.ok()?;
-            let sql = "select pg_catalog.pg_current_wal_lsn()::text, \
+            let sql = "select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() \
+                       else pg_catalog.pg_current_wal_lsn() end::text, \
                        exists (select from pg_catalog.pg_publication where pubname = $1)";
             let row = client.query_one(sql, &[&self.stream.publication]).await.ok()?;
-            Some((row.get::<_, String>(0).parse().ok()?, row.get(1)))
+            Some((row.try_get::<_, String>(0).ok()?.parse().ok()?, row.try_get(1).ok()?))
         };
         tokio::time::timeout(QUERY_LIMIT, ask).await.ok().flatten()
     }
@@ -96,13 +100,15 @@ pub fn routes(health: Health) -> Router {
 async fn report(State(health): State<Health>) -> Response {
     let mut source = health.source.borrow().clone();
     let router = health.router.borrow().clone();
+    let failed = *health.failed.borrow();
     let database = health.ask().await;
     let end = database.map(|(end, _)| end);
     // From 18 on the stream outlives its publication, and carries nothing.
     let is_published = database.is_none_or(|(_, is_published)| is_published);
     if source.streaming && !is_published {
         let missing = SourceError::NoPublication(health.stream.publication.clone());
-        source.problem = Some(format!("{missing}; {}", missing.hint(&health.stream).unwrap_or_default()));
+        // What there is to do is not the login's alone, so it is not named.
+        source.problem = Some(missing.with_hint(&health.stream, ""));
     }
     let is_fresh = health.refresh.is_fresh();
     if source.streaming && !is_fresh {
@@ -111,8 +117,8 @@ async fn report(State(health): State<Health>) -> Response {
     }
     // Numbers of the outbox are no positions of the log.
     let end = end.filter(|_| source.kind == Kind::Log);
-    let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none();
-    let problem = source.problem.clone().or_else(|| router.problem.clone());
+    let is_ok = source.streaming && is_published && is_fresh && router.problem.is_none() && failed.is_none();
+    let problem = failed.map(|failed| failed.to_string()).or(source.problem.clone()).or(router.problem.clone());
     // Not from what is confirmed, which is kept behind on purpose.
     let lag_bytes = end.filter(|_| source.era > 0).map(|end| end.0.saturating_sub(source.reached.0));
     // With everything handed on there is no lag, however long ago the last commit was.
@@ -123,6 +129,7 @@ async fn report(State(health): State<Health>) -> Response {
     let refused: Map<String, Value> =
         health.metrics.refused().into_iter().map(|(limit, count)| (limit.to_owned(), Value::from(count))).collect();
     let rooms = health.rooms.counts();
+    let waits = source.making.as_ref().and_then(|making| making.waits.clone());
     let lookups: Map<String, Value> = router.lookups.iter().map(lookup).collect();
     let body = json!({
         "status": if is_ok { "ok" } else { "degraded" },
@@ -132,6 +139,7 @@ async fn report(State(health): State<Health>) -> Response {
             "source": if source.kind == Kind::Outbox { "notify" } else { "wal" },
             "why_not_wal": source.why_not_log,
             "slot": health.stream.slot,
+            "slot_waits": waits,
             "received_lsn": source.received.to_string(),
             "handed_on_lsn": source.reached.to_string(),
             "confirmed_lsn": source.confirmed.to_string(),

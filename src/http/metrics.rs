@@ -103,6 +103,7 @@ fn text(health: &Health, end: Option<Lsn>) -> Result<String, fmt::Error> {
 /// Name, meaning and value of what goes up and down.
 fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str, i64)> {
     let source = health.source.borrow().clone();
+    let waits = source.making.as_ref().is_some_and(|making| making.waits.is_some());
     let rooms = health.rooms.counts();
     let age = i64::try_from(health.refresh.age().as_secs()).unwrap_or(i64::MAX);
     let mut gauges = vec![
@@ -117,6 +118,11 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         ("backlog_bytes", "Bytes of the changes kept for these", count(health.router.borrow().backlog_bytes)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
         ("standby", "1 while another server reads the slot or the outbox, else 0", i64::from(source.standby)),
+        (
+            "slot_waits",
+            "1 while a slot is made, which waits for transactions of before to end, else 0",
+            i64::from(waits),
+        ),
         ("catalogue_age_seconds", "Seconds since the catalogue was looked at", age),
     ];
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);

@@ -146,6 +146,12 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<u32>, tok
     client.query_opt(sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()
 }
 
+/// Whether there is a publication of this oid: one that is made anew has another.
+pub async fn is_publication(client: &Client, oid: u32) -> Result<bool, tokio_postgres::Error> {
+    let sql = "select exists (select from pg_catalog.pg_publication where oid = $1)";
+    client.query_one(sql, &[&oid]).await?.try_get(0)
+}
+
 /// How dropping a slot went, if it could be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {

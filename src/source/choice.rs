@@ -76,7 +76,7 @@ impl Source {
                 let task = OutboxTask { ends: &self.walreceiver, may_move: false };
                 task.run(entry, &mut None).await;
             }
-            Choice::Auto => self.alternate().await,
+            Choice::Auto => Box::pin(self.alternate()).await,
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod crashes;
 mod disk;
+mod doubt;
 mod failover;
 mod network;
 mod proxy;
@@ -24,4 +25,5 @@ mod slots;
 mod storm;
 mod subscriber;
 mod verdict;
+mod waiting;
 mod writer;

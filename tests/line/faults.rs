@@ -52,6 +52,33 @@ async fn a_restart_of_the_database_costs_a_client_nothing_but_time() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
+/// A server that is shut down in order waits until whoever reads a slot has confirmed all it sent, and this one is confirmed a
+/// window behind.
+#[tokio::test]
+async fn a_database_that_is_shut_down_in_order_does_not_wait_for_the_window() {
+    let mut cluster = start_cluster(new_directory(), None).await;
+    let (directory, port) = (cluster.directory().to_owned(), cluster.port());
+    let client = connect(&cluster.url("postgres")).await;
+    let roles = "create role anon; create role authenticated; create role service_role bypassrls; create role walcast;";
+    client.batch_execute(&format!("{roles} {} {}", super::setup::PRELUDE, items("docs"))).await.unwrap();
+    let server = Server::start_at(&cluster.url("postgres"), "walcast", &[]).await;
+    let (mut socket, _) = subscriber(&server, &alice(), "docs").await;
+    client.batch_execute("insert into docs values (1)").await.unwrap();
+    assert_eq!(next(&mut socket).await, is("INSERT", 1));
+    let row = client.query_one("select current_setting('data_directory') || '/postmaster.pid'", &[]).await.unwrap();
+    let pid = std::fs::read_to_string(row.get::<_, &str>(0)).unwrap().lines().next().unwrap().to_owned();
+    let sent = std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), cluster.ended()).await;
+    ended.unwrap_or_else(|_| panic!("it still waits\n{}", server.log().join("\n"))).unwrap();
+    let cluster = start_cluster(directory.clone(), Some(port)).await;
+    connect(&cluster.url("postgres")).await.batch_execute("insert into docs values (2)").await.unwrap();
+    assert_eq!(next(&mut socket).await, is("INSERT", 2));
+    drop(server);
+    cluster.stop().await.unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 /// Another cluster in the place of the one before counts its log anew: what was handed on of the old log says nothing
 /// about the new one.
 #[tokio::test]

@@ -10,6 +10,8 @@
 
 mod catch_up;
 mod deliver;
+mod doubt;
+mod lost;
 mod resume;
 mod rights;
 mod time;
@@ -19,6 +21,7 @@ use super::{
     backlog::Backlog,
     deadlines::Deadlines,
     index::SubscriptionIndex,
+    reading::Reading,
     shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
@@ -81,8 +84,8 @@ struct Active {
     generation: Generation,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
-    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
-    served_at: i64,
+    /// How fast it takes in what it is served.
+    reading: Reading,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -124,6 +127,10 @@ pub(in crate::router) struct RouterCore {
     known_mute: HashSet<(Arc<str>, String)>,
     /// The commit of a transaction of which a part has been routed, and the rest is to come.
     open: Option<Lsn>,
+    /// Tables of which nobody can say now who may see their rows.
+    doubtful: HashSet<u32>,
+    /// The era whose publication is gone, and the commit behind which that shows.
+    lost_from: Option<(u32, Lsn)>,
 }
 
 impl RouterCore {
@@ -152,6 +159,8 @@ impl RouterCore {
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
             open: None,
+            doubtful: HashSet::new(),
+            lost_from: None,
         }
     }
 
@@ -216,7 +225,7 @@ impl RouterCore {
             compiled: Compiled::default(),
             generation: Generation::default(),
             behind: None,
-            served_at: i64::MIN,
+            reading: Reading::default(),
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
@@ -338,15 +347,6 @@ impl RouterCore {
     fn remove(&mut self, place: usize) {
         self.leave(place);
         self.active.remove(place);
-    }
-
-    /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
-    /// changes are lost to him.
-    pub(super) fn lose(&mut self, table: u32) {
-        self.lose_where(|active| {
-            active.compiled.tables.contains_key(&table)
-                || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
-        });
     }
 
     /// A transaction could not be kept until all of it had come, so rows of it would be judged by half of what it says:

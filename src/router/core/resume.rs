@@ -123,9 +123,11 @@ impl RouterCore {
                 self.deadlines.forget();
                 self.watchers_changed = true;
                 self.open = None;
+                self.trust();
             }
         }
         let Follows::Gap(gap) = &beginning.follows else { return };
+        let gap = self.begun_where_lost(gap.clone());
         let places: Vec<usize> = self.active.iter().map(|(place, _)| place).collect();
         for place in places {
             let member = &self.active[place].subscription.member;

@@ -1,6 +1,7 @@
 //! Who is told what: rights, images and bindings together, and that places are used again, and keys are not.
 
-use super::{catch_up::FAST_WITHIN, *};
+use super::*;
+use crate::router::reading::FAST_WITHIN;
 use crate::{
     change::Change,
     policy::{catalog::RowRule, expr::Expr, lookup::Lookups},

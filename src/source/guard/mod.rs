@@ -169,7 +169,7 @@ impl SlotGuard {
             limit: self.limit(slots),
             is_endangered: slot.wal_status.as_deref() == Some("unreserved"),
             is_active: slot.active,
-            is_ours: source.streaming && is_log,
+            is_ours: is_ours(source, slot),
         };
         let name = self.config.slot.as_str();
         let bytes = |bytes: u64| size(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -227,4 +227,11 @@ impl SlotGuard {
         let seen = Seen { slot, max_keep: slots.max_slot_wal_keep_bytes };
         self.state.send_replace(SlotState { slot: Some(seen), limit, ..state });
     }
+}
+
+/// Whether we read the slot, or make it, for which it has a reader, too.
+fn is_ours(source: &SourceState, slot: &slot::Slot) -> bool {
+    let reader = slot.reader.as_ref().map(|reader| reader.pid);
+    let is_made = source.making.as_ref().zip(reader).is_some_and(|(making, pid)| making.is_by(pid));
+    is_made || source.streaming && source.kind == Kind::Log
 }

@@ -183,7 +183,10 @@ impl OutboxTask<'_> {
         let mut session = Session { task: self, client, era, reader, is_current, captured: None, pruned_at: None };
         session.look_after().await?;
         session.announce(entry.why.clone());
-        session.read(&heard, lead, &mut entry.probing, installed.table).await
+        let end = session.read(&heard, lead, &mut entry.probing, installed.table).await;
+        // A slot that was being made would keep the log.
+        self.ends.maker().abandon().await;
+        end
     }
 
     /// Waits until this server is the one that reads.
@@ -311,11 +314,12 @@ impl Session<'_> {
 
     /// Looks whether the log can be read; the attempt to.
     async fn probe(&self, probing: &mut Probing) -> Result<Option<Exporting>, OutboxError> {
-        let Walreceiver { target, config, .. } = self.task.ends;
+        let ends = self.task.ends;
+        let config = &ends.config;
         let outlook = answer(outbox::outlook(&self.client, &config.slot)).await?;
         match probing.look(outlook, Instant::now()) {
             Probe::Wait => Ok(None),
-            Probe::Make(idle) => Ok(Some(Box::pin(slot::export(target.clone(), config.clone(), idle)))),
+            Probe::Make(idle) => Ok(Some(Box::pin(slot::export(ends.maker(), config.clone(), idle)))),
             Probe::Taken(pid) => {
                 probing.tried(Instant::now());
                 self.not_yet(&SourceError::Taken { slot: config.slot.clone(), pid: Some(pid) });
