@@ -19,6 +19,10 @@ select c.oid::bigint,
   case when pg_catalog.pg_is_in_recovery() then null else
     pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) end as timeline,
   exists (
+    select from pg_catalog.pg_class t
+    where t.relnamespace = n.oid and t.relname = 'outbox_lead' and t.relkind = 'v'
+      and pg_catalog.has_table_privilege(t.oid, 'UPDATE')) as may_lead,
+  exists (
     select from pg_catalog.pg_proc p
     where p.pronamespace = n.oid and p.proname = 'capture' and p.pronargs = 0
       and pg_catalog.obj_description(p.oid, 'pg_proc') = 'walcast: fills the outbox, 2')

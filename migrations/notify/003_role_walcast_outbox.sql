@@ -6,3 +6,4 @@ grant select, insert, delete, truncate on table walcast.outbox_transactions to w
 grant select, update on table walcast.outbox_state to walcast;
 grant select, update on sequence walcast.outbox_full to walcast;
 grant select, update on sequence walcast.outbox_retired to walcast;
+grant update on table walcast.outbox_lead to walcast;

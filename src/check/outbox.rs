@@ -73,8 +73,15 @@ pub(super) fn add(findings: &mut Vec<Finding>, server: &Server, outbox: &Outbox,
         false => Finding::ok(ID, SUBJECT, format!("installed, for when the log cannot be read: {PROMISES}")),
     });
     if !installed.is_current {
-        let meaning = "made by an older version: what tables were is never pruned; run: walcast migrate --notify";
+        let meaning = "made by an older version: what tables were is never pruned, and looking for what is new may take long; run: walcast migrate --notify";
         findings.push(Finding::warning("notify_version", SUBJECT, meaning));
+    }
+    if !installed.may_lead {
+        let meaning = format!(
+            "{} may not lock walcast.outbox_lead, so any role can keep servers from reading; run: walcast migrate --notify",
+            server.login
+        );
+        findings.push(Finding::warning("notify_lead", SUBJECT, meaning).with_fix(notify::grants(&server.login)));
     }
     findings.extend(outbox.tables.iter().filter_map(captured));
     for table in outbox.tables.iter().filter(|table| table.triggers > 1) {

@@ -20,7 +20,7 @@ mod network;
 mod proxy;
 mod rights;
 mod schema;
-mod site;
+pub mod site;
 mod slots;
 mod storm;
 mod subscriber;

@@ -33,7 +33,7 @@ async fn what_another_database_wrote_goes_when_the_log_is_read_and_nothing_later
     client.batch_execute("update walcast.outbox_state set history = 'another', is_whole = true").await.unwrap();
     outbox::leave(&mut client, "this").await.unwrap();
     client.batch_execute("insert into docs values (2)").await.unwrap();
-    let (_, is_new) = outbox::begin(&mut client, "this", &outbox::Given::default()).await.unwrap();
+    let (_, is_new) = outbox::begin(&mut client, "this", &outbox::Given::default(), 0).await.unwrap();
     assert!(is_new);
     let changes: Vec<_> = outbox_fragments(&mut client, 1).await.into_iter().flat_map(|told| told.changes).collect();
     assert_eq!(changes.len(), 1, "the second row, which nobody has told of");
@@ -50,7 +50,7 @@ fn changes(fragments: &[Fragment]) -> usize {
 async fn nothing_gets_a_number_once_the_outbox_is_closed_and_what_has_none_is_told_later() {
     let database = database(Postgres::default(), TABLE).await;
     let mut client = database.connect().await;
-    outbox::begin(&mut client, "this", &outbox::Given::default()).await.unwrap();
+    outbox::begin(&mut client, "this", &outbox::Given::default(), 0).await.unwrap();
     client.batch_execute("insert into docs values (1)").await.unwrap();
     let read = outbox_fragments(&mut client, 1).await;
     let next = read.last().unwrap().end_lsn.unwrap().0;
@@ -65,7 +65,7 @@ async fn nothing_gets_a_number_once_the_outbox_is_closed_and_what_has_none_is_to
     assert_eq!(outbox::number(&mut client).await.unwrap(), next + 1, "nobody gets a number any more");
     // The log breaks off at once: what the outbox told does not come again, and what nobody told comes.
     let told = outbox::Given { before: 0, also: [read.last().unwrap().xid, more.last().unwrap().xid].into() };
-    let (_, is_new) = outbox::begin(&mut client, "this", &told).await.unwrap();
+    let (_, is_new) = outbox::begin(&mut client, "this", &told, 0).await.unwrap();
     assert!(is_new, "another generation of numbers");
     assert_eq!(changes(&outbox_fragments(&mut client, 1).await), 1, "the third row alone");
 }
@@ -75,14 +75,14 @@ async fn nothing_gets_a_number_once_the_outbox_is_closed_and_what_has_none_is_to
 async fn an_outbox_that_was_closed_in_vain_goes_on_with_its_numbers() {
     let database = database(Postgres::default(), TABLE).await;
     let mut client = database.connect().await;
-    let (generation, _) = outbox::begin(&mut client, "this", &outbox::Given::default()).await.unwrap();
+    let (generation, _) = outbox::begin(&mut client, "this", &outbox::Given::default(), 0).await.unwrap();
     let closed = outbox::close(&client, 1).await.unwrap();
     assert_eq!(closed, Some(generation));
     client.batch_execute("insert into docs values (1)").await.unwrap();
     outbox::reopen(&client, generation - 1).await.unwrap();
     assert_eq!(outbox::number(&mut client).await.unwrap(), 1, "another generation is not reopened");
     outbox::reopen(&client, generation).await.unwrap();
-    assert_eq!(outbox::begin(&mut client, "this", &outbox::Given::default()).await.unwrap(), (generation, false));
+    assert_eq!(outbox::begin(&mut client, "this", &outbox::Given::default(), 0).await.unwrap(), (generation, false));
     assert_eq!(outbox::number(&mut client).await.unwrap(), 2);
 }
 

@@ -2,6 +2,8 @@
 
 mod history;
 mod installed;
+mod lead;
+mod looks;
 mod moving;
 mod order;
 mod same;
@@ -11,3 +13,4 @@ mod shapes;
 mod slot;
 mod triggers;
 mod types;
+mod unfinished;

@@ -18,6 +18,8 @@ use tokio_postgres::{Client, error::SqlState};
 const SCHEMA: &str = "schema walcast";
 const OUTBOX: &str = "table walcast.outbox";
 const RETIRED: &str = "sequence walcast.outbox_retired";
+const SEEN: &str = "column seen of walcast.outbox_state";
+const LEAD: &str = "view walcast.outbox_lead";
 const CAPTURE: &str = "function walcast.capture()";
 const READER: &str = "role walcast, if there is one, reads the outbox";
 const READER_SQL: &str = include_str!("../../../migrations/notify/003_role_walcast_outbox.sql");
@@ -40,6 +42,24 @@ const OBJECTS: &[Step] = &[
         after: &[OUTBOX],
     },
     Step {
+        name: SEEN,
+        probe: "select exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid \
+                where c.relnamespace = to_regnamespace('walcast') and c.relname = 'outbox_state' \
+                and a.attname = 'seen' and not a.attisdropped)",
+        sql: include_str!("../../../migrations/notify/005_outbox_seen.sql"),
+        needs: "ownership of walcast.outbox_state",
+        after: &[OUTBOX],
+    },
+    Step {
+        name: LEAD,
+        probe: "select exists (select from pg_class c where c.relnamespace = to_regnamespace('walcast') \
+                and c.relname = 'outbox_lead' and c.relkind = 'v' \
+                and obj_description(c.oid, 'pg_class') like 'walcast:%')",
+        sql: include_str!("../../../migrations/notify/006_outbox_lead.sql"),
+        needs: "CREATE on schema walcast and ownership of walcast.outbox",
+        after: &[OUTBOX],
+    },
+    Step {
         name: CAPTURE,
         // With the version of what it does.
         probe: "select exists (select from pg_proc p where p.pronamespace = to_regnamespace('walcast') \
@@ -51,7 +71,7 @@ const OBJECTS: &[Step] = &[
     },
     Step {
         name: READER,
-        probe: "select not exists (select from pg_roles where rolname = 'walcast') or 6 = ( \
+        probe: "select not exists (select from pg_roles where rolname = 'walcast') or 7 = ( \
                 select count(*) from pg_class c, pg_roles reader where reader.rolname = 'walcast' \
                 and c.relnamespace = to_regnamespace('walcast') \
                 and has_schema_privilege(reader.oid, c.relnamespace, 'usage') \
@@ -67,13 +87,14 @@ const OBJECTS: &[Step] = &[
                 and has_table_privilege(reader.oid, c.oid, 'truncate') \
                 when 'outbox_state' then has_table_privilege(reader.oid, c.oid, 'select') \
                 and has_table_privilege(reader.oid, c.oid, 'update') \
+                when 'outbox_lead' then has_table_privilege(reader.oid, c.oid, 'update') \
                 when 'outbox_full' then has_sequence_privilege(reader.oid, c.oid, 'select') \
                 and has_sequence_privilege(reader.oid, c.oid, 'update') \
                 when 'outbox_retired' then has_sequence_privilege(reader.oid, c.oid, 'select') \
                 and has_sequence_privilege(reader.oid, c.oid, 'update') else false end)",
         sql: READER_SQL,
         needs: "ownership of walcast.outbox and of schema walcast",
-        after: &[RETIRED],
+        after: &[RETIRED, LEAD],
     },
 ];
 

@@ -5,9 +5,10 @@
 //!     └──NOTIFY: there may be something────^
 //! ```
 //!
-//! `task` reads while this server has the `lead`, `probing` knows when the log may be tried again, `images` turns rows into changes, `reading` reads them in order, `moving`
-//! goes over to the log. How transactions get their order is `pg::outbox`'s.
+//! `task` reads while this server has the `lead`, `beginning` begins an era, `probing` knows when the log may be tried again,
+//! `images` turns rows into changes, `reading` reads them in order, `moving` goes over to the log. How transactions get their order is `pg::outbox`'s.
 
+mod beginning;
 mod images;
 pub(crate) mod lead;
 mod moving;
@@ -57,6 +58,9 @@ pub enum OutboxError {
     /// It has reached its limit, so changes are missing.
     #[error("the outbox has reached its limit and captured nothing since")]
     Full,
+    /// Numbers that were read are not given any more: the database is one from before.
+    #[error("the outbox is as it was before, and what was read of it is gone")]
+    Reverted,
     /// Rows of a transaction that were there are gone.
     #[error("transaction {0} of the outbox is not whole")]
     Missing(u64),
@@ -90,6 +94,7 @@ impl OutboxError {
     fn loss(&self) -> Option<GapReason> {
         match self {
             OutboxError::Full => Some(GapReason::OutboxFull),
+            OutboxError::Reverted => Some(GapReason::OtherHistory),
             OutboxError::Missing(_) | OutboxError::Unreadable { .. } => Some(GapReason::OutboxBroken),
             _ => None,
         }

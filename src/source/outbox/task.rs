@@ -6,13 +6,14 @@
 
 use super::{
     OutboxError, SHAPES_INTERVAL,
+    beginning::Place,
     lead::Lead,
     moving,
     probing::{Probe, Probing},
     reading::Reader,
 };
 use crate::{
-    change::{Fragment, cursor::Epoch, position::Era},
+    change::{Fragment, position::Era},
     lsn::Lsn,
     pg::{
         connect::describe,
@@ -20,7 +21,7 @@ use crate::{
         outbox::{self, CHANNEL, Given, Installed, Kept},
     },
     source::{
-        Beginning, Feed, Follows, Gap, GapReason, Kind, StreamState,
+        Feed, Kind, StreamState,
         slot::{self, Exported, SourceError, Started},
         slot_task::Walreceiver,
     },
@@ -43,6 +44,8 @@ use tokio_postgres::Client;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it waits after it was woken: whoever notifies in a loop wakes it no oftener.
 const PAUSE: Duration = Duration::from_millis(2);
+/// A look that takes longer is followed by a pause so many times as long: whatever makes it dear, looking is not all we do.
+const DEAR: (Duration, u32) = (Duration::from_millis(50), 4);
 /// How often it prunes, and looks which tables are captured and whether it still has the lead.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows that are pruned at once; and how often at most, so that deliveries do not wait.
@@ -112,21 +115,12 @@ pub(in crate::source) struct OutboxTask<'a> {
     pub(in crate::source) may_move: bool,
 }
 
-/// Where it is. It outlives connections.
-struct Place {
-    entry: Entry,
-    /// The era that was begun here, and where in it.
-    reading: Option<(Era, Reader)>,
-    /// Why changes were lost here.
-    lost: Option<GapReason>,
-}
-
 type Exporting = Pin<Box<dyn Future<Output = Result<Exported, SourceError>> + Send>>;
 
 impl OutboxTask<'_> {
     /// Reads until it is told to stop, or may go over to the log, whatever happens to the server.
     pub(in crate::source) async fn run(&self, entry: Entry, lead: &mut Option<Lead>) -> End {
-        let mut place = Place { entry, reading: None, lost: None };
+        let mut place = Place { entry, reading: None, cleared: None, lost: None };
         let mut wait = FIRST_WAIT;
         let mut changes = self.ends.target.changes();
         while !self.ends.stop.is_cancelled() {
@@ -181,19 +175,17 @@ impl OutboxTask<'_> {
         if let Err(error) = client.batch_execute(&format!("listen {CHANNEL}")).await {
             tracing::debug!(error = %describe(&error), "cannot listen");
         }
-        let (era, reader) = match self.begin(&mut client, &installed, place).await? {
-            Some(reading) => reading,
-            None => return Ok(End::Stopped),
-        };
-        let is_current = installed.is_current;
+        if !self.begin(&mut client, &installed, place).await? {
+            return Ok(End::Stopped);
+        }
+        let Place { entry, reading: Some((era, reader)), .. } = place else { return Ok(End::Stopped) };
+        let (era, is_current) = (*era, installed.is_current);
         let mut session = Session { task: self, client, era, reader, is_current, captured: None, pruned_at: None };
         session.look_after().await?;
-        session.announce(place.entry.why.clone());
-        let end = session.read(&heard, lead, &mut place.entry.probing, installed.table).await;
+        session.announce(entry.why.clone());
+        let end = session.read(&heard, lead, &mut entry.probing, installed.table).await;
         // A slot that was being made would keep the log.
         self.ends.maker().abandon().await;
-        let Session { era, reader, .. } = session;
-        place.reading = Some((era, reader));
         end
     }
 
@@ -246,52 +238,8 @@ impl OutboxTask<'_> {
         Ok(matches!(probing.look(outlook, Instant::now()), Probe::Taken(_)))
     }
 
-    /// Begins an era, or goes on with the one that runs; none when it is time to stop.
-    async fn begin(
-        &self,
-        client: &mut Client,
-        installed: &Installed,
-        place: &mut Place,
-    ) -> Result<Option<(Era, Reader)>, OutboxError> {
-        if answer(outbox::is_full(client)).await? {
-            answer(outbox::empty(client, false)).await?;
-            place.lost = Some(GapReason::OutboxFull);
-        }
-        let nothing = Given::default();
-        let is_first_here = place.reading.is_none();
-        let given = if is_first_here { place.entry.given.as_ref().unwrap_or(&nothing) } else { &nothing };
-        let (history, publication) = (installed.history(), &self.ends.config.publication);
-        let (generation, is_new) = answer(outbox::begin(client, &history, given)).await?;
-        let names = ["outbox", history.as_str(), publication.as_str(), &generation.to_string()];
-        let epoch = Epoch::of(&names, installed.timeline.unwrap_or_default());
-        let before = place.reading.as_ref().map_or(place.entry.era, |(era, _)| *era);
-        let (gap, old) = match (place.reading.take(), place.lost.take()) {
-            (Some((era, reader)), None) if era.epoch == epoch => return Ok(Some((era, reader))),
-            (Some((_, reader)), lost) => (Some(lost.unwrap_or(GapReason::OtherHistory)), Lsn(reader.position())),
-            (None, _) if before.number == 0 => (None, Lsn::ZERO),
-            (None, None) if place.entry.given.is_some() => (None, place.entry.reached),
-            (None, lost) => (Some(lost.unwrap_or(GapReason::LogToOutbox)), place.entry.reached),
-        };
-        let next = answer(outbox::number(client)).await?;
-        // What was given once is read again where clients may come back to it, and what nobody was given is theirs.
-        let is_continued = before.number > 0 || !is_new;
-        let first = if gap.is_none() && is_continued { answer(outbox::first(client)).await? } else { None };
-        let from = Lsn(first.unwrap_or(next));
-        let follows = match gap {
-            Some(reason) => Follows::Gap(Gap { reason, old, new: from }),
-            None if before.number == 0 => Follows::First,
-            None => Follows::Seamless,
-        };
-        let new_from = Some(if before.number == 0 { Lsn(next) } else { Lsn::ZERO });
-        let era = Era { number: before.number + 1, epoch };
-        tracing::info!(%from, next, generation, ?follows, "changes are read from the outbox");
-        let beginning = Beginning { era, from, accepts: Vec::new(), follows, new_from, kind: Kind::Outbox };
-        let reader = Reader::new(publication, era, from.0);
-        Ok(self.feed(Feed::Begin(Arc::new(beginning))).await.then_some((era, reader)))
-    }
-
     /// Puts something into the queue; false when it is time to stop.
-    async fn feed(&self, feed: Feed) -> bool {
+    pub(super) async fn feed(&self, feed: Feed) -> bool {
         matches!(self.ends.stop.run_until_cancelled(self.ends.feed.send(feed)).await, Some(Ok(())))
     }
 }
@@ -301,7 +249,7 @@ pub(super) struct Session<'a> {
     pub(super) task: &'a OutboxTask<'a>,
     pub(super) client: Client,
     pub(super) era: Era,
-    pub(super) reader: Reader,
+    pub(super) reader: &'a mut Reader,
     /// Whether the outbox is as this version makes it.
     is_current: bool,
     /// When it was looked what tables were that no row needs any more.
@@ -324,7 +272,12 @@ impl Session<'_> {
         let mut probe = every(PROBE_INTERVAL);
         let mut exporting: Option<Exporting> = None;
         loop {
-            answer(outbox::number(&mut self.client)).await?;
+            let began = Instant::now();
+            let next = answer(outbox::number(&mut self.client)).await?;
+            let cost = began.elapsed();
+            if next < self.reader.position() {
+                return Err(OutboxError::Reverted);
+            }
             if answer(outbox::is_full(&self.client)).await? {
                 return Err(OutboxError::Full);
             }
@@ -336,7 +289,7 @@ impl Session<'_> {
             let wants_probe = task.may_move && exporting.is_none();
             tokio::select! {
                 () = task.ends.stop.cancelled() => return Ok(End::Stopped),
-                () = heard.notified() => tokio::time::sleep(PAUSE).await,
+                () = heard.notified() => tokio::time::sleep(pause(cost)).await,
                 _ = poll.tick() => {}
                 _ = upkeep.tick() => {
                     match lead {
@@ -503,6 +456,12 @@ impl Session<'_> {
             });
         });
     }
+}
+
+/// How long it waits after a look that took so long, once it is woken.
+fn pause(cost: Duration) -> Duration {
+    let (dear, times) = DEAR;
+    if cost > dear { (cost * times).min(POLL_INTERVAL) } else { PAUSE }
 }
 
 /// The outbox, if our login may read it.
