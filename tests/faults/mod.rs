@@ -15,6 +15,7 @@
 mod crashes;
 mod disk;
 mod failover;
+mod history;
 mod network;
 mod proxy;
 mod rights;

@@ -23,7 +23,10 @@ use super::{
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
-    change::position::{Era, Position},
+    change::{
+        cursor::Cursor,
+        position::{Era, Position},
+    },
     claims::Claims,
     hub::{Generation, MessageForm, Standing},
     limits::Meters,
@@ -79,6 +82,8 @@ struct Active {
     subscription: Subscription,
     compiled: Compiled,
     generation: Generation,
+    /// The cursor it came back with, when that is within a transaction.
+    came_with: Option<Cursor>,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
     /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
@@ -118,6 +123,8 @@ pub(in crate::router) struct RouterCore {
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first; some may be gone.
     behind: VecDeque<SubscriptionKey>,
+    /// Those who came back within a transaction that has not come; some may be gone.
+    awaiting: Vec<SubscriptionKey>,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
     /// Roles and tables of which the log has said that subscriptions get nothing.
@@ -149,6 +156,7 @@ impl RouterCore {
             uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
+            awaiting: Vec::new(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
             open: None,
@@ -215,6 +223,7 @@ impl RouterCore {
             subscription,
             compiled: Compiled::default(),
             generation: Generation::default(),
+            came_with: entrance.came_with,
             behind: None,
             served_at: i64::MIN,
             fresh_at: self.looked_at.0,
@@ -226,6 +235,9 @@ impl RouterCore {
             (true, _) => {
                 self.metrics.resumed.add(1);
                 self.tell_of_absence(place, entrance.start);
+                if entrance.came_with.is_some() && !self.has_come(entrance.start) {
+                    self.awaiting.push(SubscriptionKey { place, number });
+                }
                 if entrance.start < self.head {
                     self.serve_from(place, entrance.start);
                 }

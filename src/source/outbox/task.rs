@@ -309,7 +309,8 @@ impl Session<'_> {
                 _ = probe.tick(), if wants_probe && Instant::now() >= *probe_at => {
                     let slot = &task.ends.config.slot;
                     if answer(outbox::is_log_possible(&self.client, slot)).await? {
-                        exporting = Some(Box::pin(slot::export(task.ends.target.clone(), task.ends.config.clone())));
+                        let fork = task.ends.state.borrow().fork;
+                        exporting = Some(Box::pin(slot::export(task.ends.target.clone(), task.ends.config.clone(), fork)));
                     }
                 }
                 exported = exported(&mut exporting) => {
