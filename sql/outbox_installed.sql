@@ -18,6 +18,23 @@ select c.oid::bigint,
   -- The first eight digits of a log file's name are the timeline.
   case when pg_catalog.pg_is_in_recovery() then null else
     pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) end as timeline,
+  exists (
+    select from pg_catalog.pg_class t
+    where t.relnamespace = n.oid and t.relname = 'outbox_lead' and t.relkind = 'v'
+      and pg_catalog.has_table_privilege(t.oid, 'UPDATE')) as may_lead,
+  exists (
+    select from pg_catalog.pg_proc p
+    where p.pronamespace = n.oid and p.proname = 'capture' and p.pronargs = 0
+      and pg_catalog.obj_description(p.oid, 'pg_proc') = 'walcast: fills the outbox, 2')
+  and exists (
+    select from pg_catalog.pg_class t
+    where t.relnamespace = n.oid and t.relname = 'outbox_shapes'
+      and pg_catalog.has_table_privilege(t.oid, 'UPDATE') and pg_catalog.has_table_privilege(t.oid, 'DELETE'))
+  and exists (
+    select from pg_catalog.pg_class t
+    where t.relnamespace = n.oid and t.relname = 'outbox_retired' and t.relkind = 'S'
+      and pg_catalog.has_sequence_privilege(t.oid, 'SELECT') and pg_catalog.has_sequence_privilege(t.oid, 'UPDATE')
+    ) as is_current,
   pg_catalog.pg_is_in_recovery() as in_recovery
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace

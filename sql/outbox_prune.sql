@@ -1,5 +1,6 @@
 -- $1 the number up to which all is handed on, $2 milliseconds and $3 bytes that are kept of it, $4 how many rows go at once.
--- Deletes the oldest transactions beyond that; how many.
+-- Deletes the oldest transactions beyond that; how many. And the oldest one in the outbox, if it gets no number any more: it
+-- was open when the outbox was emptied.
 with kept as (
   select pg_catalog.min(t.number) as first
   from (
@@ -23,5 +24,14 @@ forgotten as (
 ),
 gone as (
   delete from walcast.outbox o using old where o.xid = old.xid
+),
+forsaken as materialized (
+  select o.xid
+  from (select f.xid from walcast.outbox f order by f.xid limit 1) o
+  where o.xid < (select s.oldest_open from walcast.outbox_state s)
+    and not exists (select from walcast.outbox_transactions t where t.xid = o.xid)
+),
+gone_too as (
+  delete from walcast.outbox o using forsaken where o.xid = forsaken.xid
 )
 select pg_catalog.count(*) from old

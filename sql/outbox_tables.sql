@@ -1,9 +1,13 @@
 -- $1 the publication clients subscribe to, $2 the one of realtime.messages. For each table they list: what is published of
 -- it, where the trigger is to be that captures it (the table it is a partition of, if that is published), and whether every
--- part of it that has rows has one. The numbers of columns are those of the listed table. What a version lacks is read
+-- part of it that has rows has one, always, for every operation; and how many it has. The numbers of columns are those of the listed table. What a version lacks is read
 -- through to_jsonb.
 with capture as materialized (
-  select p.oid from pg_catalog.pg_proc p
+  select t.tgrelid, t.tgenabled,
+    -- AFTER, for each row, on INSERT, DELETE and UPDATE of whatever, under no condition.
+    t.tgenabled = 'A' and t.tgtype & 95 = 29 and t.tgqual is null and t.tgattr::text = '' as is_whole
+  from pg_catalog.pg_trigger t
+  join pg_catalog.pg_proc p on p.oid = t.tgfoid
   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   where n.nspname = 'walcast' and p.proname = 'capture' and p.pronargs = 0
 ),
@@ -49,9 +53,8 @@ select l.is_messages, l.oid::bigint, l.name, l.pubinsert, l.pubupdate, l.pubdele
       and (l.relkind = 'p' or l.target <> l.oid)) part
     join pg_catalog.pg_class p on p.oid = part.oid and p.relkind = 'r'
     where not exists (
-      select from pg_catalog.pg_trigger t join capture on capture.oid = t.tgfoid
-      where t.tgrelid = part.oid and t.tgenabled = 'A'))
-  and (l.relkind <> 'p' or exists (
-    select from pg_catalog.pg_trigger t join capture on capture.oid = t.tgfoid where t.tgrelid = l.target)) as is_captured
+      select from capture t where t.tgrelid = part.oid and t.is_whole))
+  and (l.relkind <> 'p' or exists (select from capture t where t.tgrelid = l.target)) as is_captured,
+  (select pg_catalog.count(*) from capture t where t.tgrelid = l.target and t.tgenabled <> 'D') as triggers
 from listed l
 order by l.name, l.is_messages

@@ -1,12 +1,6 @@
--- Whether a transaction is seen committed that has no number, and the next number.
-with recursive open(xid) as (
-  (select o.xid from walcast.outbox o
-   where o.xid >= (select s.oldest_open from walcast.outbox_state s) order by o.xid limit 1)
-  union all
-  select (select o.xid from walcast.outbox o where o.xid > open.xid order by o.xid limit 1)
-  from open where open.xid is not null
-)
-select exists (
-    select from open where open.xid is not null
-      and not exists (select from walcast.outbox_transactions t where t.xid = open.xid)),
-  (select s.next_number from walcast.outbox_state s)
+-- Behind outbox_open.sql. Whether a transaction is seen committed that has no number and is to get one, and the next number.
+select s.is_whole and exists (
+    -- Looked up one by one: they are few, and those with numbers may be many.
+    select from open where (select t.number from walcast.outbox_transactions t where t.xid = open.xid) is null),
+  s.next_number
+from state s

@@ -95,9 +95,13 @@ impl Running {
         &self.banner
     }
 
-    /// Waits for Postgres to end by itself, which it should not.
+    /// Waits for Postgres or the server to end by itself, which neither should.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match self.cluster.ended().await {
+        let ended = tokio::select! {
+            ended = self.cluster.ended() => ended,
+            failed = self.server.failed() => return anyhow::anyhow!("{failed}"),
+        };
+        match ended {
             Ok(status) => anyhow::anyhow!("Postgres ended by itself: {status}; its log is beside its data"),
             Err(error) => anyhow::Error::new(error).context("cannot watch Postgres"),
         }

@@ -27,7 +27,7 @@ use crate::{
     },
     rights::{self, ChannelRights},
     router::{Parts, Preparer, Refresher, Router, RouterState},
-    shutdown::Tasks,
+    shutdown::{Alarm, Failed, Tasks},
     source::{
         HandedOn, Order, SourceState, Wish,
         choice::Source,
@@ -80,6 +80,7 @@ pub struct Running {
     doors: Tasks,
     stream: Tasks,
     router: Tasks,
+    alarm: Alarm,
     accepting: CancellationToken,
     stop_limit: Duration,
     rooms: Rooms,
@@ -105,7 +106,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
     let (refresh, refresher) = Refresher::start(&target, &config.slot.publication).await?;
 
-    let (doors, stream, router_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
+    let alarm = Alarm::default();
+    let [doors, stream, router_tasks] = [(); 3].map(|()| Tasks::with_alarm(&alarm));
     let metrics = Arc::new(Metrics::default());
     let connections = Arc::new(AtomicUsize::new(0));
     let (feed, fed) = feed(FRAGMENT_QUEUE, FRAGMENT_QUEUE_BYTES);
@@ -139,8 +141,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         tasks: router_tasks.clone(),
     });
-    router_tasks.spawn("router", routing);
-    router_tasks.spawn("catalogue", refresher.run(router_tasks.stop_token().clone()));
+    router_tasks.spawn_essential("router", routing);
+    router_tasks.spawn_essential("catalogue", refresher.run(router_tasks.stop_token().clone()));
     let walreceiver = Walreceiver {
         target,
         config: config.slot.clone(),
@@ -160,8 +162,8 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
         stop: stream.stop_token().clone(),
     };
-    stream.spawn("slot guard", guard.run());
-    stream.spawn("source", Source { choice: config.source, walreceiver }.run());
+    stream.spawn_essential("slot guard", guard.run());
+    stream.spawn_essential("source", Source { choice: config.source, walreceiver }.run());
     let upkeep_pool = config.target.pool("walcast messages", UPKEEP_CONNECTIONS, TEXT_FORMS)?;
     let upkeep = Upkeep {
         config: config.messages.clone(),
@@ -253,6 +255,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         recall: recall.clone(),
     };
     let health = Health {
+        failed: alarm.watch(),
         refresh,
         source: source_reader.clone(),
         slot: slot_reader,
@@ -278,7 +281,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
     let http = Http { routes, max_header_bytes: config.max_header_bytes, stop: accepting.clone() };
     doors.spawn("standby", send_away(source_reader.clone(), recall.clone(), doors.stop_token().clone()));
     doors.spawn("rooms", sweep(rooms.clone(), doors.stop_token().clone()));
-    doors.spawn("accept", accept(listener, http, doors.clone()));
+    doors.spawn_essential("accept", accept(listener, http, doors.clone()));
     tracing::info!(%address, slot = config.slot.slot, publication = config.slot.publication, "listening");
     let stop_limit = config.stop_limit;
     let keys = Keys { verifier, admin, scrapers };
@@ -287,6 +290,7 @@ pub async fn start(config: ServeConfig) -> anyhow::Result<Running> {
         doors,
         stream,
         router: router_tasks,
+        alarm,
         accepting,
         stop_limit,
         rooms,
@@ -315,7 +319,7 @@ async fn send_away(mut source: watch::Receiver<SourceState>, recall: Recall, sto
             (state.standby, state.era > 0)
         };
         if is_standby && !was_standby && has_streamed {
-            tracing::warn!("another server has taken the slot over; clients are sent away");
+            tracing::warn!("another server has taken over; clients are sent away");
             recall.everybody();
         }
         was_standby = is_standby;
@@ -344,6 +348,11 @@ impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until a task has ended without which the server is of no use: all of it is to be ended then.
+    pub async fn failed(&self) -> Failed {
+        self.alarm.heard().await
     }
 
     /// Waits until the database refuses the login.

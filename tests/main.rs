@@ -17,6 +17,7 @@ mod fuzz;
 mod http;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod line;
+mod measures;
 #[expect(unreachable_pub, reason = "in a binary of tests, nothing is reachable from outside")]
 mod messages;
 mod migrate;

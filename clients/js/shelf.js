@@ -5,6 +5,8 @@
 const FORMAT = 1
 // Of topics that nobody left, the newest.
 const KEPT = 256
+// How long the storage may take to answer: less than a client waits for the reply to its join.
+const PATIENCE_MS = 3000
 
 export class Shelf {
   #storage
@@ -33,11 +35,24 @@ export class Shelf {
       return
     }
     if (typeof answer?.then === 'function') {
-      this.loading = answer.then(given, () => undefined).then(() => (this.loading = undefined))
+      this.loading = this.#answered(answer, given)
     } else {
       given(answer)
     }
     this.#saveBeforeThePageGoes()
+  }
+
+  /// Settles with the storage's answer, or without one: what comes too late is left alone, as clients have begun by then.
+  #answered(answer, given) {
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer)
+        this.loading = undefined
+        resolve()
+      }
+      const timer = setTimeout(end, PATIENCE_MS)
+      Promise.resolve(answer).then((text) => this.loading && given(text)).then(end, end)
+    })
   }
 
   /// Something has changed: it will be saved.

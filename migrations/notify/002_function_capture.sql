@@ -28,6 +28,8 @@ declare
   now_at tid[];
   now_by xid[];
   shape_id bigint;
+  -- Before it is looked at what is set apart.
+  own_xid xid8 := pg_current_xact_id();
   own_id bigint := nextval('walcast.outbox_ids') * 65536;
   replaced tid;
   old_image text;
@@ -43,15 +45,21 @@ begin
     perform nextval('walcast.outbox_full');
     return null;
   end if;
+  -- A table may have several: a partition one of its own beside that of the table it is a part of, a copy one that is called
+  -- by the number it had elsewhere, or somebody has made another. One of those that fire now tells of the row: the one that is
+  -- called by the table's own number, else the first.
+  if tg_name <> '!walcast ' || tg_relid and tg_name <> (
+    select t.tgname from pg_trigger t
+    where t.tgrelid = tg_relid
+      and t.tgfoid = (select own.tgfoid from pg_trigger own where own.tgrelid = tg_relid and own.tgname = tg_name)
+      and t.tgenabled in ('A', case current_setting('session_replication_role') when 'replica' then 'R' else 'O' end)
+      and t.tgtype & 67 = 1 and t.tgqual is null and t.tgattr::text = ''
+      and t.tgtype & case tg_op when 'INSERT' then 4 when 'DELETE' then 8 else 16 end <> 0
+    order by t.tgname <> '!walcast ' || tg_relid, t.tgname limit 1
+  ) then
+    return null;
+  end if;
   if (select c.relispartition from pg_class c where c.oid = tg_relid) then
-    -- A partition may have a trigger of its own beside the one of the table it is a part of.
-    if tg_name <> (
-      select min(t.tgname) from pg_trigger t
-      where t.tgrelid = tg_relid and t.tgenabled in ('O', 'A')
-        and t.tgfoid = (select own.tgfoid from pg_trigger own where own.tgrelid = tg_relid and own.tgname = tg_name)
-    ) then
-      return null;
-    end if;
     tables := array(select a.relid::oid from pg_partition_ancestors(tg_relid) a);
   end if;
   -- By its output function: a cast to text could be anybody's.
@@ -76,10 +84,14 @@ begin
   select s.id into shape_id
   from walcast.outbox_shapes s
   where s.relation = tg_relid and s.places = now_at and s.writers = now_by
+    -- What is set apart goes, and whoever does not see that it was makes one of his own.
+    and (s.made_by = own_xid
+      or s.retired_before is null and pg_visible_in_snapshot(
+        (select r.last_value from walcast.outbox_retired r)::text::xid8, pg_current_snapshot()))
   limit 1;
   if shape_id is null then
-    insert into walcast.outbox_shapes (relation, places, writers, description)
-    select tg_relid, now_at, now_by, json_agg(json_build_object(
+    insert into walcast.outbox_shapes (relation, places, writers, made_by, description)
+    select tg_relid, now_at, now_by, own_xid, json_agg(json_build_object(
       'oid', c.oid::bigint,
       'schema', n.nspname,
       'name', c.relname,
@@ -106,7 +118,7 @@ begin
       select later.id - 1
       from (
         select o.id, o.old_place, o.shape from walcast.outbox o
-        where o.xid = pg_current_xact_id() order by o.id desc limit 1000
+        where o.xid = own_xid order by o.id desc limit 1000
       ) later
       join walcast.outbox_shapes s on s.id = later.shape
       where later.old_place = new.ctid and s.relation = tg_relid
@@ -114,7 +126,7 @@ begin
   end if;
   insert into walcast.outbox (xid, id, written_at, shape, operation, bytes, old_place, old_row, new_row)
   values (
-    pg_current_xact_id(), own_id, clock_timestamp(), shape_id, substr(tg_op, 1, 1)::"char",
+    own_xid, own_id, clock_timestamp(), shape_id, substr(tg_op, 1, 1)::"char",
     coalesce(octet_length(old_image), 0) + coalesce(octet_length(new_image), 0), replaced, old_image, new_image);
   -- It says nothing, for anybody may say it; many of one transaction are one. A transaction that is to be prepared must
   -- not notify, so where there may be some the server looks by itself.
@@ -124,5 +136,5 @@ begin
   return null;
 end
 $$;
-comment on function walcast.capture() is 'walcast: fills the outbox, 1';
+comment on function walcast.capture() is 'walcast: fills the outbox, 2';
 grant execute on function walcast.capture() to public;

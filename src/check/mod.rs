@@ -228,9 +228,12 @@ async fn findings(target: &Target, publication: &str, plan: &Plan) -> Result<Vec
         // The statements about tables need what such a server lacks.
         return Ok(findings);
     }
-    findings.extend(slots::findings(&facts::slots(&client, slot).await?, slot, *keeping));
+    let found = facts::slots(&client, slot).await?;
+    findings.extend(slots::findings(&found, slot, *keeping));
     let outbox = facts::outbox(&client, publication).await?;
-    outbox::add(&mut findings, &server, &outbox, *source);
+    if outbox::add(&mut findings, &server, &outbox, *source) {
+        slots::unread(&mut findings, &found, slot);
+    }
     if let Some(operations) = &server.publication {
         let tables = facts::tables(&mut client, publication).await?;
         findings.extend(tables::findings(&server, operations, &tables));

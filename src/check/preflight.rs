@@ -40,7 +40,7 @@ pub enum Unsuitable {
         why: String,
     },
     /// The log cannot be read, and there is no outbox.
-    #[error("{0}; or, to serve without logical replication, run: walcast migrate --notify")]
+    #[error("{}; or, to serve without logical replication, run: walcast migrate --notify", .0.to_string().trim_end_matches(';'))]
     NoLog(Box<Unsuitable>),
     /// The outbox is to be read, and cannot be.
     #[error(

@@ -51,16 +51,9 @@ fn wal_level(server: &Server) -> Finding {
 }
 
 fn recovery(server: &Server) -> Option<Finding> {
-    let finding = |make: fn(&'static str, &'static str, &'static str) -> Finding, meaning| {
-        Some(make("standby", "recovery", meaning))
-    };
-    match server.in_recovery {
-        false => None,
-        true if server.version_number < 160_000 => {
-            finding(Finding::error, "a standby: before PostgreSQL 16 only a primary decodes changes; use the primary")
-        }
-        true => finding(Finding::warning, "a standby: changes arrive late, and the slot ends when it is promoted"),
-    }
+    let meaning = "a standby: `serve` reads changes from a primary, and waits until this one is promoted; point DATABASE_URL at \
+                   the primary";
+    server.in_recovery.then(|| Finding::error("standby", "recovery", meaning))
 }
 
 fn replication(server: &Server) -> Finding {
@@ -213,9 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_decodes_from_16_on() {
-        assert_eq!(status(&server(150_000, true), "standby"), Some(Status::Error));
-        assert_eq!(status(&server(160_000, true), "standby"), Some(Status::Warning));
-        assert_eq!(status(&server(160_000, false), "standby"), None);
+    fn a_standby_is_an_error() {
+        assert_eq!(status(&server(180_000, true), "standby"), Some(Status::Error));
+        assert_eq!(status(&server(180_000, false), "standby"), None);
     }
 }

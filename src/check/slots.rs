@@ -103,7 +103,8 @@ pub(crate) fn judge(slot: &Slot, ours: &str) -> Judgement {
     }
     if is_ours {
         return Judgement::ok(format!(
-            "nobody reads it now{kept}: start `walcast serve`, or drop it with {command} when it is not to be used again"
+            "nobody reads it now{kept}: start `walcast serve`, or drop it with {command} when it is not to be used again, \
+             and before wal_level is set back: Postgres does not start with it then"
         ));
     }
     if slot.inactive_seconds.is_some_and(|seconds| seconds < FORGOTTEN_AFTER_SECONDS) {
@@ -143,6 +144,20 @@ pub(super) fn findings(slots: &Slots, ours: &str, keeping: Keeping) -> Vec<Findi
     findings.push(budget(slots, keeping));
     findings.extend(idle_timeout(slots));
     findings
+}
+
+/// What changes about our slot when changes are read from the outbox.
+pub(super) fn unread(findings: &mut [Finding], slots: &Slots, ours: &str) {
+    let Some(slot) = slots.slots.iter().find(|slot| slot.name == ours && slot.is_idle()) else { return };
+    let Some(finding) = findings.iter_mut().find(|finding| finding.id == "slot") else { return };
+    let kept = slot.retained_bytes.map_or_else(String::new, |bytes| format!(", holds back {} of WAL", size(bytes)));
+    finding.status = Status::Warning;
+    finding.meaning = format!(
+        "nobody reads it while changes are read from the outbox{kept}, and more with every write: drop it with {}; whoever \
+         reads the log again makes a new one",
+        drop_command(ours, true)
+    );
+    finding.fix = Some(format!("select pg_catalog.pg_drop_replication_slot({});", escape_literal(ours)));
 }
 
 fn window(slots: &Slots, keeping: Keeping) -> Option<Finding> {

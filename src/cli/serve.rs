@@ -48,15 +48,20 @@ pub(super) async fn until_signal(flags: Settings) -> anyhow::Result<ExitCode> {
         // Nothing was taken on that would have to be ended in order.
         () = ends.heard() => return Ok(ExitCode::SUCCESS),
     };
-    loop {
+    let code = loop {
         tokio::select! {
-            () = ends.heard() => break,
+            () = ends.heard() => break ExitCode::SUCCESS,
+            // Whoever started us starts us again, and clients come back to where they were.
+            failed = running.failed() => {
+                tracing::error!("{failed}: the server ends");
+                break ExitCode::FAILURE;
+            }
             _ = hangup.recv() => reload(&running, &mut settings, &flags),
             () = running.login_refused() => reload_login(&running, &mut settings, &flags),
         }
-    }
+    };
     tokio::select! {
-        () = running.stop() => Ok(ExitCode::SUCCESS),
+        () = running.stop() => Ok(code),
         () = ends.heard() => {
             tracing::warn!("told to end again: ending at once");
             Ok(ExitCode::FAILURE)

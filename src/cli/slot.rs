@@ -111,7 +111,8 @@ struct Report<'a> {
 async fn status(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let (client, ours) = arguments.place.connect().await?;
     let slots = check::slots(&client, &ours).await?;
-    let line = |slot| Line { slot, is_ours: slot.name == ours, judgement: judge(slot, &ours) };
+    let line =
+        |slot| Line { slot, is_ours: slot.name == ours && slot.foreign().is_none(), judgement: judge(slot, &ours) };
     let report = Report {
         database: &slots.database,
         max_slot_wal_keep_bytes: slots.max_slot_wal_keep_bytes,
@@ -135,7 +136,7 @@ fn text(report: &Report, ours: &str) -> String {
     if let Some(seconds) = report.idle_timeout_seconds {
         line("idle timeout", &format!("{seconds} s"));
     }
-    if !report.slots.iter().any(|line| line.is_ours) {
+    if !report.slots.iter().any(|line| line.slot.name == ours) {
         line("", &"");
         line("slot", &format!("{ours} (ours): not there yet, `walcast serve` makes it"));
     }

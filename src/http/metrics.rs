@@ -103,6 +103,7 @@ fn text(health: &Health, end: Option<Lsn>) -> Result<String, fmt::Error> {
 /// Name, meaning and value of what goes up and down.
 fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str, i64)> {
     let source = health.source.borrow().clone();
+    let waits = source.making.as_ref().is_some_and(|making| making.waits.is_some());
     let rooms = health.rooms.counts();
     let age = i64::try_from(health.refresh.age().as_secs()).unwrap_or(i64::MAX);
     let mut gauges = vec![
@@ -116,7 +117,12 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
         ("subscriptions_behind", "Subscriptions served from the backlog", count(health.router.borrow().behind)),
         ("backlog_bytes", "Bytes of the changes kept for these", count(health.router.borrow().backlog_bytes)),
         ("streaming", "1 while the stream runs, else 0", i64::from(source.streaming)),
-        ("standby", "1 while another server reads the slot, else 0", i64::from(source.standby)),
+        ("standby", "1 while another server reads the slot or the outbox, else 0", i64::from(source.standby)),
+        (
+            "slot_waits",
+            "1 while a slot is made, which waits for transactions of before to end, else 0",
+            i64::from(waits),
+        ),
         ("catalogue_age_seconds", "Seconds since the catalogue was looked at", age),
     ];
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -135,6 +141,12 @@ fn gauges(health: &Health, end: Option<Lsn>) -> Vec<(&'static str, &'static str,
     if let Some(slot) = state.existing() {
         let lost = i64::from(slot.is_lost());
         gauges.push(("slot_lost", "1 when the slot has lost its WAL, else 0", lost));
+        let unread = i64::from(state.unread.is_some());
+        gauges.push((
+            "slot_unread",
+            "1 while changes are read from the outbox and nobody reads the slot, else 0",
+            unread,
+        ));
         if let Some(retained) = slot.retained_bytes {
             gauges.push(("slot_retained_bytes", "Bytes of the log that are kept for the slot", retained.max(0)));
         }

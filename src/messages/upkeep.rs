@@ -75,7 +75,11 @@ impl Upkeep {
         let client = self.pool.get().await.map_err(|error| describe(&error))?;
         let problems = match maintain(&client, self.config.retention, SystemTime::now()).await {
             Ok(problems) => problems,
-            Err(error) => return Err(explain(&error)),
+            Err(error) => {
+                let login = client.query_one("select pg_catalog.quote_ident(current_user)", &[]).await;
+                let login = login.and_then(|row| row.try_get(0)).unwrap_or_else(|_| "this server's role".to_owned());
+                return Err(explain(&error, &login));
+            }
         };
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
@@ -94,18 +98,18 @@ impl Upkeep {
     }
 }
 
-/// The database's error, with what to do about it.
-fn explain(error: &tokio_postgres::Error) -> String {
+/// The database's error, with what to do about it. `login` is ours, as SQL has it.
+fn explain(error: &tokio_postgres::Error, login: &str) -> String {
     let fix = match error.code() {
         Some(&SqlState::UNDEFINED_FUNCTION | &SqlState::INVALID_SCHEMA_NAME) => {
-            "; nobody makes partitions of realtime.messages: run `walcast migrate`"
+            "; nobody makes partitions of realtime.messages: run `walcast migrate`".to_owned()
         }
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            "; as the owner of schema walcast, run: grant usage on schema walcast to <role>; grant execute on function \
-             walcast.maintain_messages(interval, timestamptz) to <role>; with the role this server connects as"
-        }
-        Some(&SqlState::LOCK_NOT_AVAILABLE) => "; a session holds a lock on realtime.messages: end it",
-        _ => "",
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => format!(
+            "; as the owner of schema walcast, run: grant usage on schema walcast to {login}; grant execute on function \
+             walcast.maintain_messages(interval, timestamptz) to {login};"
+        ),
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => "; a session holds a lock on realtime.messages: end it".to_owned(),
+        _ => String::new(),
     };
     format!("{}{fix}", describe(error))
 }

@@ -1,6 +1,7 @@
 //! What is asked of the database about `realtime.messages` beside its rows: whether it can be streamed, and the upkeep of
 //! its partitions.
 
+use super::literals::with_values;
 use crate::lsn::Lsn;
 use postgres_protocol::escape::escape_literal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,10 +17,7 @@ const HORIZON: &str = include_str!("../../sql/messages_horizon.sql");
 /// The statement that looks for the publication, beside the one clients subscribe to. `catalog_xmin` is the slot's.
 pub(crate) fn publication_statement(clients: &str, catalog_xmin: Option<u32>) -> String {
     let catalog_xmin = catalog_xmin.map_or("null".to_owned(), |xid| format!("'{xid}'"));
-    PUBLISHED
-        .replace("$1", &escape_literal(PUBLICATION))
-        .replace("$2", &escape_literal(clients))
-        .replace("$3", &catalog_xmin)
+    with_values(PUBLISHED, [&escape_literal(PUBLICATION), &escape_literal(clients), &catalog_xmin])
 }
 
 /// Whether there is a publication that can be streamed beside the one clients subscribe to: its oid.

@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod connect;
 mod handshake;
+pub(crate) mod literals;
 pub mod lookup;
 pub mod messages;
 pub mod migrate;

@@ -66,20 +66,13 @@ impl Session {
     /// Makes a logical slot for pgoutput and says where it starts. A temporary one ends with this session.
     /// Any other is taken over by a standby that is promoted, from 17 on and where the standby has that set up.
     pub async fn create_slot(&mut self, slot: &str, temporary: bool) -> Result<Lsn, ReplicationError> {
-        let name = escape_identifier(slot);
-        let version =
-            self.query("select setting from pg_catalog.pg_settings where name = 'server_version_num'").await?;
-        let version = version.first().and_then(|row| row.first().cloned().flatten());
-        let has_failover = version.and_then(|text| text.parse().ok()).is_some_and(|version: u32| version >= 170_000);
-        let sql = match (temporary, has_failover) {
+        let options = match (temporary, self.has_failover().await?) {
             // The old spelling of the option is the only one that all supported versions take.
-            (true, _) => format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"),
-            (false, false) => format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput NOEXPORT_SNAPSHOT"),
-            (false, true) => {
-                format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER true)")
-            }
+            (true, _) => "TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT",
+            (false, true) => "LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER true)",
+            (false, false) => "LOGICAL pgoutput NOEXPORT_SNAPSHOT",
         };
-        let rows = self.query(&sql).await?;
+        let rows = self.query(&format!("CREATE_REPLICATION_SLOT {} {options}", escape_identifier(slot))).await?;
         let point = rows.first().and_then(|row| row.get(1)).and_then(Option::as_deref);
         point
             .and_then(|point| point.parse().ok())
@@ -89,13 +82,23 @@ impl Session {
     /// Makes a lasting slot, and says where it starts and the name of the snapshot that shows what committed before that. It
     /// can be taken until the session's next command.
     pub async fn create_slot_with_snapshot(&mut self, slot: &str) -> Result<(Lsn, String), ReplicationError> {
-        let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", escape_identifier(slot));
-        let rows = self.query(&sql).await?;
+        let options = match self.has_failover().await? {
+            true => "LOGICAL pgoutput (SNAPSHOT 'export', FAILOVER true)",
+            false => "LOGICAL pgoutput EXPORT_SNAPSHOT",
+        };
+        let rows = self.query(&format!("CREATE_REPLICATION_SLOT {} {options}", escape_identifier(slot))).await?;
         let cell = |index: usize| rows.first().and_then(|row| row.get(index).cloned().flatten());
         match (cell(1).and_then(|point| point.parse().ok()), cell(2)) {
             (Some(point), Some(snapshot)) => Ok((point, snapshot)),
             _ => Err(ReplicationError::Protocol("CREATE_REPLICATION_SLOT named no snapshot".to_owned())),
         }
+    }
+
+    /// Whether the server can have standbys keep a copy of a slot.
+    async fn has_failover(&mut self) -> Result<bool, ReplicationError> {
+        let sql = "select setting from pg_catalog.pg_settings where name = 'server_version_num'";
+        let version = self.query(sql).await?.into_iter().flatten().next().flatten();
+        Ok(version.and_then(|text| text.parse().ok()).is_some_and(|version: u32| version >= 170_000))
     }
 
     /// Starts streaming from the slot; `from` below the slot's own position means that position.

@@ -96,6 +96,11 @@ impl Slot {
         }
     }
 
+    /// Whether it is one of ours that nobody reads, and WAL is kept for it.
+    pub fn is_idle(&self) -> bool {
+        self.foreign().is_none() && !self.active && !self.is_lost() && self.synced != Some(true)
+    }
+
     /// Whether its WAL is gone: nothing can be read from it any more.
     pub fn is_lost(&self) -> bool {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
@@ -139,6 +144,12 @@ pub async fn slots(client: &Client, name: &str, all: bool) -> Result<Slots, Slot
 pub async fn publication(client: &Client, name: &str) -> Result<Option<u32>, tokio_postgres::Error> {
     let sql = "select oid from pg_catalog.pg_publication where pubname = $1";
     client.query_opt(sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+/// Whether there is a publication of this oid: one that is made anew has another.
+pub async fn is_publication(client: &Client, oid: u32) -> Result<bool, tokio_postgres::Error> {
+    let sql = "select exists (select from pg_catalog.pg_publication where oid = $1)";
+    client.query_one(sql, &[&oid]).await?.try_get(0)
 }
 
 /// How dropping a slot went, if it could be asked.

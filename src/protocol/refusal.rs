@@ -107,7 +107,9 @@ pub const CHANGES_UNDECIDED: &str = "nobody could say who may see some changes";
 /// Changes come without logical replication: what that cannot promise.
 pub const FROM_OUTBOX: &str = "Changes come from triggers, not from the log: commit_timestamp is the time of writing, and \
                                changes of transactions that have nothing to do with each other may come in another order \
-                               than they were committed in";
+                               than they were committed in. Policies that look into other tables are decided by the \
+                               database, by those tables as they are now, and it is not told when rights to rows change \
+                               because of them";
 
 /// The replication slot is a new one, so changes before it are lost.
 pub const STREAM_BEGAN_ANEW: &str = "Changes were skipped because replication began anew. Fetch your data again";

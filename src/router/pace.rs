@@ -7,7 +7,7 @@ use crate::lsn::Lsn;
 use std::time::{Duration, Instant};
 
 /// How long one transaction is held back altogether.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The transaction that is being routed, and how long it may still be held back.
 #[derive(Default)]
@@ -48,9 +48,9 @@ mod tests {
         // What passes meanwhile does not count.
         assert!(!pace.holds(None, at(6.0)));
         assert!(pace.holds(Some(Lsn(1)), at(100.0)));
-        assert!(pace.holds(Some(Lsn(1)), at(104.9)));
-        assert!(!pace.holds(Some(Lsn(1)), at(105.1)), "ten seconds are over");
-        assert!(!pace.holds(Some(Lsn(1)), at(106.0)));
-        assert!(pace.holds(Some(Lsn(2)), at(107.0)), "the next one has its own");
+        assert!(pace.holds(Some(Lsn(1)), at(124.9)));
+        assert!(!pace.holds(Some(Lsn(1)), at(125.1)), "the time is over");
+        assert!(!pace.holds(Some(Lsn(1)), at(126.0)));
+        assert!(pace.holds(Some(Lsn(2)), at(127.0)), "the next one has its own");
     }
 }

@@ -38,7 +38,7 @@ impl Refiller {
     pub(super) fn new(pool: Pool, tasks: &Tasks) -> Refiller {
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (answered, answers) = mpsc::channel(REQUESTS);
-        tasks.spawn("deadlines", run(pool, asked, answered, tasks.stop_token().clone()));
+        tasks.spawn_essential("deadlines", run(pool, asked, answered, tasks.stop_token().clone()));
         Refiller { requests, answers }
     }
 

@@ -185,6 +185,32 @@ impl Refresh {
         self.problem.borrow().clone()
     }
 
+    /// When the last look that was completed began.
+    pub fn looked_at(&self) -> Instant {
+        self.looks.borrow().last
+    }
+
+    /// Has the catalogue looked at without waiting for the next turn.
+    pub fn hurry(&self) {
+        self.wish.notify_one();
+    }
+
+    /// Waits, a bounded time, for a look that began from here on; whether there was one. One look serves all who came
+    /// before it began, however many.
+    pub async fn from_here_on(&mut self) -> bool {
+        let came = Instant::now();
+        let look = async {
+            while self.looks.borrow_and_update().last < came {
+                self.hurry();
+                if self.looks.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(QUERY_LIMIT, look).await.unwrap_or(false)
+    }
+
     /// Waits for the next look.
     pub async fn looked(&mut self) {
         if self.looks.changed().await.is_err() {

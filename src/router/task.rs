@@ -8,6 +8,7 @@ use super::{
     intake::Intake,
     interruption::Interruption,
     pace::Pace,
+    published::Published,
     refill::Refiller,
     refresh::Refresh,
     transaction::SpillConfig,
@@ -18,7 +19,7 @@ use crate::{
     messages::Publisher,
     metrics::Metrics,
     shutdown::Tasks,
-    source::{Feed, FeedReceiver, HandedOn, SourceState, Wish, slot_task::postgres_clock},
+    source::{Feed, FeedReceiver, Follows, HandedOn, SourceState, Wish, slot_task::postgres_clock},
 };
 use deadpool_postgres::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -42,6 +43,12 @@ const HOLD_LIMIT: Duration = Duration::from_secs(20);
 const AGREE_PAUSE: Duration = Duration::from_millis(100);
 /// How long nobody waits for the catalogue again after it could not be read.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
+/// The same while others are served, and a change of another table is described for the first time.
+const BRIEFLY_VISIBLE_LIMIT: Duration = Duration::from_millis(100);
+/// How often it is asked whether what is in doubt is visible.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(2);
+/// Changes of tables that may be in doubt; with more, all changes wait.
+const DOUBTFUL_TRANSACTIONS: usize = 256;
 
 /// What the router needs.
 pub struct Parts {
@@ -89,7 +96,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         messages: parts.messages.clone(),
         metrics: parts.metrics.clone(),
     });
-    parts.tasks.spawn("database lane", lane_task.run());
+    parts.tasks.spawn_essential("database lane", lane_task.run());
     let core =
         RouterCore::new(parts.config.clone(), parts.metrics.clone(), parts.messages.clone(), parts.refresh.catalog());
     let lagging = core.lagging();
@@ -104,6 +111,7 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
     let mut refiller = Refiller::new(parts.lookup_pool.clone(), &parts.tasks);
     let mut intake = Intake::new(core, follow, parts.config.transaction_bytes, parts.spill.clone());
     let mut descriptions = Descriptions::default();
+    let mut published = Published::default();
     let mut pace = Pace::default();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,13 +128,22 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
         // Without a catalogue to go by the stream is held, and without the rows that policies look into: nothing is lost
         // by waiting.
         let is_fresh = parts.refresh.is_fresh();
-        if let Some(begins) = interruption.note(is_fresh && parts.source.borrow().streaming) {
+        if let Some(begins) =
+            interruption.note(is_fresh && parts.source.borrow().streaming && !intake.core.is_in_doubt())
+        {
             intake.core.tell_interruption(begins);
         }
         let mut is_agreed = true;
         if let Some(fragment) = intake.next().filter(|_| is_fresh && !intake.follow.is_holding()).cloned() {
             is_agreed = descriptions.agree(&mut intake, &mut parts.refresh, &parts.own_pool, &fragment).await;
+            if std::mem::take(&mut descriptions.has_read) {
+                let source = parts.source.borrow().clone();
+                if published.is_lost(&parts.own_pool, &source, &fragment).await {
+                    intake.core.lose_rest(fragment.era.number, fragment.commit_lsn);
+                }
+            }
         }
+        descriptions.clear_up(&mut intake, &mut parts.refresh, &parts.own_pool).await;
         let is_open = is_fresh && is_agreed && !intake.follow.is_holding();
         let is_held_back = pace.holds(intake.core.pressed(postgres_clock()), Instant::now().into_std());
         if is_open && !is_held_back {
@@ -162,6 +179,8 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             // Before there is a stream nobody knows what a cursor means.
             command = commands.recv(), if intake.core.has_begun() => match command {
                 Some(command) => {
+                    // Whoever comes back has had it read for himself.
+                    intake.set_catalog(parts.refresh.catalog());
                     intake.execute(command);
                     parts.state.send_modify(|state| state.subscriptions = intake.core.subscriptions());
                 }
@@ -195,11 +214,17 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
             () = lagging.notified() => intake.core.notice_lagging(),
             () = interruption.due() => {}
             () = looks.looked(), if !is_fresh => {}
+            () = tokio::time::sleep(DOUBT_INTERVAL), if intake.core.is_in_doubt() => {}
             () = tokio::time::sleep(AGREE_PAUSE), if !is_agreed => {}
             _ = catch_up.tick(), if is_open && intake.core.has_behind() => {
                 let begun = Instant::now();
+                intake.core.set_look(begun.into_std(), parts.refresh.looked_at().into_std());
+                intake.set_catalog(parts.refresh.catalog());
                 for job in intake.catch_up(lane.has_room(), postgres_clock()) {
                     lane.offer(job);
+                }
+                if intake.core.take_look_wish() {
+                    parts.refresh.hurry();
                 }
                 // Else the next turn would be due at once, again and again, and nothing live would come to pass.
                 catch_up.reset_after(begun.elapsed().max(CATCH_UP_INTERVAL));
@@ -219,6 +244,10 @@ pub(super) async fn run(mut parts: Parts, mut commands: mpsc::Receiver<Command>)
                 Some(Feed::Begin(beginning)) => {
                     if let Some(from) = beginning.new_from {
                         parts.messages.begin_anew(from);
+                    }
+                    if !matches!(beginning.follows, Follows::Seamless) {
+                        // What comes is of another history, and described again.
+                        descriptions = Descriptions::default();
                     }
                     intake.begin_era(&beginning);
                 }
@@ -242,14 +271,27 @@ struct Descriptions {
     /// Since when it cannot be read for those of the next fragment.
     held: Option<Instant>,
     failed: Option<Instant>,
+    /// Whether it has just been read for some.
+    has_read: bool,
+    doubt: Doubt,
+}
+
+/// What the catalogue could not be read behind in time.
+#[derive(Default)]
+struct Doubt {
+    described: HashMap<u32, Arc<Relation>>,
+    /// The transactions that brought the descriptions: all have to be visible.
+    xids: Vec<i64>,
+    /// When that was asked last.
+    asked: Option<Instant>,
 }
 
 impl Descriptions {
     /// Postgres describes a table in the stream again behind whatever was done to it: its columns, grants, policies, the
     /// row security flag. So the catalogue is read again before the change is judged, and a right ends with the commit
     /// that takes it away. While it cannot be read the change is held, which is what false means: nothing is lost when a
-    /// database goes away for a moment. Bounded; who may see the rows of a table that is still in doubt then nobody can
-    /// say, and their subscribers hear it.
+    /// database goes away for a moment. Bounded: then the others go on, and whom such a table concerns lags
+    /// (`core::doubt`) until the catalogue has been read behind all of it.
     async fn agree(
         &mut self,
         intake: &mut Intake<Follow>,
@@ -259,7 +301,10 @@ impl Descriptions {
     ) -> bool {
         let mut new: Vec<&Arc<Relation>> = Vec::new();
         for Change { relation, .. } in &fragment.changes {
-            let is_known = self.known.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation));
+            let is_in = |map: &HashMap<u32, Arc<Relation>>| {
+                map.get(&relation.oid).is_some_and(|known| Arc::ptr_eq(known, relation))
+            };
+            let is_known = is_in(&self.known) || is_in(&self.doubt.described);
             if !is_known && !new.iter().any(|other| Arc::ptr_eq(other, relation)) {
                 new.push(relation);
             }
@@ -268,17 +313,18 @@ impl Descriptions {
             self.held = None;
             return true;
         }
-        let may_ask = self.failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE);
+        let is_in_doubt = !self.doubt.xids.is_empty();
+        let may_ask = is_in_doubt || self.failed.is_none_or(|at| at.elapsed() > FAILED_PAUSE);
+        let limit = if is_in_doubt { BRIEFLY_VISIBLE_LIMIT } else { VISIBLE_LIMIT };
         // The change's own transaction may be what altered the table, and not be visible yet.
-        let is_read =
-            may_ask && wait_until_visible(pool, &[i64::from(fragment.xid)], VISIBLE_LIMIT).await && refresh.now().await;
-        if is_read {
+        let xid = i64::from(fragment.xid);
+        if may_ask && wait_until_visible(pool, &[xid], limit).await && refresh.now().await {
             intake.set_catalog(refresh.catalog());
-            (self.held, self.failed) = (None, None);
+            (self.held, self.failed, self.has_read) = (None, None, true);
             self.known.extend(new.into_iter().map(|relation| (relation.oid, relation.clone())));
             return true;
         }
-        if may_ask {
+        if may_ask && !is_in_doubt {
             let now = Instant::now();
             // What counts is how long a database that answers does not say it.
             let since = *self.held.get_or_insert(now);
@@ -289,11 +335,38 @@ impl Descriptions {
                 return false;
             }
             (self.held, self.failed) = (None, Some(now));
+            tracing::warn!(
+                "the catalogue cannot be read behind a change of tables: changes of these are held back until its \
+                 transaction is visible, which with synchronous replication takes a standby that answers"
+            );
         }
+        if self.doubt.xids.len() >= DOUBTFUL_TRANSACTIONS {
+            return false;
+        }
+        self.doubt.xids.push(xid);
         for relation in new {
             self.known.remove(&relation.oid);
-            intake.core.lose(relation.oid);
+            intake.core.doubt(relation.oid);
+            self.doubt.described.insert(relation.oid, relation.clone());
         }
         true
+    }
+
+    /// Looks, now and then, whether what was in doubt is visible, and reads the catalogue behind it.
+    async fn clear_up(&mut self, intake: &mut Intake<Follow>, refresh: &mut Refresh, pool: &Pool) {
+        let is_due = self.doubt.asked.is_none_or(|at| at.elapsed() > DOUBT_INTERVAL);
+        if self.doubt.xids.is_empty() || !is_due {
+            return;
+        }
+        if wait_until_visible(pool, &self.doubt.xids, BRIEFLY_VISIBLE_LIMIT).await && refresh.now().await {
+            tracing::info!("the catalogue has been read behind what was in doubt: the changes held back are told");
+            intake.set_catalog(refresh.catalog());
+            intake.core.trust();
+            let doubt = std::mem::take(&mut self.doubt);
+            self.known.extend(doubt.described);
+            self.failed = None;
+        } else {
+            self.doubt.asked = Some(Instant::now());
+        }
     }
 }

@@ -116,7 +116,8 @@ fn key(value: &Value) -> Option<String> {
     }
 }
 
-/// A cursor, or a boolean. What is too long for a cursor is none, whatever it says.
+/// A cursor, or a boolean. What is too long for a cursor, or anything else, is none: whoever sends it means to come back,
+/// and hears that it is not possible.
 fn resume(value: &Value) -> Option<Resume> {
     match (boolean(value), value) {
         (Some(resume), _) => resume.then_some(Resume::Start),
@@ -124,7 +125,7 @@ fn resume(value: &Value) -> Option<Resume> {
             let cursor = if text.len() <= MAX_CURSOR_BYTES { text.clone() } else { String::new() };
             Some(Resume::From(cursor))
         }
-        (None, _) => None,
+        (None, _) => Some(Resume::From(String::new())),
     }
 }
 
@@ -208,11 +209,10 @@ mod tests {
         assert_eq!(resume(json!(true)), Some(Resume::Start));
         assert_eq!(resume(json!("AbC")), Some(Resume::From("AbC".to_owned())));
         assert_eq!(resume(json!("x".repeat(257))), Some(Resume::From(String::new())));
-        assert!(
-            [json!(false), json!(null), json!(5), json!({}), json!([])]
-                .into_iter()
-                .all(|value| resume(value).is_none())
-        );
+        assert_eq!(resume(json!(false)), None);
+        for neither in [json!(null), json!(5), json!({}), json!([])] {
+            assert_eq!(resume(neither.clone()), Some(Resume::From(String::new())), "{neither}");
+        }
     }
 
     #[test]

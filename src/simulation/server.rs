@@ -127,7 +127,7 @@ impl Server {
         // What is behind a gap never comes again.
         let next = self.next.saturating_sub(behind).max(self.first(database));
         let history = (self.era.epoch, self.accepts.clone());
-        let beside = if random.random_ratio(1, 4) { other(random) } else { self.beside };
+        let beside = other(random);
         let mut server = Server::start((self.room, self.chunk, beside), history, next, database, rooms);
         server.driven.set_catalog(world::catalog(catalog));
         trace(|| format!("  restarted, {next} is next"));

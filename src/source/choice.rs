@@ -16,8 +16,9 @@ use super::{
     Kind,
     ledger::Ledger,
     outbox::{
-        OutboxError,
+        OutboxError, SHAPES_INTERVAL,
         lead::Lead,
+        probing::Probing,
         task::{End, Entry, OutboxTask, answer, find},
     },
     slot_task::{Progress, Walreceiver},
@@ -33,7 +34,7 @@ use crate::{
 };
 use rand::Rng;
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How often what the log has given is taken out of the outbox.
 const KEEP_INTERVAL: Duration = Duration::from_secs(3);
@@ -70,11 +71,12 @@ impl Source {
         match self.choice {
             Choice::Log => self.walreceiver.run().await,
             Choice::Outbox => {
-                let entry = Entry { era: Era::default(), given: None, reached: Lsn::ZERO, why: None };
+                let probing = Probing::new(Instant::now());
+                let entry = Entry { era: Era::default(), given: None, reached: Lsn::ZERO, why: None, probing };
                 let task = OutboxTask { ends: &self.walreceiver, may_move: false };
                 task.run(entry, &mut None).await;
             }
-            Choice::Auto => self.alternate().await,
+            Choice::Auto => Box::pin(self.alternate()).await,
         }
     }
 
@@ -83,6 +85,7 @@ impl Source {
         let ledger = Arc::new(Ledger::default());
         let mut progress = Progress::behind(Era::default(), Default::default(), ledger.clone());
         let (mut first, mut lead) = (None, None);
+        let mut probing = Probing::new(Instant::now());
         loop {
             let error = tokio::select! {
                 error = ends.run_until_impossible(first.take(), &mut progress) => error,
@@ -93,6 +96,7 @@ impl Source {
             if let Err(why) = self.has_outbox().await {
                 let problem = match why {
                     OutboxError::NotInstalled => {
+                        let problem = problem.trim_end_matches(';');
                         format!("{problem}; or, to serve without logical replication, run: walcast migrate --notify")
                     }
                     why => format!("{problem}; {}", why.with_hint()),
@@ -111,14 +115,20 @@ impl Source {
             tracing::warn!(problem, "there is no logical replication: changes are read from the outbox");
             ends.state.send_modify(|state| (state.streaming, state.kind) = (false, Kind::Between));
             let given = ledger.take().filter(|_| !progress.is_amid);
-            let entry = Entry { era: progress.era, given, reached: progress.reached, why: Some(problem) };
+            let entry = Entry { era: progress.era, given, reached: progress.reached, why: Some(problem), probing };
             let task = OutboxTask { ends, may_move: true };
             match task.run(entry, &mut lead).await {
                 End::Stopped => return,
+                // It is tried again where that one has left off, and not at once when it cannot be read from here.
+                End::LogIsRead => {
+                    ends.state.send_modify(|state| state.kind = Kind::Between);
+                    probing.tried(Instant::now());
+                }
                 End::Moved(moved) => {
                     if let Some(given) = moved.given {
                         ledger.begin(given);
                     }
+                    probing = Probing::new(Instant::now());
                     progress = Progress::behind(moved.era, (moved.told, moved.until), ledger.clone());
                     first = Some(moved.started);
                 }
@@ -165,10 +175,13 @@ impl Source {
         }
         let Some(lead) = lead else { return Err(OutboxError::LeadLost) };
         answer(outbox::leave(&mut client, &installed.history())).await?;
+        let mut pruned_at = None;
         loop {
             if answer(outbox::is_full(&client)).await? {
                 ledger.give_up();
-                answer(outbox::empty(&mut client)).await?;
+                if !answer(outbox::empty(&mut client, true)).await? {
+                    return Err(OutboxError::LeadLost);
+                }
             }
             ledger.keep();
             let listed = answer(outbox::tables(&client, &ends.config.publication, messages::PUBLICATION)).await?;
@@ -187,7 +200,13 @@ impl Source {
                 false => ledger.give_up(),
             }
             let given = Given { before, ..Given::default() };
-            answer(outbox::forget(&client, &given)).await?;
+            if !answer(outbox::forget_told(&mut client, &given)).await? {
+                return Err(OutboxError::LeadLost);
+            }
+            if installed.is_current && pruned_at.is_none_or(|at: Instant| at.elapsed() > SHAPES_INTERVAL) {
+                answer(outbox::prune_shapes(&mut client)).await?;
+                pruned_at = Some(Instant::now());
+            }
             tokio::time::sleep(KEEP_INTERVAL).await;
             if !lead.is_held(installed.table).await {
                 return Err(OutboxError::LeadLost);

@@ -5,14 +5,15 @@ use super::slot::{Config, SourceError};
 use crate::pg::replication::{ReplicationError, Session};
 use postgres_protocol::escape::escape_literal;
 use std::time::Duration;
+use tokio_postgres::Client;
 
 /// A process of the server. Numbers are given again, also soon after a restart of the server: with the moment it began it
 /// is told from one of somebody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
-    pid: i32,
+    pub(super) pid: i32,
     /// `backend_start`, in seconds as Postgres prints them.
-    began: String,
+    pub(super) began: String,
 }
 
 impl Sender {
@@ -50,6 +51,13 @@ impl SourceError {
     }
 }
 
+/// Ends a process, if it is still the one that is meant; whether it was.
+pub(super) async fn end(client: &Client, sender: &Sender) -> Result<bool, tokio_postgres::Error> {
+    let sql = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+               where pid = $1 and extract(epoch from backend_start)::text = $2";
+    Ok(!client.query(sql, &[&sender.pid, &sender.began]).await?.is_empty())
+}
+
 /// Frees the slot from a session of our own that was cut off, and that the server keeps until `wal_sender_timeout`; an
 /// error when it is another one that holds it.
 pub(super) async fn free(
@@ -80,5 +88,6 @@ pub(super) async fn free(
         }
         tokio::time::sleep(LOOK).await;
     }
-    Err(taken())
+    // Nobody else reads it, so this server is no standby.
+    Err(SourceError::Held { slot: config.slot.clone(), pid })
 }

@@ -1,15 +1,17 @@
 //! Where changes come from: the live slot, or the outbox where there can be none.
 //!
 //! `choice` says which, and goes from one to the other; `outbox` is the one without a slot.
-//! `slot` makes the slot and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
+//! `slot` makes the slot (`making`: which may wait long) and knows which failures are definite; `slot_task` is the walreceiver: it owns the replication
 //! connection and the assembler, hands fragments to one bounded queue (`feed`), and confirms what has been handed on, a window
 //! behind (`window`). `guard` watches how much WAL that keeps. Who gets a change is the router's business.
 
 pub mod choice;
+mod farewell;
 mod feed;
 pub mod guard;
 mod holder;
 mod ledger;
+pub mod making;
 pub mod outbox;
 pub mod slot;
 pub mod slot_task;
@@ -22,6 +24,7 @@ use crate::{
     change::{Fragment, cursor::Epoch, position::Era},
     lsn::Lsn,
 };
+use making::Making;
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// What flows from a source to whoever reads it, in this order.
@@ -163,6 +166,8 @@ pub struct SourceState {
     pub era: u32,
     /// Whether another server reads the slot, and this one waits for its end.
     pub standby: bool,
+    /// The slot that is being made, or that was when the connection broke.
+    pub making: Option<Making>,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
     /// What tells the log from one the database has left, if it ever went back.

@@ -4,6 +4,7 @@
 use super::{
     GapReason, WindowConfig, Wish,
     holder::{self, Sender},
+    making::{GivenUp, Maker, Open},
 };
 use crate::{
     change::{
@@ -14,6 +15,7 @@ use crate::{
     pg::{
         Target,
         connect::{self, describe},
+        literals::with_values,
         lookup::PUBLICATION,
         messages,
         replication::{ReplicationError, ReplicationStream, Session},
@@ -111,6 +113,29 @@ pub enum SourceError {
         /// The process of the session that reads it.
         pid: Option<i32>,
     },
+    /// A session of our own, from before a cut, that does not end.
+    #[error(
+        "process {pid} of the database, of a session of ours that is over, still holds replication slot \"{slot}\""
+    )]
+    Held {
+        /// The slot.
+        slot: String,
+        /// The process.
+        pid: i32,
+    },
+    /// The server follows another one.
+    #[error("the database is a standby")]
+    Standby,
+    /// It was not made while transactions of before were open.
+    #[error("making replication slot \"{slot}\" was given up, because {why}{}", by_transaction(.open.as_ref()))]
+    NotMade {
+        /// The slot.
+        slot: String,
+        /// Why.
+        why: GivenUp,
+        /// What it waited for.
+        open: Option<Open>,
+    },
     /// The session failed.
     #[error("replication failed")]
     Replication(#[from] ReplicationError),
@@ -120,22 +145,32 @@ pub enum SourceError {
     /// Nothing was heard for too long.
     #[error("the database has not been heard for {0} s")]
     Silent(u64),
+    /// The server waits for us alone, so that it can end.
+    #[error("the database shuts down")]
+    ShutsDown,
 }
 
 impl SourceError {
     /// The error with its causes and what to do about it, in one line. `role` is our login.
     pub fn with_hint(&self, config: &Config, role: &str) -> String {
-        let hint = self.hint(config).unwrap_or_else(|| self.advice().to_owned());
-        let hint = hint.replace("<role>", &connect::identifier(role));
+        let hint = self.hint(config, role).unwrap_or_else(|| self.advice().to_owned());
         format!("{}; {hint}", describe(self))
     }
 
     /// What may help against an error that may go away by waiting.
     fn advice(&self) -> &'static str {
         match self {
+            SourceError::Held { .. } => {
+                "it was told to end and does not; it is tried again, and goes on when that process is continued or killed on \
+                 the database's machine"
+            }
+            SourceError::Replication(ReplicationError::Server(error)) if error.code == "57P01" => {
+                "the server stops, or somebody ended the session, as is done to drop its slot; it is tried again"
+            }
             SourceError::Replication(ReplicationError::Server(error)) if error.code.starts_with("57P") => {
                 "the server starts or stops: it is tried again until it is ready"
             }
+            SourceError::ShutsDown => "it is tried again until it is there again",
             SourceError::Replication(ReplicationError::Io { .. } | ReplicationError::Ended)
             | SourceError::Silent(_) => "check that Postgres runs there and can be reached; it is tried again",
             _ => "it is tried again; the database's log may say more",
@@ -192,8 +227,8 @@ impl SourceError {
         }
     }
 
-    /// What to do about it, when that is known for certain. Such an error does not go away by waiting.
-    pub fn hint(&self, config: &Config) -> Option<String> {
+    /// What to do about it, when that is known for certain. Such an error does not go away by waiting. `role` is our login.
+    pub fn hint(&self, config: &Config, role: &str) -> Option<String> {
         let slot = escape_literal(&config.slot);
         let drop_slot = format!("run: select pg_drop_replication_slot({slot}); changes since then are lost to clients");
         match self {
@@ -208,6 +243,13 @@ impl SourceError {
                  its own with --slot (WALCAST_SLOT)"
                     .to_owned(),
             ),
+            SourceError::Standby => Some(
+                "changes are read from the primary: point DATABASE_URL at it; or promote this one, and it goes on by itself"
+                    .to_owned(),
+            ),
+            SourceError::NotMade { open: Some(open), .. } => {
+                Some(format!("it is tried again; to end that transaction, run: {}", open.fix()))
+            }
             SourceError::Replication(ReplicationError::Authentication(_)) => {
                 Some("check user and password in DATABASE_URL".to_owned())
             }
@@ -226,13 +268,15 @@ impl SourceError {
                 {
                     Some(format!("the slot is older than the publication; {drop_slot}"))
                 }
-                "42501" => Some("give the role the right: alter role <role> replication;".to_owned()),
+                "42501" => {
+                    Some(format!("give the role the right: alter role {} replication;", connect::identifier(role)))
+                }
                 "53400" => Some(
                     "drop a slot that is not used (select * from pg_replication_slots where not active;) or raise \
                      max_replication_slots and restart Postgres"
                         .to_owned(),
                 ),
-                code => connect::advice(code, "<role>").map(|advice| advice.replace("\"<role>\"", "<role>")),
+                code => connect::advice(code, role),
             },
             _ => None,
         }
@@ -241,6 +285,10 @@ impl SourceError {
 
 fn by_process(pid: Option<i32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid} of the database)"))
+}
+
+fn by_transaction(open: Option<&Open>) -> String {
+    open.map_or_else(String::new, |open| format!(": it waited for a transaction of before to end, {open}"))
 }
 
 /// A stream that runs, and what is new about it.
@@ -286,8 +334,9 @@ impl Started {
 /// from where everything before has been received. A transaction that came whole must not come again: with other
 /// publications its changes count otherwise, and would be taken for others. A slot that is of no use any more is dropped
 /// and made again.
-pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<Started, SourceError> {
-    let mut session = Session::connect(target, &config.application).await?;
+pub(super) async fn start(maker: &Maker, config: &Config, before: &Before) -> Result<Started, SourceError> {
+    let mut session = Session::connect(&maker.target, &config.application).await?;
+    primary(&mut session, config).await?;
     let mut history = history(&mut session, config, before.fork).await?;
     let went_back = history.went_back(before);
     let sender = Sender::of(&mut session).await?;
@@ -299,7 +348,9 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     let confirmed = match &existing {
         Some(slot) => slot.confirmed,
         None => {
-            let start = session.create_slot(&config.slot, config.temporary).await?;
+            hear_our_end(&mut session).await?;
+            let making = session.create_slot(&config.slot, config.temporary);
+            let start = maker.make(sender.as_ref(), making).await?;
             tracing::info!(slot = config.slot, temporary = config.temporary, lsn = %start, "replication slot created");
             start
         }
@@ -351,6 +402,31 @@ pub async fn start(target: &Target, config: &Config, before: &Before) -> Result<
     })
 }
 
+/// The same for the first time, and without anybody who orders anything.
+pub async fn start_alone(target: &Target, config: &Config) -> Result<Started, SourceError> {
+    start(&Maker::alone(target, &config.slot), config, &Before::default()).await
+}
+
+/// Makes sure that the server is no standby. Where its log ends, and so where a subscription begins, a standby cannot say,
+/// and its slots are nobody's after a failover. A slot that ends with us alone may be anywhere.
+async fn primary(session: &mut Session, config: &Config) -> Result<(), SourceError> {
+    let rows = session.query("select pg_catalog.pg_is_in_recovery()").await?;
+    let is_standby = rows.first().and_then(|row| row.first()?.as_deref()) == Some("t");
+    if is_standby && !config.temporary { Err(SourceError::Standby) } else { Ok(()) }
+}
+
+/// Has the server look whether we are there while it makes a slot, as far as its system can: when we are killed the slot
+/// would keep WAL for as long as that waits.
+async fn hear_our_end(session: &mut Session) -> Result<(), SourceError> {
+    match session.query("set client_connection_check_interval = 2000").await {
+        Ok(_) | Err(ReplicationError::Server(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // It counts from the next statement on, and goes on with what the session does then.
+    session.query("select").await?;
+    Ok(())
+}
+
 /// Up to where the log is safe from a crash.
 async fn log_end(session: &mut Session) -> Result<Option<Lsn>, SourceError> {
     let identity = session.query("IDENTIFY_SYSTEM").await?;
@@ -371,23 +447,39 @@ pub(super) struct Exported {
     pub(super) snapshot: String,
 }
 
-/// Makes the slot anew, whatever there was of that name: what committed before is told by other means.
-pub(super) async fn export(target: Target, config: Config, fork: Fork) -> Result<Exported, SourceError> {
-    let mut session = Session::connect(&target, &config.application).await?;
+/// Makes the slot anew: what committed before is told by other means. One that is there goes only if it is where it was
+/// seen idle for long, for somebody else may read it, or be about to. Cursors that could have been resumed from it are
+/// older than what the new one begins with, and are refused by that.
+pub(super) async fn export(
+    maker: Maker,
+    config: Config,
+    idle: Option<Lsn>,
+    fork: Fork,
+) -> Result<Exported, SourceError> {
+    let mut session = Session::connect(&maker.target, &config.application).await?;
+    primary(&mut session, &config).await?;
     let history = history(&mut session, &config, fork).await?;
     let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
+    // One that was being made when a connection broke.
+    maker.abandon().await;
     match existing_slot(&mut session, &config).await {
         Ok(None) => {}
-        Ok(Some(_)) | Err(SourceError::LostSlot(_)) => {
-            let name = escape_literal(&config.slot);
-            session.query(&format!("select pg_catalog.pg_drop_replication_slot({name})")).await?;
+        Ok(Some(slot)) if slot.holder.is_none() && Some(slot.confirmed) == idle => {
+            drop_slot(&mut session, &config).await?;
+            let confirmed = slot.confirmed;
+            let warning = "replication slot dropped that nobody has read since the outbox is read, to be made again";
+            tracing::warn!(slot = config.slot, %confirmed, "{warning}: who comes back with a cursor of it has to refetch");
         }
+        Ok(Some(slot)) => return Err(SourceError::Taken { slot: config.slot.clone(), pid: slot.holder }),
+        Err(SourceError::LostSlot(_)) => drop_slot(&mut session, &config).await?,
         Err(error) => return Err(error),
     }
     let lookups = lookup_publication(&mut session, &config, None).await?;
     let messages = messages_publication(&mut session, &config, None).await?;
-    let (point, snapshot) = session.create_slot_with_snapshot(&config.slot).await?;
+    hear_our_end(&mut session).await?;
+    let making = session.create_slot_with_snapshot(&config.slot);
+    let (point, snapshot) = maker.make(sender.as_ref(), making).await?;
     tracing::info!(slot = config.slot, lsn = %point, "replication slot created");
     Ok(Exported { session, sender, history, sender_timeout, lookups, messages, catalog_xmin: None, point, snapshot })
 }
@@ -541,10 +633,15 @@ async fn usable_slot(
         (Err(SourceError::LostSlot(_)), replace) => replace.unwrap_or(GapReason::SlotLost),
         (Err(error), _) => return Err(error),
     };
-    let drop_slot = format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot));
-    session.query(&drop_slot).await.map_err(|error| SourceError::from(error).of_holder(config))?;
+    drop_slot(session, config).await?;
     tracing::warn!(slot = config.slot, %reason, "replication slot dropped, to be made again: changes in between are lost");
     Ok((None, Some(reason)))
+}
+
+/// Drops the slot, unless somebody reads it.
+async fn drop_slot(session: &mut Session, config: &Config) -> Result<(), SourceError> {
+    let sql = format!("select pg_catalog.pg_drop_replication_slot({})", escape_literal(&config.slot));
+    session.query(&sql).await.map(drop).map_err(|error| SourceError::from(error).of_holder(config))
 }
 
 /// A publication beside the one clients subscribe to.
@@ -579,10 +676,8 @@ async fn lookup_publication(
         return Ok(Err("it is not wanted".to_owned()));
     }
     let catalog_xmin = slot.and_then(|slot| slot.catalog_xmin).map_or("null".to_owned(), |xid| format!("'{xid}'"));
-    let sql = LOOKUP_PUBLICATION
-        .replace("$1", &escape_literal(PUBLICATION))
-        .replace("$2", &escape_literal(&config.publication))
-        .replace("$3", &catalog_xmin);
+    let values = [&*escape_literal(PUBLICATION), &escape_literal(&config.publication), &catalog_xmin];
+    let sql = with_values(LOOKUP_PUBLICATION, values);
     let rows = session.query(&sql).await?;
     let Some(row) = rows.first() else { return Ok(Err(format!("there is no publication \"{PUBLICATION}\""))) };
     let cell = |index: usize| row.get(index).cloned().flatten();
@@ -631,7 +726,7 @@ struct ExistingSlot {
 /// The slot; none when there is no such.
 async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<ExistingSlot>, SourceError> {
     let sql = format!(
-        "select plugin, database, database = current_database(), wal_status, confirmed_flush_lsn, catalog_xmin, \
+        "select plugin, database, database = pg_catalog.current_database(), wal_status, confirmed_flush_lsn, catalog_xmin, \
          active_pid \
          from pg_catalog.pg_replication_slots where slot_name = {}",
         escape_literal(&config.slot)

@@ -14,8 +14,10 @@
 
 use super::{
     Beginning, Feed, FeedSender, Follows, Gap, GapReason, HandedOn, Kind, Order, SourceState, StreamState, Wish,
+    farewell::Farewell,
     holder::Sender,
     ledger::Ledger,
+    making::Maker,
     slot::{self, Before, Config, SourceError, Started},
     window::Window,
 };
@@ -242,15 +244,48 @@ impl Walreceiver {
         self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
     }
 
+    /// Who makes its slots.
+    pub(super) fn maker(&self) -> Maker {
+        let (target, slot) = (self.target.clone(), self.config.slot.clone());
+        Maker { target, slot, state: self.state.clone(), order: self.order.clone() }
+    }
+
     /// Why the slot is to be given up, if that is ordered of the stream that ran last.
     fn ordered(&self, progress: &Progress) -> Option<GapReason> {
         let order = *self.order.borrow();
         order.of(self.number()).filter(|_| progress.void != Some(order))
     }
 
+    /// The process that was making the slot when the connection broke.
+    fn making(&self) -> Option<Sender> {
+        self.state.borrow().making.as_ref().map(|making| making.sender().clone())
+    }
+
     /// The number of the stream that runs, or ran last; 0 before there was one.
     fn number(&self) -> u64 {
         self.state.borrow().stream.as_ref().map_or(0, |stream| stream.number)
+    }
+
+    /// Starts a stream; none when it is time to stop.
+    async fn start(&self, before: &Before, progress: &mut Progress) -> Result<Option<Started>, SourceError> {
+        let maker = self.maker();
+        let started = tokio::select! {
+            () = self.stop.cancelled() => None,
+            // It is large, and seldom needed.
+            started = Box::pin(slot::start(&maker, &self.config, before)) => Some(started),
+        };
+        match started {
+            None => {
+                maker.abandon().await;
+                Ok(None)
+            }
+            Some(Err(error @ SourceError::NotMade { .. })) => {
+                // What was dropped before that is lost for that reason still.
+                progress.replace = before.replace;
+                Err(error)
+            }
+            Some(started) => started.map(Some),
+        }
     }
 
     /// One connection.
@@ -265,13 +300,13 @@ impl Walreceiver {
             refused: progress.refused,
             refused_messages: progress.refused_messages,
             replace: self.ordered(progress).or(progress.replace),
-            sender: progress.sender.clone(),
+            sender: self.making().or_else(|| progress.sender.clone()),
         };
         let started = match first {
             Some(started) => started,
-            None => tokio::select! {
-                () = self.stop.cancelled() => return Ok(Ended::Stopped),
-                started = slot::start(&self.target, &self.config, &before) => started?,
+            None => match self.start(&before, progress).await? {
+                Some(started) => started,
+                None => return Ok(Ended::Stopped),
             },
         };
         progress.replace = None;
@@ -300,6 +335,7 @@ impl Walreceiver {
             order: self.order.clone(),
             number: self.number(),
             heard: Instant::now(),
+            farewell: Farewell::default(),
         };
         let result = connection.run(status_interval(sender_timeout, self.config.silence_limit)).await;
         let update = result.is_ok().then(|| connection.status(false));
@@ -389,7 +425,7 @@ impl Walreceiver {
         };
         self.state.send_modify(|state| {
             (state.streaming, state.standby) = (true, false);
-            state.problem = None;
+            (state.problem, state.making) = (None, None);
             state.fork = started.fork;
             (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());
             if begins {
@@ -418,6 +454,7 @@ struct Connection<'a> {
     /// The number of the stream, by which orders name it.
     number: u64,
     heard: Instant,
+    farewell: Farewell,
 }
 
 impl Connection<'_> {
@@ -460,10 +497,16 @@ impl Connection<'_> {
                 self.kept_alive = self.kept_alive.max(end);
                 if reply {
                     self.send_status(false).await?;
+                    let is_behind = self.flushed < end;
+                    // It would wait until the window is over. What is not confirmed comes again when it is back.
+                    if is_behind && self.farewell.is_meant(end, Instant::now().into_std()) {
+                        return Err(SourceError::ShutsDown);
+                    }
                 }
                 Ok(None)
             }
             Envelope::XLogData { data, .. } => {
+                self.farewell.forget();
                 let message = pgoutput::decode(data).map_err(ReplicationError::from)?;
                 Ok(self.assembler.push(message)?.map(|fragment| self.without_delivered(fragment)))
             }

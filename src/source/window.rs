@@ -22,6 +22,13 @@ pub struct Config {
     pub time: Duration,
 }
 
+impl Config {
+    /// Whether nothing is kept back.
+    pub fn is_none(self) -> bool {
+        self.bytes == 0 || self.time.is_zero()
+    }
+}
+
 /// Positions that were reached, until they may be confirmed.
 pub(super) struct Window {
     config: Config,
@@ -39,7 +46,7 @@ impl Window {
     /// What may be confirmed now that everything before `reached` has been handed on.
     pub(super) fn confirm(&mut self, reached: Lsn, now: Instant) -> Lsn {
         let Config { bytes, time } = self.config;
-        if bytes == 0 || time.is_zero() {
+        if self.config.is_none() {
             self.confirmable = self.confirmable.max(reached);
             return self.confirmable;
         }

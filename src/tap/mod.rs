@@ -134,7 +134,7 @@ async fn listen(arguments: &Arguments, tasks: &Tasks) -> anyhow::Result<()> {
         window: WindowConfig::default(),
         silence_limit: Duration::from_secs(40),
     };
-    let started = slot::start(&target, &config, &slot::Before::default())
+    let started = slot::start_alone(&target, &config)
         .await
         .map_err(|error| anyhow::Error::msg(error.with_hint(&config, &target.user())))?;
     let choice = Choice::new(&arguments.tables, &arguments.events);

@@ -11,6 +11,7 @@ mod clients;
 #[expect(dead_code, reason = "the other benchmarks ask for other sums")]
 mod process;
 mod reader;
+mod sequence;
 #[expect(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests, which use more of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,6 +20,7 @@ use board::Board;
 use clients::{Crowd, Subscriber, person};
 use process::{cpu_seconds, forget_peak, peak_mib, resident_mib};
 use reader::{Course, Pace, Reader};
+use sequence::Sequence;
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -161,15 +163,19 @@ impl Large<'_> {
         let some = token::user(&person(ROOM));
         let filter = everybody.then(|| format!("room=eq.{ROOM}"));
         let [before, behind] = self.small();
+        // The rows of the large transaction: all of them, or those of one room.
+        let every = (1, 1, self.rows);
+        let mine = if self.mib > 0 { every } else { (ROOM as u64, ROOMS, self.rows) };
         let mut readers = Vec::new();
-        for (name, token, filter, pace, resumes, step, marks) in [
-            ("all", &all, None, Pace::Fast, true, 1, [self.rows, behind]),
-            ("some", &some, filter, Pace::Fast, true, if self.mib > 0 { 1 } else { ROOMS }, [before, behind]),
-            ("slow", &all, None, Pace::Slow(200), true, 1, [self.rows, behind]),
-            ("stuck", &all, None, Pace::Never, false, 1, [0, 0]),
+        for (name, token, filter, pace, resumes, rows, marks) in [
+            ("all", &all, None, Pace::Fast, true, every, [self.rows, behind]),
+            ("some", &some, filter, Pace::Fast, true, mine, [before, behind]),
+            ("slow", &all, None, Pace::Slow(200), true, every, [self.rows, behind]),
+            ("stuck", &all, None, Pace::Never, false, every, [0, 0]),
         ] {
             let subscriber = Subscriber { token: token.clone(), table: self.table, filter, resumes };
-            let course = Course { name, pace, step, marks, origin };
+            let sequence = Sequence { before, rows, behind, due: 0 };
+            let course = Course { name, pace, sequence, marks, origin };
             readers.push(Reader::join(server.address(), &subscriber, course).await?);
         }
         Ok(readers)
@@ -247,11 +253,19 @@ fn told(reader: &Reader) -> String {
     let [changes, faults, gaps, lost, ends] =
         [&notes.changes, &notes.faults, &notes.gaps, &notes.lost, &notes.ends].map(|count| count.load(Relaxed));
     let mut text = format!("{}: {changes} rows", reader.name);
+    let left = notes.left();
+    if left > 0 {
+        text += &format!(", {left} to come");
+    }
     if gaps > 0 {
         text += &format!(", told {gaps} times that {lost} are lost");
     }
-    if faults > 0 {
-        text += &format!(", **{faults} out of order**");
+    // The one who reads nothing has no order.
+    if changes > 0 {
+        text += &match faults {
+            0 => ", 0 out of order".to_owned(),
+            _ => format!(", **{faults} out of order**"),
+        };
     }
     if ends > 0 {
         text += ", closed";

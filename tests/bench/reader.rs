@@ -3,12 +3,13 @@
 use crate::{
     board::number_after,
     clients::{Subscriber, open},
+    sequence::{Arrival, Sequence},
     support::postgres::drive,
 };
 use futures_util::StreamExt;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -29,9 +30,8 @@ pub(crate) enum Pace {
 pub(crate) struct Notes {
     origin: Instant,
     pub(crate) changes: AtomicU64,
-    /// The id of the last row.
-    pub(crate) last: AtomicU64,
-    /// Rows that did not follow the one before by `step`, without word of it.
+    sequence: Mutex<Sequence>,
+    /// Rows that were not due, without word of it.
     pub(crate) faults: AtomicU64,
     /// Times it was told that changes are lost to it.
     pub(crate) gaps: AtomicU64,
@@ -49,17 +49,24 @@ impl Notes {
         (at > 0).then(|| Duration::from_micros(at))
     }
 
-    fn arrive(&self, id: u64, step: u64, is_behind_gap: bool) {
-        let before = self.last.swap(id, Relaxed);
+    /// Rows that have not come.
+    pub(crate) fn left(&self) -> u64 {
+        self.sequence.lock().unwrap_or_else(PoisonError::into_inner).left()
+    }
+
+    fn arrive(&self, id: u64, is_behind_gap: bool) {
         self.changes.fetch_add(1, Relaxed);
         if let Some((_, at)) = self.marks.iter().find(|(mark, _)| *mark == id) {
             at.store(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         }
-        let missing = id.wrapping_sub(before + step) / step;
-        if is_behind_gap {
-            self.lost.fetch_add(missing, Relaxed);
-        } else if before > 0 && id != before + step && !self.marks.iter().any(|(mark, _)| *mark == id) {
-            self.faults.fetch_add(1, Relaxed);
+        match self.sequence.lock().unwrap_or_else(PoisonError::into_inner).arrive(id) {
+            Arrival::InOrder => {}
+            Arrival::Skipping(count) if is_behind_gap => {
+                self.lost.fetch_add(count, Relaxed);
+            }
+            Arrival::Skipping(_) | Arrival::OutOfOrder => {
+                self.faults.fetch_add(1, Relaxed);
+            }
         }
     }
 }
@@ -81,9 +88,9 @@ impl Drop for Reader {
 pub(crate) struct Course {
     pub(crate) name: &'static str,
     pub(crate) pace: Pace,
-    /// How ids of its rows follow each other.
-    pub(crate) step: u64,
-    /// Rows whose arrival is noted; those that stand outside the sequence, too.
+    /// The rows it is to get.
+    pub(crate) sequence: Sequence,
+    /// Rows whose arrival is noted.
     pub(crate) marks: [u64; 2],
     pub(crate) origin: Instant,
 }
@@ -91,11 +98,11 @@ pub(crate) struct Course {
 impl Reader {
     pub(crate) async fn join(address: &str, subscriber: &Subscriber, course: Course) -> Result<Reader, String> {
         let mut socket = open(address, subscriber).await?;
-        let Course { name, pace, step, marks, origin } = course;
+        let Course { name, pace, sequence, marks, origin } = course;
         let notes = Arc::new(Notes {
             origin,
             changes: AtomicU64::new(0),
-            last: AtomicU64::new(0),
+            sequence: Mutex::new(sequence),
             faults: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -113,7 +120,7 @@ impl Reader {
                 while let Some(Ok(message)) = socket.next().await {
                     let Message::Text(text) = message else { continue };
                     match number_after(text.as_bytes(), b"\"record\":{\"id\":") {
-                        Some((id, _)) => noting.arrive(id, step, std::mem::take(&mut is_behind_gap)),
+                        Some((id, _)) => noting.arrive(id, std::mem::take(&mut is_behind_gap)),
                         None if text.contains("\"status\":\"error\"") => {
                             noting.gaps.fetch_add(1, Relaxed);
                             is_behind_gap = true;

@@ -353,6 +353,11 @@ async fn slots_and_senders_are_counted_and_a_slot_of_ours_is_looked_at() {
     let findings = Findings::of(&url, &[]);
     let (status, fix) = findings.find("slot", "slot 'walcast'").unwrap();
     assert_eq!(status, "error");
+    assert!(
+        findings.all.iter().all(|finding| finding["id"] != "notify_fallback"),
+        "serve makes another: {:?}",
+        findings.all
+    );
     run(fix).await;
     assert_eq!(Findings::of(&url, &[]).status("slot"), "ok");
     cluster.stop().await.unwrap();

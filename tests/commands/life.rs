@@ -129,6 +129,8 @@ async fn told_to_end_a_server_tells_every_channel_closes_with_1012_and_confirms_
 async fn what_does_not_end_is_given_up_at_the_limit() {
     let database = stage().await;
     let mut serving = start(&database, &[("JWT_SECRET", SECRET), ("WALCAST_STOP_LIMIT_MS", "600")]).await;
+    // A slot that is being made takes time to end, too.
+    serving.wait_for("replication started").await;
     let _hanging = hanging_request(&serving).await;
     let told = Instant::now();
     serving.running.signal("TERM");

@@ -89,6 +89,9 @@ async fn every_slot_of_the_database_is_told_with_what_it_means_and_only_one_that
         database.execute(&physical).await;
         let (done, said) = dropped(&url, &["--slot", &ours, "--yes"]);
         assert!(!done && said.contains("physical"), "{said}");
+        assert_eq!(status(&url, &ours, &ours)["is_ours"], false);
+        let text = stdout(&slot(&url, &["status", "--slot", &ours]));
+        assert!(text.contains("not ours") && !text.contains("(ours)"), "{text}");
         database.execute(&format!("select pg_drop_replication_slot('{ours}')")).await;
     }
 }

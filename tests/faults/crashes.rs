@@ -26,6 +26,9 @@ async fn a_database_that_restarts_or_crashes_costs_nobody_a_change() {
     let mut storm = Storm::start(Site::own(&[]).await, Options { url: None, extra }).await;
     storm.blow().await;
     storm.site.own_cluster().stop().await;
+    // It waits for nobody, though less than all has been confirmed.
+    let log = std::fs::read_to_string(storm.site.own_cluster().log()).unwrap();
+    assert!(log.contains("received fast shutdown request") && !log.contains("immediate shutdown"), "{log}");
     storm.until_problem(&["check that Postgres runs"]).await;
     let is_word = |wanted: bool| move |item: &Item| matches!(item, Item::Told { ok, .. } if *ok == wanted);
     storm.until_told("that replication is interrupted", 1, is_word(false)).await;

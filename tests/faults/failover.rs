@@ -6,11 +6,16 @@ use super::{
     storm::{Options, PATIENCE, Storm},
     subscriber::Item,
 };
-use crate::support::{
-    postgres::{connect, majors},
-    skip,
-    wait::until,
+use crate::{
+    line::setup::{problem, wait_for_health, wait_for_stream},
+    support::{
+        postgres::{Postgres, connect, majors},
+        server::Server,
+        skip,
+        wait::until,
+    },
 };
+use walcast::pg::{Target, replication::Session};
 
 /// Makes a standby that knows everything of the primary up to now, and follows it.
 async fn standby(storm: &mut Storm, settings: &[(&str, &str)]) -> Own {
@@ -86,4 +91,40 @@ async fn a_standby_with_our_slot_that_is_promoted_costs_nobody_a_change() {
     storm.assert_exact().await;
     storm.until_well().await;
     storm.end().await;
+}
+
+/// As when an address already leads to the machine that is about to take over.
+#[tokio::test]
+async fn a_standby_is_not_read_but_waited_for_until_it_is_promoted() {
+    let mut site = Site::own(&[]).await;
+    let mut standby = site.own_cluster().standby(&[]).await;
+    standby.start().await;
+    site.replace_running(standby).await;
+    let server = Server::start_at(&site.url(), &site.slot, &[]).await;
+    let is_said = |health: &_| {
+        let said = problem(health);
+        said.contains("the database is a standby") && said.contains("DATABASE_URL")
+    };
+    wait_for_health(&server, |status, health| status == 503 && is_said(health)).await;
+    site.admin().await.execute("select pg_promote()", &[]).await.unwrap();
+    wait_for_stream(&server).await;
+    server.stop().await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn slots_are_such_as_standbys_may_have_however_they_are_made() {
+    let Some(major) = majors().into_iter().find(|&major| major >= 17) else {
+        return skip("slots for failover", "PostgreSQL 17 or later is not among WALCAST_TEST_POSTGRES");
+    };
+    let database = Postgres::shared(major).database().await;
+    let names = [database.slot(), format!("{}_exported", database.slot())];
+    let mut session = Session::connect(&Target::parse(&database.walcast_url()).unwrap(), "walcast").await.unwrap();
+    session.create_slot(&names[0], false).await.unwrap();
+    session.create_slot_with_snapshot(&names[1]).await.unwrap();
+    let client = database.connect().await;
+    let sql = "select array_agg(failover), count(pg_drop_replication_slot(slot_name)) from pg_replication_slots
+               where slot_name = any($1::text[])";
+    let rows = client.query_one(sql, &[&&names[..]]).await.unwrap();
+    assert_eq!(rows.get::<_, Vec<bool>>(0), [true, true]);
 }

@@ -14,15 +14,17 @@
 
 mod crashes;
 mod disk;
+mod doubt;
 mod failover;
 mod history;
 mod network;
 mod proxy;
 mod rights;
 mod schema;
-mod site;
+pub mod site;
 mod slots;
 mod storm;
 mod subscriber;
 mod verdict;
+mod waiting;
 mod writer;

@@ -222,6 +222,11 @@ impl Own {
         cluster.ended().await.unwrap();
     }
 
+    /// What the cluster has said.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("postgres.log")
+    }
+
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
@@ -253,6 +258,12 @@ impl Own {
 }
 
 impl Site {
+    /// Another cluster takes the place of this one, which is stopped for that.
+    pub async fn replace_running(&mut self, other: Own) {
+        self.own_cluster().stop().await;
+        self.replace(other);
+    }
+
     /// Another cluster takes the place of this one, which is gone.
     pub fn replace(&mut self, other: Own) {
         self.port = other.port;

@@ -114,3 +114,23 @@ async fn a_publication_that_is_dropped_and_made_again_is_a_gap_and_meanwhile_hea
     storm.until_well().await;
     storm.end().await;
 }
+
+/// Made again before anybody who looks now and then finds it missing. From 18 on the stream goes on with the next one, and
+/// nothing of that may come before the word of what is lost.
+#[tokio::test]
+async fn a_publication_that_is_missing_for_a_moment_is_a_gap_that_begins_where_it_was_missing() {
+    let storm = Storm::start(Site::shared().await, Options::default()).await;
+    storm.blow().await;
+    let before = storm.settle().await;
+    storm.site.execute("drop publication supabase_realtime").await;
+    for _ in 0..10 {
+        storm.writer.mark().await;
+    }
+    storm.site.execute("create publication supabase_realtime for table owned, shared, odd, marks").await;
+    storm.until_told("of the gap", 1, is_loss).await;
+    let behind = storm.settle().await;
+    storm.blow().await;
+    assert_said(&storm.assert_gaps(&[(before, behind)]).await, "publication was made anew");
+    storm.until_well().await;
+    storm.end().await;
+}

@@ -69,6 +69,32 @@ async fn what_was_missed_comes_behind_the_cursor_and_then_what_is_new() {
 }
 
 #[tokio::test]
+async fn who_comes_back_right_after_a_column_was_taken_from_him_is_not_given_what_it_held() {
+    let table = format!("{} revoke select on items from authenticated;", items("items"));
+    let database = database(Postgres::default(), &table).await;
+    let server = Server::start(&database, &[]).await;
+    let token = token_of(json!({"role": "authenticated"}));
+    for round in 0..3 {
+        let (public, secret) = (10 * round + 1, 10 * round + 2);
+        database.execute("grant select (id, body) on items to authenticated").await;
+        let (mut reader, _) = Reader::join(&server, &token, json!(true)).await;
+        insert(&database, public..=public).await;
+        let change = reader.socket.change(TOPIC).await;
+        let data = change.at("data");
+        assert_eq!(*data.at("record").at("body"), "x", "what the log describes again is read at once: {change}");
+        let cursor = data.at("cursor").as_str().expect("a cursor").to_owned();
+        drop(reader);
+        insert(&database, secret..=secret).await;
+        database.execute("revoke select (body) on items from authenticated").await;
+        let (mut reader, system) = Reader::join(&server, &token, json!(cursor)).await;
+        assert_eq!(*system.at("resumed"), Json::Bool(true), "{system}");
+        let change = reader.socket.change(TOPIC).await;
+        assert_eq!(*change.at("data").at("record").at("id"), json!(secret), "{change}");
+        assert!(!change.at("data").at("record").has("body"), "{change}");
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_holds_when_the_server_was_killed() {
     let database = database(Postgres::default(), &items("items")).await;
     let server = Server::start(&database, &[]).await;

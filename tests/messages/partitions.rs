@@ -182,6 +182,7 @@ async fn a_server_keeps_the_partitions_and_says_so_or_why_not() {
     let health = wait_for_health(&server, failed).await;
     let problem = health.at("messages").at("problem").as_str().unwrap().to_owned();
     assert!(problem.contains("permission denied") && problem.contains("grant execute on function"), "{problem}");
+    assert!(problem.ends_with("(interval, timestamptz) to walcast;"), "{problem}");
     assert!(server.log().iter().any(|line| line.contains("PartitionCreationFailed")));
     let count = health.at("counters").at("message_upkeep_failures_total").as_i64();
     assert_eq!(count, Some(1));

@@ -2,9 +2,15 @@
 
 mod history;
 mod installed;
+mod lead;
+mod looks;
 mod moving;
 mod order;
 mod same;
 mod served;
 mod setup;
+mod shapes;
+mod slot;
+mod triggers;
 mod types;
+mod unfinished;

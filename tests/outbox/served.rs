@@ -2,7 +2,7 @@
 
 use super::setup::install;
 use crate::{
-    line::setup::{PRELUDE, token_of, wait_for_health},
+    line::setup::{PRELUDE, get, token_of, wait_for_health},
     support::{
         json::Json,
         postgres::{Database, Postgres, WALCAST_PASSWORD},
@@ -183,6 +183,13 @@ async fn a_cursor_holds_when_the_server_was_killed_and_another_takes_over() {
         health.at("replication").at("problem").as_str().is_some_and(|problem| problem.contains("another server"))
     })
     .await;
+    let (_, health) = get(&standby, "/health").await;
+    assert_eq!(*health.at("replication").at("state"), "standby", "{health}");
+    assert_eq!(*health.at("replication").at("source"), "notify", "{health}");
+    let mut turned_away = Socket::open(&standby.websocket_url("2.0.0", &service)).await;
+    turned_away.join(TOPIC, &json!({"config": {"postgres_changes": items}})).await;
+    let said = turned_away.expect("a refusal", |message| message.is(TOPIC, "system")).await;
+    assert!(said.text.contains("this server is a standby"), "{}", said.text);
     drop(server);
     client.batch_execute("insert into items values (4, 'ann', 'x')").await.unwrap();
     wait_for_health(&standby, |status, _| status == 200).await;

@@ -22,6 +22,8 @@ pub async fn database(postgres: &'static Postgres, sql: &str) -> Database {
     database.execute(PRELUDE).await;
     database.execute(sql).await;
     install(&database).await;
+    // As when a server reads it: otherwise nobody gets a number.
+    database.execute("update walcast.outbox_state set is_whole = true").await;
     database
 }
 

@@ -6,6 +6,7 @@
 
 use super::{Door, Place, Upgraded, recall::Recalled, unix_now};
 use crate::{
+    change::cursor::Resume,
     claims::Claims,
     hub::{Outbox, OutboxReceiver, outbox},
     protocol::{BadFrame, Codec, Frame, Push, refusal, refusal::Disconnect},
@@ -305,7 +306,12 @@ async fn subscribe(door: Door, wish: Wish) -> Done {
                 return Err(None);
             }
             let catalog = door.refresh.catalog();
-            let why = match door.preparer.prepare(&bindings, &catalog).await {
+            let prepared = door.preparer.prepare(&bindings, &catalog).await;
+            // What was missed is judged by the rights of now, and the last look at them may be half a second old.
+            let comes_back = matches!(resume, Some(Resume::From(_)));
+            let is_known = !comes_back || prepared.is_err() || door.refresh.clone().from_here_on().await;
+            let why = match prepared {
+                Ok(_) if !is_known => refusal::DATABASE_UNAVAILABLE,
                 Ok((casts, start)) => {
                     let subscription =
                         Subscription { member, claims, bindings, casts, start, resume, visibility, held_reply };

@@ -22,8 +22,6 @@ use crate::{
 const CATCH_UP_CHANGES: usize = 1024;
 /// Of these, for one subscription.
 const SLICE_CHANGES: usize = 512;
-/// Whoever takes in a slice within this many microseconds reads fast: 10,000 changes a second.
-pub(super) const FAST_WITHIN: i64 = 50_000;
 /// A change of so many bytes counts as two, and so on: what it takes to write one goes by its size.
 const CHANGE_BYTES: usize = 1024;
 
@@ -60,6 +58,9 @@ impl RouterCore {
                 break;
             }
             let waits = !lane_has_room && self.active.get(place).is_some_and(|active| active.compiled.needs_database);
+            if waits && let Some(active) = self.active.get_mut(place) {
+                active.pause.goes_on(self.look.now);
+            }
             if waits || self.serve_slice(place, &mut budget, &mut jobs, basis) {
                 self.behind.push_back(key);
             }
@@ -77,7 +78,7 @@ impl RouterCore {
             let active = self.place(*key).and_then(|place| self.active.get(place));
             active.is_some_and(|active| {
                 let is_near = active.behind.is_some_and(|behind| behind < edge);
-                is_near && now.saturating_sub(active.served_at) <= FAST_WITHIN
+                is_near && active.reading.is_fast(now)
             })
         };
         self.behind.iter().any(is_pressed).then_some(transaction)
@@ -93,6 +94,10 @@ impl RouterCore {
         // What the lane still has of before the lag is delivered first, in its place.
         let is_over_rate = rate::waits(&member) && rate::is_over(&self.config.meters);
         if is_over_rate || !member.has_drained() || (member.lag().is_some() && member.has_on_their_way()) {
+            active.pause.goes_on(self.look.now);
+            return true;
+        }
+        if active.pause.wants_look(&mut self.look) {
             return true;
         }
         let Some(mut from) = active.behind else { return false };
@@ -100,7 +105,12 @@ impl RouterCore {
             from = from.min(lag);
             active.generation = member.resume();
         }
-        (active.behind, active.served_at) = (None, basis.now);
+        if self.is_in_doubt() && self.backlog.reaches(from) && self.depends_on_doubtful(&self.active[key]) {
+            // Served by the rights of now, when these can be known.
+            self.active[key].behind = Some(from);
+            return true;
+        }
+        self.active[key].behind = None;
         let active = &self.active[key];
         let Some(fragments) = self.backlog.from(from) else {
             self.miss(key, refusal::BACKLOG_TOO_SHORT);
@@ -158,7 +168,9 @@ impl RouterCore {
             self.miss(key, refusal::COLUMNS_RENAMED);
             return false;
         }
-        self.active[key].behind = stopped;
+        let active = &mut self.active[key];
+        active.behind = stopped;
+        active.reading.take_in(SLICE_CHANGES.saturating_sub(left), basis.now);
         stopped.is_some()
     }
 }

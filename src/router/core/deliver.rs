@@ -81,12 +81,14 @@ impl RouterCore {
     /// changes are judged as of their commit. New messages of the database are said in their rooms in their place among
     /// the changes; only here, so that what is served again from the backlog is not said again.
     pub(in crate::router) fn route(&mut self, fragment: &Arc<Fragment>, basis: Basis<'_>) -> Option<LaneJob> {
+        let fragment = &self.without_lost(fragment);
         let mut maps = std::mem::take(&mut self.maps);
         let mut work = Vec::new();
         let mut postponed = Vec::new();
         let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
         self.compare_awaited(fragment);
+        self.hold_doubtful(fragment);
         self.backlog.push(fragment.clone());
         self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);
         self.head = self.head.max(fragment.end());

@@ -4,12 +4,15 @@
 //! outbox has drained, and is live again at the head. No gap, no double; and when the backlog is too short for that,
 //! the client is told.
 //!
-//! `deliver` routes live changes, `catch_up` serves those behind, `resume` says where those stand who come back, `rights` tells whom a change of rights concerns, `time` what
+//! `deliver` routes live changes, `catch_up` serves those behind, `look` sees to it that they are served by rights of now, `resume` says where those stand who come back, `rights` tells whom a change of rights concerns, `time` what
 //! changes by itself. The
 //! rows of other tables that policies look into are the caller's; the time is, too.
 
 mod catch_up;
 mod deliver;
+mod doubt;
+mod look;
+mod lost;
 mod resume;
 mod rights;
 mod time;
@@ -19,6 +22,7 @@ use super::{
     backlog::Backlog,
     deadlines::Deadlines,
     index::SubscriptionIndex,
+    reading::Reading,
     shared::Shared,
     subscription::{Compiled, Ready, Subscription, compile},
 };
@@ -38,6 +42,7 @@ use crate::{
     source::{Kind, SourceState, WindowConfig},
 };
 use deliver::ColumnMaps;
+use look::{Look, Pause};
 use resume::KnownEra;
 use rights::Onlookers;
 use slab::Slab;
@@ -86,8 +91,10 @@ struct Active {
     came_with: Option<Cursor>,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
-    /// When it took in enough to be served a slice of that, in microseconds since 2000-01-01 UTC.
-    served_at: i64,
+    /// How fast it takes in what it is served.
+    reading: Reading,
+    /// Since when it takes in nothing.
+    pause: Pause,
     /// When it was seen to hold a cursor that is new enough, in microseconds since 2000-01-01 UTC.
     fresh_at: i64,
 }
@@ -125,12 +132,18 @@ pub(in crate::router) struct RouterCore {
     behind: VecDeque<SubscriptionKey>,
     /// Those who came back within a transaction that has not come; some may be gone.
     awaiting: Vec<SubscriptionKey>,
+    /// When rights were looked at.
+    look: Look,
     /// Woken by members that begin to lag.
     lagging: Arc<Notify>,
     /// Roles and tables of which the log has said that subscriptions get nothing.
     known_mute: HashSet<(Arc<str>, String)>,
     /// The commit of a transaction of which a part has been routed, and the rest is to come.
     open: Option<Lsn>,
+    /// Tables of which nobody can say now who may see their rows.
+    doubtful: HashSet<u32>,
+    /// The era whose publication is gone, and the commit behind which that shows.
+    lost_from: Option<(u32, Lsn)>,
 }
 
 impl RouterCore {
@@ -157,9 +170,12 @@ impl RouterCore {
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
             awaiting: Vec::new(),
+            look: Look::default(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
             open: None,
+            doubtful: HashSet::new(),
+            lost_from: None,
         }
     }
 
@@ -225,7 +241,8 @@ impl RouterCore {
             generation: Generation::default(),
             came_with: entrance.came_with,
             behind: None,
-            served_at: i64::MIN,
+            reading: Reading::default(),
+            pause: Pause::default(),
             fresh_at: self.looked_at.0,
         });
         self.install(place, compiled, News::Fresh(entrance.standing));
@@ -350,15 +367,6 @@ impl RouterCore {
     fn remove(&mut self, place: usize) {
         self.leave(place);
         self.active.remove(place);
-    }
-
-    /// Nobody can say now who may see the rows of a table: whoever subscribes to it, or is judged by its rows, hears that
-    /// changes are lost to him.
-    pub(super) fn lose(&mut self, table: u32) {
-        self.lose_where(|active| {
-            active.compiled.tables.contains_key(&table)
-                || active.compiled.looked_up().any(|(lookup, _)| lookup == table)
-        });
     }
 
     /// A transaction could not be kept until all of it had come, so rows of it would be judged by half of what it says:

@@ -28,6 +28,10 @@ use std::sync::Arc;
 const FRESH_PARTS: usize = 8;
 /// Looks at who needs a new cursor, within a quarter of the window.
 const LOOKS: i64 = 4;
+/// How often cursors are looked at, in microseconds, when nothing is kept for a restart: what is in memory does not age by time.
+const FRESH_WITHOUT_WINDOW: i64 = 10_000_000;
+/// At most so often, however short the window is: a client that hears nothing is not to be kept awake.
+const LEAST_FRESH_INTERVAL: i64 = 125_000;
 /// Eras that are remembered. One ends when a server is promoted, or the source is another one.
 const KNOWN_ERAS: usize = 16;
 
@@ -125,9 +129,11 @@ impl RouterCore {
                 self.deadlines.forget();
                 self.watchers_changed = true;
                 self.open = None;
+                self.trust();
             }
         }
         let Follows::Gap(gap) = &beginning.follows else { return };
+        let gap = self.begun_where_lost(gap.clone());
         let places: Vec<usize> = self.active.iter().map(|(place, _)| place).collect();
         for place in places {
             let member = &self.active[place].subscription.member;
@@ -334,13 +340,18 @@ impl RouterCore {
     /// Whether a good part of what the slot keeps is behind a position.
     fn is_far_behind(&self, position: Position) -> bool {
         let kept = self.config.resume_window.bytes / FRESH_PARTS as u64;
-        position.era == self.head.era && self.head.commit_lsn.0.saturating_sub(position.commit_lsn.0) > kept
+        !self.config.resume_window.is_none()
+            && position.era == self.head.era
+            && self.head.commit_lsn.0.saturating_sub(position.commit_lsn.0) > kept
     }
 
     /// How often cursors have to be looked at, however little comes, in microseconds.
     pub(in crate::router) fn fresh_interval(&self) -> i64 {
+        if self.config.resume_window.is_none() {
+            return FRESH_WITHOUT_WINDOW;
+        }
         let window = i64::try_from(self.config.resume_window.time.as_micros()).unwrap_or(i64::MAX);
-        (window / 4 / LOOKS).max(10_000)
+        (window / 4 / LOOKS).max(LEAST_FRESH_INTERVAL)
     }
 
     /// Gives a new cursor to whoever has heard nothing for long, or before much else: so that what he could come back to
@@ -361,7 +372,9 @@ impl RouterCore {
                 told.push(place);
                 continue;
             }
-            let is_old = is_behind(position) || now.saturating_sub(active.fresh_at) >= most;
+            // One of a time to come is of before the clock was set back, and nobody knows how old.
+            let age = now.saturating_sub(active.fresh_at);
+            let is_old = is_behind(position) || age < 0 || age >= most;
             if !is_old || active.behind.is_some() || member.lag().is_some() {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Who is told what: rights, images and bindings together, and that places are used again, and keys are not.
 
-use super::{catch_up::FAST_WITHIN, *};
+use super::*;
+use crate::router::reading::FAST_WITHIN;
 use crate::{
     change::Change,
     policy::{catalog::RowRule, expr::Expr, lookup::Lookups},
@@ -259,6 +260,11 @@ fn a_large_transaction_waits_for_whoever_reads_fast_and_for_nobody_else() {
     serve(&mut core, 1_000_000);
     assert_eq!(core.pressed(1_000_000 + FAST_WITHIN), Some(Lsn(9)));
     assert_eq!(core.pressed(1_000_001 + FAST_WITHIN), None, "it does not read fast");
+    assert_eq!(
+        core.pressed(1_000_000 - 3_600_000_000),
+        None,
+        "the clock was set back, and nobody knows how fast it reads"
+    );
     client.heard();
     serve(&mut core, 1_100_000);
     client.heard();

@@ -108,7 +108,7 @@ impl Follow {
         let (loader_reports, reports) = mpsc::channel(1);
         let stop = parts.tasks.stop_token().clone();
         let loader = Loader { pool: parts.pool, requests: loader_requests, reports: loader_reports, stop };
-        parts.tasks.spawn("lookup loader", loader.run());
+        parts.tasks.spawn_essential("lookup loader", loader.run());
         let mut timer = interval(QUESTION_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Follow {

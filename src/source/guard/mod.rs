@@ -6,6 +6,7 @@
 //! from PostgreSQL 18 on the stream does not notice. The walreceiver marks the gap; see `slot_task`.
 
 mod pressure;
+mod unread;
 
 pub use pressure::{Pressure, shed_limit};
 
@@ -13,11 +14,11 @@ use super::{GapReason, Kind, Order, SourceState};
 use crate::{
     metrics::Metrics,
     pg::{
-        connect::describe,
+        connect::{advice, describe},
         slot::{self, Dropped, Slots, size},
     },
 };
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Pool, PoolError};
 use pressure::{Act, Gauge, Reading};
 use std::{
     sync::Arc,
@@ -28,6 +29,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use unread::Unread;
 
 /// How long one look may take, and dropping the slot.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -54,6 +56,8 @@ pub struct SlotState {
     pub limit: Option<u64>,
     /// How it stands with that.
     pub pressure: Pressure,
+    /// What is to be said when nobody reads it, because changes are read from the outbox.
+    pub unread: Option<String>,
     /// Whether the publication is missing.
     pub is_unpublished: bool,
     /// Why the last look failed.
@@ -99,7 +103,7 @@ impl SlotGuard {
     pub async fn run(self) {
         let mut timer = interval(self.config.interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gauge = Gauge::default();
+        let (mut gauge, mut unread) = (Gauge::default(), Unread::default());
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -111,7 +115,9 @@ impl SlotGuard {
                 Ok((slots, publication)) => {
                     self.follow_publication(&source, publication);
                     self.weigh(&source, &slots, &mut gauge).await;
-                    self.publish(slots, publication.is_none(), gauge.pressure());
+                    unread.take(&source, slots.slots.first());
+                    let state = SlotState { is_unpublished: publication.is_none(), ..SlotState::default() };
+                    self.publish(slots, SlotState { pressure: gauge.pressure(), unread: unread.sentence(), ..state });
                 }
                 Err(problem) => {
                     tracing::debug!(problem, "cannot look at the slot");
@@ -122,7 +128,7 @@ impl SlotGuard {
     }
 
     async fn look(&self) -> Result<(Slots, Option<u32>), String> {
-        let client = self.pool.get().await.map_err(|error| describe(&error))?;
+        let client = self.pool.get().await.map_err(|error| unreachable(&error))?;
         let slots = slot::slots(&client, &self.config.slot, false).await.map_err(|error| describe(&error))?;
         let publication = slot::publication(&client, &self.config.publication).await;
         Ok((slots, publication.map_err(|error| describe(&error))?))
@@ -147,7 +153,15 @@ impl SlotGuard {
     }
 
     async fn weigh(&self, source: &SourceState, slots: &Slots, gauge: &mut Gauge) {
-        let Some(slot) = slots.slots.first().filter(|slot| slot.foreign().is_none()) else { return };
+        let is_log = source.kind == Kind::Log;
+        let Some(slot) = slots.slots.first().filter(|slot| slot.foreign().is_none()) else {
+            if !is_log {
+                // Nobody makes it anew, and nothing is lost by that.
+                *gauge = Gauge::default();
+                self.withdraw();
+            }
+            return;
+        };
         // One that is lost keeps no WAL; the walreceiver replaces it.
         let retained = slot.retained_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
         let reading = Reading {
@@ -155,7 +169,7 @@ impl SlotGuard {
             limit: self.limit(slots),
             is_endangered: slot.wal_status.as_deref() == Some("unreserved"),
             is_active: slot.active,
-            is_ours: source.streaming && source.kind == Kind::Log,
+            is_ours: is_ours(source, slot),
         };
         let name = self.config.slot.as_str();
         let bytes = |bytes: u64| size(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -163,7 +177,8 @@ impl SlotGuard {
         let before = gauge.pressure();
         let act = gauge.take(reading, Instant::now());
         let now = gauge.pressure();
-        if let Some(warning) = now.warning().filter(|_| now > before) {
+        // What a slot is good for that nobody reads is said by itself.
+        if let Some(warning) = now.warning().filter(|_| now > before && is_log) {
             tracing::warn!(slot = name, kept, limit, "{warning}");
         }
         self.metrics.slot_warnings.add(usize::from(act == Some(Act::Warn)));
@@ -206,10 +221,28 @@ impl SlotGuard {
         Some(shed_limit(self.config.budget?, slots.max_slot_wal_keep_bytes.and_then(bytes), segment))
     }
 
-    fn publish(&self, mut slots: Slots, is_unpublished: bool, pressure: Pressure) {
+    fn publish(&self, mut slots: Slots, state: SlotState) {
         let limit = self.limit(&slots);
         let slot = (!slots.slots.is_empty()).then(|| slots.slots.swap_remove(0));
         let seen = Seen { slot, max_keep: slots.max_slot_wal_keep_bytes };
-        self.state.send_replace(SlotState { slot: Some(seen), limit, pressure, is_unpublished, problem: None });
+        self.state.send_replace(SlotState { slot: Some(seen), limit, ..state });
     }
+}
+
+/// Why the slot cannot be looked at, and what to do about it.
+fn unreachable(error: &PoolError) -> String {
+    let (cause, code) = match error {
+        PoolError::Backend(error) => (describe(error), error.code().map(|code| code.code())),
+        other => (describe(other), None),
+    };
+    let fix = code.and_then(|code| advice(code, "<role>")).map(|fix| fix.replace("\"<role>\"", "<role>"));
+    let fix = fix.unwrap_or_else(|| "check that Postgres runs there and can be reached; it is tried again".to_owned());
+    format!("the slot cannot be looked at: {cause}; {fix}")
+}
+
+/// Whether we read the slot, or make it, for which it has a reader, too.
+fn is_ours(source: &SourceState, slot: &slot::Slot) -> bool {
+    let reader = slot.reader.as_ref().map(|reader| reader.pid);
+    let is_made = source.making.as_ref().zip(reader).is_some_and(|(making, pid)| making.is_by(pid));
+    is_made || source.streaming && source.kind == Kind::Log
 }

@@ -1,16 +1,15 @@
-//! Who reads the outbox: one server at a time, the others wait. A lock says so that ends with the connection.
+//! Who reads the outbox: one server at a time, the others wait. A lock says so that ends with the connection
+//! (`pg::outbox::take_lead`).
 //!
 //! It is a transaction's lock, held by one that stays open and does nothing: so it also holds behind a pooler that gives
 //! sessions away between transactions. Such a transaction has no snapshot and no id, and keeps nobody from cleaning up.
 
 use super::OutboxError;
-use crate::pg::Target;
+use crate::pg::{Target, outbox};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-/// With the outbox's own id, what is locked ("walc").
-const KEY: i32 = 0x7761_6c63;
 /// How long the answer of an idle connection may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Whatever would end the transaction, or the session, for doing nothing; which of these there are depends on the version.
@@ -29,14 +28,12 @@ impl Lead {
         let client = target.connect("walcast outbox lead").await?;
         client.batch_execute("begin").await?;
         client.query(STAY, &[]).await?;
-        let sql = "select pg_catalog.pg_try_advisory_xact_lock($1, $2)";
-        let is_ours: bool = client.query_one(sql, &[&KEY, &table.cast_signed()]).await?.try_get(0)?;
-        Ok(is_ours.then_some(Lead { client, table }))
+        Ok(outbox::take_lead(&client, table).await?.then_some(Lead { client, table }))
     }
 
     /// Whether it is still ours, and of this table.
     pub(crate) async fn is_held(&self, table: u32) -> bool {
-        let answer = timeout(ANSWER_LIMIT, self.client.batch_execute("select 1"));
-        self.table == table && matches!(answer.await, Ok(Ok(())))
+        let answer = timeout(ANSWER_LIMIT, outbox::keeps_lead(&self.client, table));
+        self.table == table && matches!(answer.await, Ok(Ok(true)))
     }
 }

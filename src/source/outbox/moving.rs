@@ -9,7 +9,8 @@
 //!
 //! What has a number and is not shown committed while the slot was made: the log has it, too, and it is left out there by
 //! its id. This task numbers nothing meanwhile, and whoever joins waits (`Kind::Between`). Who was about to join may still give
-//! a number to something: only what was read here counts as told.
+//! a number to something: that is read, too, and then the outbox is closed: from there on nobody gets a number. So every
+//! number was told by the outbox, and nothing else.
 //!
 //! The order between transactions that have to do with each other holds: what the snapshot shows has committed before what
 //! it does not show; and if one that has a number depended on one without, that would have been seen, and numbered, before.
@@ -23,6 +24,9 @@ use crate::{
     source::{Kind, slot::Exported},
 };
 use postgres_protocol::escape::escape_literal;
+
+/// How often it is tried to close the outbox: only who joins at that very moment is in the way.
+const CLOSING_TIMES: u32 = 100;
 
 /// Goes over. If that fails nothing has happened, but that the slot is gone.
 pub(super) async fn to_log(session: &mut Session<'_>, exported: Exported) -> Result<Box<Moved>, OutboxError> {
@@ -50,12 +54,31 @@ async fn go_over(session: &mut Session<'_>, exported: Exported) -> Result<Box<Mo
         row.try_get::<_, String>(0)?
     };
     answer(outbox::number_shown(&mut session.client, &snapshot)).await?;
-    if !session.drain().await? {
-        return Err(OutboxError::Silent);
+    let generation = close(session).await?;
+    let moved = start(session, exported, &snapshot).await;
+    if moved.is_err() {
+        answer(outbox::reopen(&session.client, generation)).await?;
     }
-    // Not what somebody who joins has given a number to since: the log tells of that.
-    let told = answer(outbox::unseen(&session.client, &snapshot, session.reader.position())).await?;
-    let given = answer(outbox::given(&session.client, &snapshot)).await?;
+    moved
+}
+
+/// Reads what has a number, until nobody gets one any more.
+async fn close(session: &mut Session<'_>) -> Result<i64, OutboxError> {
+    for _ in 0..CLOSING_TIMES {
+        if !session.drain().await? {
+            break;
+        }
+        if let Some(generation) = answer(outbox::close(&session.client, session.reader.position())).await? {
+            return Ok(generation);
+        }
+    }
+    Err(OutboxError::Silent)
+}
+
+async fn start(session: &Session<'_>, exported: Exported, snapshot: &str) -> Result<Box<Moved>, OutboxError> {
+    let ends = session.task.ends;
+    let told = answer(outbox::unseen(&session.client, snapshot, session.reader.position())).await?;
+    let given = answer(outbox::given(&session.client, snapshot)).await?;
     let until = answer(outbox::horizon(&session.client)).await?.end;
     let started = exported.start(&ends.config).await?;
     tracing::info!(from = %started.from, told_already = told.len(), "changes are read from the log from now on");

@@ -36,6 +36,8 @@ pub struct Reader {
     next: u64,
     pending: VecDeque<Pending>,
     large: Option<Large>,
+    /// Whether a question was begun, and not answered to the end.
+    is_asking: bool,
     listing: Listing,
     shapes: HashMap<i64, Vec<TableShape>>,
     /// How rows of a shape are read, as long as the listing is the same; none when nothing of it is published.
@@ -43,6 +45,7 @@ pub struct Reader {
 }
 
 /// A transaction that is read by pieces.
+#[derive(Clone)]
 struct Large {
     transaction: Pending,
     behind: i64,
@@ -58,6 +61,7 @@ impl Reader {
             next,
             pending: VecDeque::new(),
             large: None,
+            is_asking: false,
             listing: Listing::default(),
             shapes: HashMap::new(),
             readings: HashMap::new(),
@@ -69,9 +73,14 @@ impl Reader {
         self.large.as_ref().map_or(self.next, |large| large.transaction.number)
     }
 
-    /// The next fragments; none when there is no transaction with a number left. After an error it goes on where it was.
+    /// The next fragments; none when there is no transaction with a number left. After an error it goes on where it was, and
+    /// so it does when whoever asked did not wait for the answer.
     pub async fn next(&mut self, client: &Client) -> Result<Vec<Fragment>, OutboxError> {
+        if std::mem::replace(&mut self.is_asking, true) {
+            self.pending.clear();
+        }
         let fragments = self.read(client).await;
+        self.is_asking = false;
         if fragments.is_err() {
             self.pending.clear();
         }
@@ -79,7 +88,7 @@ impl Reader {
     }
 
     async fn read(&mut self, client: &Client) -> Result<Vec<Fragment>, OutboxError> {
-        if let Some(large) = self.large.take() {
+        if let Some(large) = self.large.clone() {
             return Ok(vec![self.piece(client, large).await?]);
         }
         if self.pending.is_empty() {
@@ -144,7 +153,9 @@ impl Reader {
                 return Err(OutboxError::Missing(transaction.number));
             }
             fragments.push(self.fragment(transaction, &rows, 0, true)?);
-            self.next = transaction.number + 1;
+        }
+        if let Some(last) = group.last() {
+            self.next = last.number + 1;
         }
         Ok(fragments)
     }
@@ -157,18 +168,8 @@ impl Reader {
             rows: rows_at_once(),
             bytes: bytes_at_once(),
         };
-        let rows = match outbox::rows(client, &page).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                // Another connection goes on with it.
-                self.large = Some(large);
-                return Err(error.into());
-            }
-        };
-        if let Err(error) = self.know(client, &rows).await {
-            self.large = Some(large);
-            return Err(error);
-        }
+        let rows = outbox::rows(client, &page).await?;
+        self.know(client, &rows).await?;
         let Some(last) = rows.last() else { return Err(OutboxError::Missing(large.transaction.number)) };
         large.behind = last.id;
         let first = large.ordinal;
@@ -177,9 +178,8 @@ impl Reader {
         let fragment = self.fragment(&large.transaction, &rows, first, is_whole)?;
         if is_whole {
             self.next = large.transaction.number + 1;
-        } else {
-            self.large = Some(large);
         }
+        self.large = (!is_whole).then_some(large);
         Ok(fragment)
     }
 

@@ -4,9 +4,16 @@
 //! A notification wakes it, whoever sent it; without one it looks by itself. Where logical replication may become possible
 //! it looks for that, too.
 
-use super::{OutboxError, lead::Lead, moving, reading::Reader};
+use super::{
+    OutboxError, SHAPES_INTERVAL,
+    beginning::Place,
+    lead::Lead,
+    moving,
+    probing::{Probe, Probing},
+    reading::Reader,
+};
 use crate::{
-    change::{Fragment, cursor::Epoch, position::Era},
+    change::{Fragment, position::Era},
     lsn::Lsn,
     pg::{
         connect::describe,
@@ -14,7 +21,7 @@ use crate::{
         outbox::{self, CHANNEL, Given, Installed, Kept},
     },
     source::{
-        Beginning, Feed, Follows, Gap, GapReason, Kind, StreamState,
+        Feed, Kind, StreamState,
         slot::{self, Exported, SourceError, Started},
         slot_task::Walreceiver,
     },
@@ -37,6 +44,8 @@ use tokio_postgres::Client;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it waits after it was woken: whoever notifies in a loop wakes it no oftener.
 const PAUSE: Duration = Duration::from_millis(2);
+/// A look that takes longer is followed by a pause so many times as long: whatever makes it dear, looking is not all we do.
+const DEAR: (Duration, u32) = (Duration::from_millis(50), 4);
 /// How often it prunes, and looks which tables are captured and whether it still has the lead.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows that are pruned at once; and how often at most, so that deliveries do not wait.
@@ -44,8 +53,6 @@ const PRUNED_ROWS: i64 = 5000;
 const PRUNED_TIMES: usize = 20;
 /// How often it looks whether the log can be read now.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
-/// How long it does not try again after that has failed.
-const PROBE_PAUSE: Duration = Duration::from_secs(30);
 /// How long one question may take. Numbering much that was written meanwhile takes longest.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Waits between attempts double from here ...
@@ -64,6 +71,8 @@ pub(in crate::source) struct Entry {
     pub(in crate::source) reached: Lsn,
     /// Why the log cannot be read, if it was tried.
     pub(in crate::source) why: Option<String>,
+    /// When it may be tried again.
+    pub(in crate::source) probing: Probing,
 }
 
 /// How it ended.
@@ -72,6 +81,16 @@ pub(in crate::source) enum End {
     Stopped,
     /// The log can be read.
     Moved(Box<Moved>),
+    /// Another server reads the log, and nothing was read here.
+    LogIsRead,
+}
+
+/// What came of waiting to be the one that reads.
+enum Waited {
+    /// It is.
+    Leads,
+    /// It ended.
+    Ended(End),
 }
 
 /// Everything that is told by the outbox has been; this tells the rest.
@@ -96,23 +115,12 @@ pub(in crate::source) struct OutboxTask<'a> {
     pub(in crate::source) may_move: bool,
 }
 
-/// Where it is. It outlives connections.
-struct Place {
-    entry: Entry,
-    /// The era that was begun here, and where in it.
-    reading: Option<(Era, Reader)>,
-    /// Why changes were lost here.
-    lost: Option<GapReason>,
-    /// When it may be tried again to read the log.
-    probe_at: Instant,
-}
-
 type Exporting = Pin<Box<dyn Future<Output = Result<Exported, SourceError>> + Send>>;
 
 impl OutboxTask<'_> {
     /// Reads until it is told to stop, or may go over to the log, whatever happens to the server.
     pub(in crate::source) async fn run(&self, entry: Entry, lead: &mut Option<Lead>) -> End {
-        let mut place = Place { entry, reading: None, lost: None, probe_at: Instant::now() };
+        let mut place = Place { entry, reading: None, cleared: None, lost: None };
         let mut wait = FIRST_WAIT;
         let mut changes = self.ends.target.changes();
         while !self.ends.stop.is_cancelled() {
@@ -160,39 +168,46 @@ impl OutboxTask<'_> {
         let heard = Arc::new(Notify::new());
         let mut client = self.ends.target.connect_hearing("walcast outbox", heard.clone()).await?;
         let installed = answer(find(&client, &self.ends.target.user())).await?;
-        if !self.has_lead(lead, installed.table).await? {
-            return Ok(End::Stopped);
+        if let Waited::Ended(end) = self.wait_for_lead(&client, lead, installed.table, place).await? {
+            return Ok(end);
         }
         // Behind a pooler it may reach nobody; then it looks by itself.
         if let Err(error) = client.batch_execute(&format!("listen {CHANNEL}")).await {
             tracing::debug!(error = %describe(&error), "cannot listen");
         }
-        let (era, reader) = match self.begin(&mut client, &installed, place).await? {
-            Some(reading) => reading,
-            None => return Ok(End::Stopped),
-        };
-        let mut session = Session { task: self, client, era, reader, captured: None };
+        if !self.begin(&mut client, &installed, place).await? {
+            return Ok(End::Stopped);
+        }
+        let Place { entry, reading: Some((era, reader)), .. } = place else { return Ok(End::Stopped) };
+        let (era, is_current) = (*era, installed.is_current);
+        let mut session = Session { task: self, client, era, reader, is_current, captured: None, pruned_at: None };
         session.look_after().await?;
-        session.announce(place.entry.why.clone());
-        let end = session.read(&heard, lead, &mut place.probe_at, installed.table).await;
-        let Session { era, reader, .. } = session;
-        place.reading = Some((era, reader));
+        session.announce(entry.why.clone());
+        let end = session.read(&heard, lead, &mut entry.probing, installed.table).await;
+        // A slot that was being made would keep the log.
+        self.ends.maker().abandon().await;
         end
     }
 
-    /// Waits until this server is the one that reads; false when it is time to stop.
-    async fn has_lead(&self, lead: &mut Option<Lead>, table: u32) -> Result<bool, OutboxError> {
+    /// Waits until this server is the one that reads.
+    async fn wait_for_lead(
+        &self,
+        client: &Client,
+        lead: &mut Option<Lead>,
+        table: u32,
+        place: &mut Place,
+    ) -> Result<Waited, OutboxError> {
         if let Some(held) = lead
             && held.is_held(table).await
         {
-            return Ok(true);
+            return Ok(Waited::Leads);
         }
         *lead = None;
         let mut is_told = false;
         loop {
             *lead = answer(Lead::take(&self.ends.target, table)).await?;
             if lead.is_some() {
-                return Ok(true);
+                return Ok(Waited::Leads);
             }
             if !is_told {
                 tracing::info!("another server reads the outbox: standby");
@@ -200,62 +215,31 @@ impl OutboxTask<'_> {
             }
             let problem = "another server reads the outbox; this one waits until that one ends";
             self.ends.state.send_modify(|state| {
-                (state.streaming, state.standby) = (false, true);
+                (state.streaming, state.standby, state.kind) = (false, true, Kind::Outbox);
                 state.problem = Some(problem.to_owned());
             });
+            if place.reading.is_none() && self.is_log_read(client, &mut place.entry.probing).await? {
+                return Ok(Waited::Ended(End::LogIsRead));
+            }
             let wait = STANDBY_WAIT.mul_f64(rand::rng().random_range(0.5..1.5));
             if self.ends.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return Ok(false);
+                return Ok(Waited::Ended(End::Stopped));
             }
         }
     }
 
-    /// Begins an era, or goes on with the one that runs; none when it is time to stop.
-    async fn begin(
-        &self,
-        client: &mut Client,
-        installed: &Installed,
-        place: &mut Place,
-    ) -> Result<Option<(Era, Reader)>, OutboxError> {
-        if answer(outbox::is_full(client)).await? {
-            answer(outbox::empty(client)).await?;
-            place.lost = Some(GapReason::OutboxFull);
+    /// Whether the other server reads the log. Then its slot is what this one goes on with, and not the outbox: whoever
+    /// comes from there comes with cursors of the log.
+    async fn is_log_read(&self, client: &Client, probing: &mut Probing) -> Result<bool, OutboxError> {
+        if !self.may_move {
+            return Ok(false);
         }
-        let nothing = Given::default();
-        let is_first_here = place.reading.is_none();
-        let given = if is_first_here { place.entry.given.as_ref().unwrap_or(&nothing) } else { &nothing };
-        let (history, publication) = (installed.history(), &self.ends.config.publication);
-        let (generation, is_new) = answer(outbox::begin(client, &history, given)).await?;
-        let names = ["outbox", history.as_str(), publication.as_str(), &generation.to_string()];
-        let epoch = Epoch::of(&names, installed.timeline.unwrap_or_default());
-        let before = place.reading.as_ref().map_or(place.entry.era, |(era, _)| *era);
-        let (gap, old) = match (place.reading.take(), place.lost.take()) {
-            (Some((era, reader)), None) if era.epoch == epoch => return Ok(Some((era, reader))),
-            (Some((_, reader)), lost) => (Some(lost.unwrap_or(GapReason::OtherHistory)), Lsn(reader.position())),
-            (None, _) if before.number == 0 => (None, Lsn::ZERO),
-            (None, None) if place.entry.given.is_some() => (None, place.entry.reached),
-            (None, lost) => (Some(lost.unwrap_or(GapReason::LogToOutbox)), place.entry.reached),
-        };
-        let next = answer(outbox::number(client)).await?;
-        // What was given once is read again where clients may come back to it, and what nobody was given is theirs.
-        let is_continued = before.number > 0 || !is_new;
-        let first = if gap.is_none() && is_continued { answer(outbox::first(client)).await? } else { None };
-        let from = Lsn(first.unwrap_or(next));
-        let follows = match gap {
-            Some(reason) => Follows::Gap(Gap { reason, old, new: from }),
-            None if before.number == 0 => Follows::First,
-            None => Follows::Seamless,
-        };
-        let new_from = Some(if before.number == 0 { Lsn(next) } else { Lsn::ZERO });
-        let era = Era { number: before.number + 1, epoch };
-        tracing::info!(%from, next, generation, ?follows, "changes are read from the outbox");
-        let beginning = Beginning { era, from, accepts: Vec::new(), follows, new_from, kind: Kind::Outbox };
-        let reader = Reader::new(publication, era, from.0);
-        Ok(self.feed(Feed::Begin(Arc::new(beginning))).await.then_some((era, reader)))
+        let outlook = answer(outbox::outlook(client, &self.ends.config.slot)).await?;
+        Ok(matches!(probing.look(outlook, Instant::now()), Probe::Taken(_)))
     }
 
     /// Puts something into the queue; false when it is time to stop.
-    async fn feed(&self, feed: Feed) -> bool {
+    pub(super) async fn feed(&self, feed: Feed) -> bool {
         matches!(self.ends.stop.run_until_cancelled(self.ends.feed.send(feed)).await, Some(Ok(())))
     }
 }
@@ -265,7 +249,11 @@ pub(super) struct Session<'a> {
     pub(super) task: &'a OutboxTask<'a>,
     pub(super) client: Client,
     pub(super) era: Era,
-    pub(super) reader: Reader,
+    pub(super) reader: &'a mut Reader,
+    /// Whether the outbox is as this version makes it.
+    is_current: bool,
+    /// When it was looked what tables were that no row needs any more.
+    pruned_at: Option<Instant>,
     /// Which tables nobody captures, and whether messages are captured, when that was looked at last.
     captured: Option<(BTreeSet<u32>, bool)>,
 }
@@ -275,7 +263,7 @@ impl Session<'_> {
         &mut self,
         heard: &Notify,
         lead: &Option<Lead>,
-        probe_at: &mut Instant,
+        probing: &mut Probing,
         table: u32,
     ) -> Result<End, OutboxError> {
         let mut poll = every(POLL_INTERVAL);
@@ -284,7 +272,12 @@ impl Session<'_> {
         let mut probe = every(PROBE_INTERVAL);
         let mut exporting: Option<Exporting> = None;
         loop {
-            answer(outbox::number(&mut self.client)).await?;
+            let began = Instant::now();
+            let next = answer(outbox::number(&mut self.client)).await?;
+            let cost = began.elapsed();
+            if next < self.reader.position() {
+                return Err(OutboxError::Reverted);
+            }
             if answer(outbox::is_full(&self.client)).await? {
                 return Err(OutboxError::Full);
             }
@@ -296,7 +289,7 @@ impl Session<'_> {
             let wants_probe = task.may_move && exporting.is_none();
             tokio::select! {
                 () = task.ends.stop.cancelled() => return Ok(End::Stopped),
-                () = heard.notified() => tokio::time::sleep(PAUSE).await,
+                () = heard.notified() => tokio::time::sleep(pause(cost)).await,
                 _ = poll.tick() => {}
                 _ = upkeep.tick() => {
                     match lead {
@@ -306,26 +299,41 @@ impl Session<'_> {
                     self.prune().await?;
                     self.look_after().await?;
                 }
-                _ = probe.tick(), if wants_probe && Instant::now() >= *probe_at => {
-                    let slot = &task.ends.config.slot;
-                    if answer(outbox::is_log_possible(&self.client, slot)).await? {
-                        let fork = task.ends.state.borrow().fork;
-                        exporting = Some(Box::pin(slot::export(task.ends.target.clone(), task.ends.config.clone(), fork)));
-                    }
-                }
+                _ = probe.tick(), if wants_probe => exporting = self.probe(probing).await?,
                 exported = exported(&mut exporting) => {
                     exporting = None;
-                    *probe_at = Instant::now() + PROBE_PAUSE;
+                    probing.tried(Instant::now());
                     match exported {
                         Ok(exported) => return moving::to_log(self, exported).await.map(End::Moved),
-                        Err(error) => tracing::info!(
-                            problem = error.with_hint(&task.ends.config, &task.ends.target.user()),
-                            "the log cannot be read yet"
-                        ),
+                        Err(error) => self.not_yet(&error),
                     }
                 }
             }
         }
+    }
+
+    /// Looks whether the log can be read; the attempt to.
+    async fn probe(&self, probing: &mut Probing) -> Result<Option<Exporting>, OutboxError> {
+        let ends = self.task.ends;
+        let config = &ends.config;
+        let outlook = answer(outbox::outlook(&self.client, &config.slot)).await?;
+        match probing.look(outlook, Instant::now()) {
+            Probe::Wait => Ok(None),
+            Probe::Make(idle) => {
+                let fork = ends.state.borrow().fork;
+                Ok(Some(Box::pin(slot::export(ends.maker(), config.clone(), idle, fork))))
+            }
+            Probe::Taken(pid) => {
+                probing.tried(Instant::now());
+                self.not_yet(&SourceError::Taken { slot: config.slot.clone(), pid: Some(pid) });
+                Ok(None)
+            }
+        }
+    }
+
+    fn not_yet(&self, error: &SourceError) {
+        let Walreceiver { target, config, .. } = self.task.ends;
+        tracing::info!(problem = error.with_hint(config, &target.user()), "the log cannot be read yet");
     }
 
     /// Hands on everything that has a number; false when it is time to stop.
@@ -364,7 +372,11 @@ impl Session<'_> {
         });
     }
 
-    async fn prune(&self) -> Result<(), OutboxError> {
+    async fn prune(&mut self) -> Result<(), OutboxError> {
+        if self.is_current && self.pruned_at.is_none_or(|at| at.elapsed() > SHAPES_INTERVAL) {
+            answer(outbox::prune_shapes(&mut self.client)).await?;
+            self.pruned_at = Some(Instant::now());
+        }
         let window = self.task.ends.config.window;
         let is_kept = window.bytes > 0 && !window.time.is_zero();
         let kept = Kept {
@@ -390,6 +402,17 @@ impl Session<'_> {
     async fn look_after(&mut self) -> Result<(), OutboxError> {
         let publication = &self.task.ends.config.publication;
         let listed = answer(outbox::tables(&self.client, publication, messages::PUBLICATION)).await?;
+        if let Some(table) = listed.iter().find(|table| table.triggers > 1) {
+            if !self.is_current {
+                return Err(OutboxError::Doubled(table.name.clone()));
+            }
+            if self.captured.is_none() {
+                tracing::warn!(
+                    table = table.name,
+                    "captured by several triggers: `walcast migrate --notify` leaves one"
+                );
+            }
+        }
         let clients = listed.iter().filter(|table| !table.is_messages);
         let uncaptured: BTreeSet<u32> =
             clients.filter(|table| table.is_filtered || !table.is_captured).map(|table| table.table).collect();
@@ -436,6 +459,12 @@ impl Session<'_> {
             });
         });
     }
+}
+
+/// How long it waits after a look that took so long, once it is woken.
+fn pause(cost: Duration) -> Duration {
+    let (dear, times) = DEAR;
+    if cost > dear { (cost * times).min(POLL_INTERVAL) } else { PAUSE }
 }
 
 /// The outbox, if our login may read it.

@@ -103,6 +103,28 @@ for (const [name, transport] of [['ws', Ws], ['the WebSocket of Node', globalThi
       assert.equal(await next(), 'three')
       socket.close()
     })
+
+    test('a storage that never answers holds nothing for long, and an answer that comes too late changes nothing', async (t) => {
+      t.mock.timers.enable({ apis: ['setTimeout'] })
+      let found
+      const storage = { getItem: () => new Promise((resolve) => (found = resolve)), setItem: () => {} }
+      const socket = new (resumable({ transport, storage }))(`${server.socketUrl}/?vsn=2.0.0`)
+      await opened(socket)
+      socket.send('late')
+      socket.send(join('1'))
+      t.mock.timers.tick(3000)
+      const next = () => server.texts.next('a frame')
+      while ((await next()) !== 'late');
+      assert.equal(resumeOf(await next()), true)
+      socket.send(encode('1', '2', ROOM, 'phx_leave', {}))
+      await next()
+      const signature = JSON.stringify([[NOTES], []])
+      found(JSON.stringify({ format: 1, entries: [[`${server.socketUrl}/ ${ROOM}`, signature, 'saved']] }))
+      await new Promise((resolve) => setImmediate(resolve))
+      socket.send(join('3'))
+      assert.equal(resumeOf(await next()), true)
+      socket.close()
+    })
   })
 }
 

@@ -7,8 +7,10 @@ use crate::{
         fixture::{Asked, Client, NONE, core, insert, part},
         judgement::Basis,
     },
+    source::WindowConfig,
 };
 use serde_json::Value;
+use std::time::Duration;
 
 #[test]
 fn a_transaction_whose_commit_record_would_begin_where_a_timeline_was_left_is_no_more() {
@@ -98,4 +100,34 @@ fn whoever_comes_back_within_a_transaction_before_it_has_come_hears_then_that_it
     assert_eq!((&told["resumed"], &told["reason"]), (&false.into(), &refusal::CURSOR_TOO_OLD.into()));
     assert_eq!(told["cursor"], behind.to_string());
     assert!(core.awaiting.is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_back_lets_nobodys_cursor_age() {
+    let mut core = core(RowRule::All);
+    let (subscription, mut client) = Asked { form: MessageForm::Resumable, ..Asked::default() }.subscription();
+    core.subscribe(subscription, NONE).unwrap();
+    client.heard();
+    let (now, hour) = (8 * 3_600_000_000, 3_600_000_000);
+    let mut told = |core: &mut RouterCore, now| {
+        assert!(core.refresh_cursors(now).is_none());
+        client.heard().len()
+    };
+    told(&mut core, now - 1);
+    assert_eq!(told(&mut core, now), 0, "his is new");
+    assert_eq!(told(&mut core, now - hour), 1);
+    assert_eq!(told(&mut core, now - hour), 0);
+}
+
+#[test]
+fn without_a_window_cursors_are_seldom_looked_at() {
+    let mut core = core(RowRule::All);
+    for (bytes, milliseconds, least) in
+        [(1, 300_000, 18_750_000), (1, 2000, 125_000), (1, 1, 125_000), (1, 0, 5_000_000), (0, 2000, 5_000_000)]
+    {
+        core.config.resume_window = WindowConfig { bytes, time: Duration::from_millis(milliseconds) };
+        assert!(core.fresh_interval() >= least, "{bytes} {milliseconds}");
+        core.head = Position::before(core.head.era, Lsn(1 << 30));
+        assert_eq!(core.wants_fresh_cursors(), bytes > 0 && milliseconds > 0, "{bytes} {milliseconds}");
+    }
 }

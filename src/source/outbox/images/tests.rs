@@ -28,6 +28,7 @@ fn listed(table: u32, columns: &[i16]) -> Listed {
         target: table,
         target_name: String::new(),
         is_captured: true,
+        triggers: 1,
     }
 }
 

@@ -4,9 +4,10 @@
 //! long other transactions take:
 //!
 //! 1. *None is skipped.* What is looked for is not what comes behind some position, but what is visible and has no number.
-//!    A transaction is visible whole or not at all. The search begins at the oldest transaction that had not ended when the
-//!    search before took its snapshot (`pg_snapshot_xmin`): what had ended was visible then and has got its number, and what
-//!    begins later has a higher id.
+//!    A transaction is visible whole or not at all. The search leaves out what had ended when the one before took its
+//!    snapshot, which is kept (`seen`): that was visible then and has got its number. And it leaves out who is still running
+//!    in its own snapshot: of these nothing is visible. So it costs what is new, however much is kept, and however much
+//!    somebody writes who does not end.
 //! 2. *Who writes a row after somebody else has the higher number.* Say B writes what A has written before: the same row, a
 //!    row with the same unique key, one that refers to it. Then B has waited for A's commit. Whatever sees B's commit sees
 //!    A's, because A left the list of running transactions before it gave up its locks. So A has got its number before B,
@@ -16,31 +17,38 @@
 //!    sequence.) The ids of transactions would not do: B's may be the lower one.
 //! 3. *No number counts twice.* They are given while the one row of `outbox_state` is locked, by a statement that begins
 //!    when it is.
+//! 4. *What has a number stays.* A number is seen by nobody before it is on disk, and with it in the log all that committed
+//!    before it, however lazily whoever wrote did so: a crash takes back nothing that clients may have been told.
 //!
 //! So between transactions that have nothing to do with each other the order may be another than that of their commits.
 //! A number is given by whoever needs to know where the outbox ends, a server that waits among them.
 
-use crate::lsn::Lsn;
+mod lead;
+mod log;
+mod shapes;
+
+pub use lead::{keeps_lead, take_lead};
+pub use log::{Horizon, Outlook, SlotSeen, horizon, outlook};
+pub use shapes::{ColumnShape, TableShape, prune_shapes, shapes};
+
 use bytes::Bytes;
-use serde::Deserialize;
 use std::{collections::HashSet, error::Error};
 use tokio_postgres::{
-    Client, GenericClient,
+    Client, GenericClient, Transaction,
     types::{FromSql, Type},
 };
 
-const INSTALLED: &str = include_str!("../../sql/outbox_installed.sql");
-const TABLES: &str = include_str!("../../sql/outbox_tables.sql");
-const TRIGGERS: &str = include_str!("../../sql/outbox_triggers.sql");
-const UNNUMBERED: &str = include_str!("../../sql/outbox_unnumbered.sql");
-const NUMBER: &str = include_str!("../../sql/outbox_number.sql");
-const UNSEEN: &str = include_str!("../../sql/outbox_unseen.sql");
-const PRUNE: &str = include_str!("../../sql/outbox_prune.sql");
-const HORIZON: &str = include_str!("../../sql/outbox_horizon.sql");
-const POSSIBLE: &str = include_str!("../../sql/outbox_possible.sql");
-const PENDING: &str = include_str!("../../sql/outbox_pending.sql");
-const ROWS: &str = include_str!("../../sql/outbox_rows.sql");
-const SHAPES: &str = include_str!("../../sql/outbox_shapes.sql");
+const INSTALLED: &str = include_str!("../../../sql/outbox_installed.sql");
+const TABLES: &str = include_str!("../../../sql/outbox_tables.sql");
+const TRIGGERS: &str = include_str!("../../../sql/outbox_triggers.sql");
+const UNNUMBERED: &str =
+    concat!(include_str!("../../../sql/outbox_open.sql"), include_str!("../../../sql/outbox_unnumbered.sql"));
+const NUMBER: &str =
+    concat!(include_str!("../../../sql/outbox_open.sql"), include_str!("../../../sql/outbox_number.sql"));
+const UNSEEN: &str = include_str!("../../../sql/outbox_unseen.sql");
+const PRUNE: &str = include_str!("../../../sql/outbox_prune.sql");
+const PENDING: &str = include_str!("../../../sql/outbox_pending.sql");
+const ROWS: &str = include_str!("../../../sql/outbox_rows.sql");
 
 /// The channel on which writers say that there may be something. Anybody may say so.
 pub const CHANNEL: &str = "walcast";
@@ -58,6 +66,10 @@ pub struct Installed {
     pub system: i64,
     /// Its timeline; none on a standby.
     pub timeline: Option<u32>,
+    /// Whether our login may have what the one that reads has locked. If it is there: else anybody can keep servers from it.
+    pub may_lead: bool,
+    /// Whether it is as this version makes it: what tables were can be pruned, and of several triggers one tells of a row.
+    pub is_current: bool,
 }
 
 impl Installed {
@@ -77,6 +89,8 @@ pub async fn installed(client: &Client) -> Result<Option<Installed>, tokio_postg
         database: oid(row.try_get("database")?),
         system: row.try_get("system")?,
         timeline: timeline.and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+        may_lead: row.try_get("may_lead")?,
+        is_current: row.try_get("is_current")?,
     }))
 }
 
@@ -103,6 +117,8 @@ pub struct Listed {
     pub target_name: String,
     /// Whether changes of it are captured.
     pub is_captured: bool,
+    /// How many triggers do that.
+    pub triggers: i64,
 }
 
 /// Which operations are published.
@@ -134,6 +150,7 @@ pub async fn tables(client: &Client, clients: &str, messages: &str) -> Result<Ve
             target: oid(row.try_get("target")?),
             target_name: row.try_get("target_name")?,
             is_captured: row.try_get("is_captured")?,
+            triggers: row.try_get("triggers")?,
         })
     };
     client.query(TABLES, &[&clients, &messages]).await?.iter().map(listed).collect()
@@ -159,7 +176,7 @@ pub async fn triggers(client: &Client) -> Result<Vec<Trigger>, tokio_postgres::E
 }
 
 /// Gives numbers to what is seen committed without one; the next number. Whoever commits later gets that or a higher one,
-/// and whoever has committed has a lower one.
+/// and whoever has committed has a lower one. While the log is read nobody gets a number: what has one counts as told.
 pub async fn number(client: &mut Client) -> Result<u64, tokio_postgres::Error> {
     let row = client.query_one(UNNUMBERED, &[]).await?;
     if !row.try_get::<_, bool>(0)? {
@@ -175,10 +192,63 @@ pub async fn number_shown(client: &mut Client, snapshot: &str) -> Result<u64, to
 
 async fn give_numbers(client: &mut Client, snapshot: Option<&str>) -> Result<u64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
-    let next = transaction.query_one(NUMBER, &[&snapshot]).await?.try_get(0)?;
+    let state = State::lock(&transaction).await?;
+    if !state.is_whole {
+        return Ok(unsigned(state.next_number));
+    }
+    let next = match state.has_seen {
+        true => transaction.query_one(NUMBER, &[&snapshot]).await?,
+        false => transaction.query_one(&without_seen(), &[&snapshot]).await?,
+    };
+    let next = next.try_get(0)?;
     transaction.commit().await?;
     Ok(unsigned(next))
+}
+
+/// What an older version made has no place for what was seen, and is looked through whole.
+fn without_seen() -> String {
+    NUMBER.lines().filter(|line| !line.trim_start().starts_with("seen = ")).collect::<Vec<_>>().join("\n")
+}
+
+/// What is known of the numbers.
+struct State {
+    history: String,
+    generation: i64,
+    is_whole: bool,
+    next_number: i64,
+    has_seen: bool,
+}
+
+impl State {
+    /// Keeps others from changing it. What the transaction does is on disk before anybody sees it, whatever the database does
+    /// for others; for a standby it need not wait, since another timeline is another history.
+    async fn lock(transaction: &Transaction<'_>) -> Result<State, tokio_postgres::Error> {
+        let sql = "select history, generation, is_whole, next_number, pg_catalog.to_jsonb(s) ? 'seen', \
+                   pg_catalog.set_config('synchronous_commit', 'local', true) from walcast.outbox_state s for update";
+        let row = transaction.query_one(sql, &[]).await?;
+        Ok(State {
+            history: row.try_get(0)?,
+            generation: row.try_get(1)?,
+            is_whole: row.try_get(2)?,
+            next_number: row.try_get(3)?,
+            has_seen: row.try_get(4)?,
+        })
+    }
+}
+
+/// Has nobody get a number any more, if all were read that were given: the next is this one. Which generation that was; none
+/// when somebody has given another number.
+pub async fn close(client: &Client, next: u64) -> Result<Option<i64>, tokio_postgres::Error> {
+    let next = i64::try_from(next).unwrap_or(i64::MAX);
+    let sql = "update walcast.outbox_state set is_whole = false where is_whole and next_number = $1 \
+               returning generation, pg_catalog.set_config('synchronous_commit', 'local', true)";
+    client.query_opt(sql, &[&next]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+/// Undoes that, unless another generation has begun.
+pub async fn reopen(client: &Client, generation: i64) -> Result<(), tokio_postgres::Error> {
+    let sql = "update walcast.outbox_state set is_whole = true where generation = $1";
+    client.execute(sql, &[&generation]).await.map(drop)
 }
 
 /// The transactions that have numbers below this one and are not shown by a snapshot, without their epochs.
@@ -210,30 +280,37 @@ pub struct Given {
 }
 
 /// Begins to read, and says which generation of numbers it is. When there was none of this database, or it is not whole
-/// because a server went over to the log, another one begins, and what was numbered before goes. Numbers never come twice.
+/// because a server went over to the log, another one begins, and what was numbered before goes. So it is when numbers are
+/// behind where somebody was who read them (`reached`): then they are from before. Numbers never come twice.
 /// Also whether it is another one.
-pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<(i64, bool), tokio_postgres::Error> {
+pub async fn begin(
+    client: &mut Client,
+    history: &str,
+    given: &Given,
+    reached: u64,
+) -> Result<(i64, bool), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    let sql = "select history, generation, is_whole from walcast.outbox_state for update";
-    let row = transaction.query_one(sql, &[]).await?;
-    let (before, generation, is_whole): (String, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let is_same = before == history;
-    if is_same && is_whole {
-        return Ok((generation, false));
+    let state = State::lock(&transaction).await?;
+    let is_same = state.history == history;
+    if is_same && state.is_whole && unsigned(state.next_number) >= reached {
+        return Ok((state.generation, false));
     }
-    if is_same || before.is_empty() {
+    if is_same || state.history.is_empty() {
         let sql = "delete from walcast.outbox o using walcast.outbox_transactions t where t.xid = o.xid";
         transaction.execute(sql, &[]).await?;
         forget(&transaction, given).await?;
     } else {
         // What other clusters and databases have written has ids that say nothing here.
         transaction.execute("delete from walcast.outbox", &[]).await?;
+        shapes::keep_all(&transaction).await?;
     }
     transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
     let sql = "update walcast.outbox_state \
                set oldest_open = case when history = $1 then oldest_open else '0' end, history = $1, \
-               generation = generation + 1, is_whole = true returning generation";
-    let generation = transaction.query_one(sql, &[&history]).await?.try_get(0)?;
+               generation = generation + 1, next_number = greatest(next_number, $2), is_whole = true \
+               returning generation";
+    let reached = i64::try_from(reached).unwrap_or_default();
+    let generation = transaction.query_one(sql, &[&history, &reached]).await?.try_get(0)?;
     transaction.commit().await?;
     Ok((generation, true))
 }
@@ -242,11 +319,11 @@ pub async fn begin(client: &mut Client, history: &str, given: &Given) -> Result<
 /// written goes: its ids say nothing here, and later nobody could tell it from what is written from now on.
 pub async fn leave(client: &mut Client, history: &str) -> Result<(), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    let row = transaction.query_one("select history from walcast.outbox_state for update", &[]).await?;
-    let before: &str = row.try_get(0)?;
+    let before = State::lock(&transaction).await?.history;
     if before != history && !before.is_empty() {
         transaction.execute("delete from walcast.outbox", &[]).await?;
         transaction.execute("delete from walcast.outbox_transactions", &[]).await?;
+        shapes::keep_all(&transaction).await?;
     }
     let sql = "update walcast.outbox_state set is_whole = false, history = $1 where is_whole or history <> $1";
     transaction.execute(sql, &[&history]).await?;
@@ -260,9 +337,13 @@ pub async fn is_full(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 /// Empties it, and has it capture what begins from now on. Of what has begun a part may be missing: none of it gets a number.
-pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+/// With `left` only while the log is read; whether it was done.
+pub async fn empty(client: &mut Client, left: bool) -> Result<bool, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    transaction.query_one("select is_it from walcast.outbox_state for update", &[]).await?;
+    let state = State::lock(&transaction).await?;
+    if left && state.is_whole {
+        return Ok(false);
+    }
     // Only that gives the room back at once. Whoever has written keeps us from it until he ends, and must not be waited for.
     transaction.batch_execute("set local lock_timeout = '500ms'; savepoint untouched").await?;
     if transaction.batch_execute("truncate walcast.outbox, walcast.outbox_transactions").await.is_err() {
@@ -274,11 +355,24 @@ pub async fn empty(client: &mut Client) -> Result<(), tokio_postgres::Error> {
     let sql = "update walcast.outbox_state \
                set is_whole = false, oldest_open = pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
     transaction.execute(sql, &[]).await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Takes out what the log has given, unless another server has begun to read here meanwhile; whether it was done.
+pub async fn forget_told(client: &mut Client, given: &Given) -> Result<bool, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let sql = "select is_whole from walcast.outbox_state for share";
+    if transaction.query_one(sql, &[]).await?.try_get(0)? {
+        return Ok(false);
+    }
+    forget(&transaction, given).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Takes out what clients were given.
-pub async fn forget(client: &impl GenericClient, given: &Given) -> Result<(), tokio_postgres::Error> {
+async fn forget(client: &impl GenericClient, given: &Given) -> Result<(), tokio_postgres::Error> {
     let before = given.before.to_string();
     client.execute("delete from walcast.outbox where xid < $1::text::pg_catalog.xid8", &[&before]).await?;
     if given.also.is_empty() {
@@ -310,30 +404,6 @@ pub async fn prune(client: &Client, handed_on: u64, kept: Kept, rows: i64) -> Re
 pub async fn first(client: &Client) -> Result<Option<u64>, tokio_postgres::Error> {
     let row = client.query_one("select min(number) from walcast.outbox_transactions", &[]).await?;
     Ok(row.try_get::<_, Option<i64>>(0)?.map(unsigned))
-}
-
-/// Which transactions have ended at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Horizon {
-    /// The oldest one that has not: all with lower ids have.
-    pub before: u64,
-    /// None with this id or a higher one had.
-    pub next: u64,
-    /// Where the log ended: what had ended is before that.
-    pub end: Lsn,
-}
-
-/// Which transactions have ended now.
-pub async fn horizon(client: &Client) -> Result<Horizon, tokio_postgres::Error> {
-    let row = client.query_one(HORIZON, &[]).await?;
-    let end: &str = row.try_get(2)?;
-    let end = end.parse().unwrap_or(Lsn(u64::MAX));
-    Ok(Horizon { before: xid(row.try_get(0)?), next: xid(row.try_get(1)?), end })
-}
-
-/// Whether nothing speaks against logical replication with this slot, as far as can be seen without trying.
-pub async fn is_log_possible(client: &Client, slot: &str) -> Result<bool, tokio_postgres::Error> {
-    Ok(client.query_one(POSSIBLE, &[&slot]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or_default())
 }
 
 /// A transaction with a number.
@@ -425,36 +495,6 @@ impl<'a> FromSql<'a> for Image {
     fn accepts(given: &Type) -> bool {
         *given == Type::TEXT
     }
-}
-
-/// What a table was when a row of it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct TableShape {
-    /// Its oid.
-    pub oid: u32,
-    /// Its schema's name.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// `d`, `n`, `f` or `i`.
-    pub identity: String,
-    /// The numbers of the columns of the index by which its rows are told apart.
-    pub key: Option<Vec<i16>>,
-    /// Its columns, in the order of an image.
-    pub columns: Vec<ColumnShape>,
-}
-
-/// A column: its number, name, type and type modifier, and whether it is generated.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ColumnShape(pub i16, pub String, pub u32, pub i32, pub bool);
-
-/// Shapes: each with the table itself and then the tables it was a part of, or the reason why it cannot be read.
-pub async fn shapes(
-    client: &Client,
-    ids: &[i64],
-) -> Result<Vec<(i64, Result<Vec<TableShape>, serde_json::Error>)>, tokio_postgres::Error> {
-    let shape = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)));
-    client.query(SHAPES, &[&ids]).await?.iter().map(shape).collect()
 }
 
 /// An id as the stream has it.
