@@ -6,6 +6,7 @@
 
 use super::{
     Change, Datum, Fragment, OldRow, Operation, Row,
+    cursor::Beside,
     position::Era,
     relation::{Column, Relation, ReplicaIdentity},
 };
@@ -59,14 +60,15 @@ struct Open {
 #[derive(Default)]
 pub struct Assembler {
     era: Era,
+    beside: Beside,
     relations: HashMap<u32, Arc<Relation>>,
     open: Option<Open>,
 }
 
 impl Assembler {
-    /// One whose fragments are of this era.
-    pub fn of(era: Era) -> Assembler {
-        Assembler { era, ..Assembler::default() }
+    /// One whose fragments are of this era, in a stream of these publications.
+    pub fn of(era: Era, beside: Beside) -> Assembler {
+        Assembler { era, beside, ..Assembler::default() }
     }
 
     /// Whether no transaction is open.
@@ -186,18 +188,19 @@ impl Assembler {
         }
         open.bytes = 0;
         let changes = std::mem::take(&mut open.changes);
-        Some(fragment(self.era, &open.begin, changes))
+        Some(fragment((self.era, self.beside), &open.begin, changes))
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Fragment, AssembleError> {
         let open = self.open.take().ok_or(AssembleError::NoTransaction("a commit"))?;
-        Ok(Fragment { end_lsn: Some(commit.end_lsn), ..fragment(self.era, &open.begin, open.changes) })
+        Ok(Fragment { end_lsn: Some(commit.end_lsn), ..fragment((self.era, self.beside), &open.begin, open.changes) })
     }
 }
 
-fn fragment(era: Era, begin: &Begin, changes: Vec<Change>) -> Fragment {
+fn fragment((era, beside): (Era, Beside), begin: &Begin, changes: Vec<Change>) -> Fragment {
     Fragment {
         era,
+        beside,
         xid: begin.xid,
         commit_lsn: begin.commit_lsn,
         commit_time: begin.commit_time,

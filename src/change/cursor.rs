@@ -1,7 +1,7 @@
 //! `Cursor`: what a client holds to say up to where it was given changes; `Epoch`: the history it is of. Pure.
 //!
 //! A cursor outlives connections, this process and restarts of Postgres. To clients it is opaque: base64url of a version,
-//! the epoch, the position, and a sum against mutilation. It is no secret and grants nothing: whatever it leads to is
+//! the epoch, the position, how the transaction was streamed, and a sum against mutilation. It is no secret and grants nothing: whatever it leads to is
 //! judged by the rights of whoever presents it.
 
 use crate::lsn::Lsn;
@@ -9,7 +9,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::{fmt, str::FromStr};
 
 /// The first byte of a cursor.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// That of those that did not say yet how their transaction was streamed.
+const WITHOUT_BESIDE: u8 = 1;
 /// More bytes than any cursor has.
 const LONGEST_TEXT: usize = 80;
 
@@ -35,6 +37,22 @@ impl Epoch {
     }
 }
 
+/// Which publications were streamed beside the one clients subscribe to: they decide which changes of a transaction come,
+/// and so which number each has. What is in a publication does not: Postgres looks that up as it was when the change was
+/// made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Beside(pub u64);
+
+impl Beside {
+    /// It is not known, so it is that of no transaction: two oids are never all ones.
+    pub const UNKNOWN: Beside = Beside(u64::MAX);
+
+    /// That of these publications, by their oids.
+    pub fn of(lookups: Option<u32>, messages: Option<u32>) -> Beside {
+        Beside(u64::from(lookups.unwrap_or(0)) << 32 | u64::from(messages.unwrap_or(0)))
+    }
+}
+
 /// Everything before this was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
@@ -46,6 +64,15 @@ pub struct Cursor {
     pub ordinal: u64,
     /// How many messages about that change were given already: one change may take several.
     pub part: u32,
+    /// How the transaction was streamed when its changes were counted. Of a cursor before a transaction it says nothing.
+    pub beside: Beside,
+}
+
+impl Cursor {
+    /// Whether something of the transaction was given, so that it matters how its changes were counted.
+    pub fn is_amid(&self) -> bool {
+        (self.ordinal, self.part) != (0, 0)
+    }
 }
 
 /// What a client says of where it was.
@@ -67,7 +94,8 @@ impl fmt::Display for Cursor {
         let mut bytes = Vec::with_capacity(40);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.epoch.origin.to_be_bytes());
-        for number in [u64::from(self.epoch.timeline), self.commit_lsn.0, self.ordinal, u64::from(self.part)] {
+        let Cursor { commit_lsn, ordinal, part, beside, .. } = self;
+        for number in [u64::from(self.epoch.timeline), commit_lsn.0, *ordinal, u64::from(*part), beside.0] {
             put_number(&mut bytes, number);
         }
         bytes.push(sum(&bytes));
@@ -86,14 +114,19 @@ impl FromStr for Cursor {
         let (&last, bytes) = bytes.split_last().ok_or(BadCursor)?;
         let (&version, rest) = bytes.split_first().ok_or(BadCursor)?;
         let (origin, mut rest) = rest.split_first_chunk::<8>().ok_or(BadCursor)?;
-        if version != VERSION || last != sum(bytes) {
+        if ![VERSION, WITHOUT_BESIDE].contains(&version) || last != sum(bytes) {
             return Err(BadCursor);
         }
         let timeline = u32::try_from(take_number(&mut rest)?).map_err(|_| BadCursor)?;
         let (commit_lsn, ordinal) = (Lsn(take_number(&mut rest)?), take_number(&mut rest)?);
         let part = u32::try_from(take_number(&mut rest)?).map_err(|_| BadCursor)?;
         let epoch = Epoch { origin: u64::from_be_bytes(*origin), timeline };
-        let cursor = Cursor { epoch, commit_lsn, ordinal, part };
+        let beside = match version {
+            VERSION => Beside(take_number(&mut rest)?),
+            _ if (ordinal, part) == (0, 0) => Beside::default(),
+            _ => Beside::UNKNOWN,
+        };
+        let cursor = Cursor { epoch, commit_lsn, ordinal, part, beside };
         if rest.is_empty() { Ok(cursor) } else { Err(BadCursor) }
     }
 }
@@ -137,7 +170,8 @@ mod tests {
 
     fn cursor() -> Cursor {
         let epoch = Epoch::of(&["wal", "7300000000000000001", "5", "16400"], 3);
-        Cursor { epoch, commit_lsn: Lsn(0x16_B374_D848), ordinal: 1_000_001, part: 2 }
+        let beside = Beside::of(Some(16_402), None);
+        Cursor { epoch, commit_lsn: Lsn(0x16_B374_D848), ordinal: 1_000_001, part: 2, beside }
     }
 
     #[test]
@@ -147,8 +181,9 @@ mod tests {
             commit_lsn: Lsn(u64::MAX),
             ordinal: u64::MAX,
             part: u32::MAX,
+            beside: Beside::UNKNOWN,
         };
-        for cursor in [cursor(), most, Cursor { ordinal: 0, part: 0, ..cursor() }] {
+        for cursor in [cursor(), most, Cursor { ordinal: 0, part: 0, beside: Beside::default(), ..cursor() }] {
             let text = cursor.to_string();
             assert!(
                 text.len() <= LONGEST_TEXT
@@ -156,6 +191,28 @@ mod tests {
             );
             assert_eq!(text.parse(), Ok(cursor), "{text}");
         }
+    }
+
+    #[test]
+    fn a_cursor_from_before_it_said_how_its_transaction_was_streamed_holds_only_between_transactions() {
+        let old = |ordinal: u8, part: u8| {
+            let mut bytes = [&[WITHOUT_BESIDE][..], &7u64.to_be_bytes(), &[1, 9, ordinal, part]].concat();
+            bytes.push(sum(&bytes));
+            URL_SAFE_NO_PAD.encode(bytes).parse::<Cursor>()
+        };
+        let epoch = Epoch { origin: 7, timeline: 1 };
+        let of = |ordinal, part, beside| Ok(Cursor { epoch, commit_lsn: Lsn(9), ordinal, part, beside });
+        assert_eq!(old(0, 0), of(0, 0, Beside::default()));
+        assert_eq!(old(2, 0), of(2, 0, Beside::UNKNOWN));
+        assert_eq!(old(0, 1), of(0, 1, Beside::UNKNOWN));
+        let all = [
+            Beside::of(Some(5), None),
+            Beside::of(None, Some(5)),
+            Beside::of(Some(5), Some(5)),
+            Beside::of(None, None),
+        ];
+        let distinct: std::collections::HashSet<_> = all.into_iter().chain([Beside::UNKNOWN]).collect();
+        assert_eq!(distinct.len(), 5);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod value;
 
 use crate::lsn::Lsn;
 use bytes::Bytes;
-use cursor::Cursor;
+use cursor::{Beside, Cursor};
 use position::{Era, Position};
 use relation::Relation;
 use std::sync::Arc;
@@ -119,6 +119,8 @@ impl Change {
 pub struct Fragment {
     /// The history it is of.
     pub era: Era,
+    /// How it was streamed, which its changes are numbered by.
+    pub beside: Beside,
     /// The transaction's id, without its epoch.
     pub xid: u32,
     /// Where the transaction's commit record starts: what orders transactions.
@@ -164,6 +166,6 @@ impl Fragment {
             _ if is_last => (self.end(), 0),
             _ => (Position { ordinal: position.ordinal + 1, ..position }, 0),
         };
-        position.cursor(self.era.epoch, part)
+        position.cursor(self.era.epoch, part, self.beside)
     }
 }

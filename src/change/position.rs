@@ -1,6 +1,6 @@
 //! `Position`: what orders changes within this process; `Era`: which history they are of.
 
-use super::cursor::{Cursor, Epoch};
+use super::cursor::{Beside, Cursor, Epoch};
 use crate::lsn::Lsn;
 
 /// One uninterrupted history of changes within this process: what one slot sends, or the outbox holds, until the source
@@ -30,9 +30,11 @@ impl Position {
         Position { era, commit_lsn: lsn, ordinal: 0 }
     }
 
-    /// What a client may hold for it; `epoch` must be that of its era. `part` counts the messages about the change at this
-    /// position that were given already.
-    pub fn cursor(self, epoch: Epoch, part: u32) -> Cursor {
-        Cursor { epoch, commit_lsn: self.commit_lsn, ordinal: self.ordinal, part }
+    /// What a client may hold for it; `epoch` must be that of its era, and `beside` how its transaction was streamed. `part`
+    /// counts the messages about the change at this position that were given already.
+    pub fn cursor(self, epoch: Epoch, part: u32, beside: Beside) -> Cursor {
+        let Position { commit_lsn, ordinal, .. } = self;
+        let beside = if (ordinal, part) == (0, 0) { Beside::default() } else { beside };
+        Cursor { epoch, commit_lsn, ordinal, part, beside }
     }
 }

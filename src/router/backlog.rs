@@ -1,6 +1,6 @@
 //! `Backlog`: the last fragments in memory, so that those who lag can be served again. Pure.
 
-use crate::change::{Fragment, position::Position};
+use crate::change::{Fragment, cursor::Beside, position::Position};
 use std::{collections::VecDeque, sync::Arc};
 
 struct Entry {
@@ -15,13 +15,15 @@ pub(super) struct Backlog {
     limit_bytes: usize,
     /// Everything before this position is gone, or never came.
     start: Position,
+    /// How the transaction that had to make room last was streamed.
+    gone: Option<Beside>,
     /// Bytes that came since somebody asked.
     pushed: usize,
 }
 
 impl Backlog {
     pub(super) fn new(limit_bytes: usize) -> Backlog {
-        Backlog { entries: VecDeque::new(), bytes: 0, limit_bytes, start: Position::default(), pushed: 0 }
+        Backlog { entries: VecDeque::new(), bytes: 0, limit_bytes, start: Position::default(), gone: None, pushed: 0 }
     }
 
     /// Empties it: what comes next is complete from here on.
@@ -47,6 +49,7 @@ impl Backlog {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.bytes;
             self.start = self.start.max(end(&oldest.fragment));
+            self.gone = Some(oldest.fragment.beside);
         }
     }
 
@@ -85,6 +88,16 @@ impl Backlog {
             behind += entry.bytes;
             (behind > bytes).then(|| end(&entry.fragment))
         })
+    }
+
+    /// How the transaction of a position was streamed, while there is something of it or of what is directly behind it.
+    pub(super) fn beside(&self, position: Position) -> Option<Beside> {
+        let of = |fragment: &Fragment| (fragment.era.number, fragment.commit_lsn);
+        let transaction = (position.era, position.commit_lsn);
+        let first = self.entries.partition_point(|entry| of(&entry.fragment) < transaction);
+        let found = self.entries.get(first).filter(|entry| of(&entry.fragment) == transaction);
+        let was_last = (self.start.era, self.start.commit_lsn) == transaction;
+        found.map(|entry| entry.fragment.beside).or(self.gone.filter(|_| was_last))
     }
 
     /// The fragments that hold changes from `position` on, or none when some of these are gone.
@@ -129,7 +142,8 @@ mod tests {
             ordinal,
         };
         let changes = ordinals.map(change).collect();
-        Arc::new(Fragment { era: Era::default(), xid: 1, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn: None })
+        let (era, beside) = (Era::default(), Beside(lsn));
+        Arc::new(Fragment { era, beside, xid: 1, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn: None })
     }
 
     fn position(lsn: u64, ordinal: u64) -> Position {
@@ -149,6 +163,20 @@ mod tests {
         assert_eq!(found(&backlog, position(1, 1)), Some(vec![1, 2, 2, 3]));
         assert_eq!(found(&backlog, position(2, 2)), Some(vec![2, 3]));
         assert_eq!(found(&backlog, position(3, 1)), Some(vec![]));
+    }
+
+    #[test]
+    fn how_a_transaction_was_streamed_is_known_while_there_is_something_of_it() {
+        let mut backlog = Backlog::new(fragment(1, 0..1).bytes() * 3);
+        for (lsn, ordinals) in [(1, 0..1), (2, 0..1), (2, 1..2), (4, 0..1)] {
+            backlog.push(fragment(lsn, ordinals));
+        }
+        let found =
+            [(1, 0), (2, 0), (2, 9), (3, 0), (4, 1)].map(|(lsn, ordinal)| backlog.beside(position(lsn, ordinal)));
+        assert_eq!(found, [Some(Beside(1)), Some(Beside(2)), Some(Beside(2)), None, Some(Beside(4))]);
+        assert_eq!(backlog.beside(Position { era: 1, ..position(2, 0) }), None);
+        backlog.push(fragment(5, 0..1));
+        assert_eq!(backlog.beside(position(1, 0)), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     change::{
         Change, Datum, Fragment, OldRow, Operation, Row,
+        cursor::Beside,
         position::{Era, Position},
         relation::{Column, Relation, ReplicaIdentity},
         value::{TypeInfo, TypeKind, TypeRegistry},
@@ -433,7 +434,8 @@ pub(super) fn part(lsn: u64, first_ordinal: u64, mut changes: Vec<Change>, is_la
         change.ordinal = ordinal;
     }
     let end_lsn = is_last.then_some(Lsn(lsn + 1));
-    Arc::new(Fragment { era: Era::default(), xid: 7, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn })
+    let (era, beside) = (Era::default(), Beside::default());
+    Arc::new(Fragment { era, beside, xid: 7, commit_lsn: Lsn(lsn), commit_time: 0, changes, end_lsn })
 }
 
 /// A transaction of one fragment.

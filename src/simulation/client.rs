@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     auth::{self, Verifier},
-    change::{Operation, cursor::Cursor, position::Position},
+    change::{
+        Operation,
+        cursor::{Beside, Cursor},
+        position::Position,
+    },
     claims::Claims,
     doors::phoenix::{V1, V2},
     hub::{Outbox, OutboxReceiver, Rooms, outbox},
@@ -154,6 +158,7 @@ pub(super) struct Counts {
     pub(super) renewals: usize,
     pub(super) resumed: usize,
     pub(super) not_resumed: usize,
+    pub(super) recounted: usize,
     pub(super) fresh: usize,
     pub(super) parts: usize,
     pub(super) answers: usize,
@@ -161,13 +166,14 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn add(&mut self, other: &Counts) {
-        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts, answers } = other;
+        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, recounted, fresh, parts, answers } = other;
         self.joins += joins;
         self.changes += changes;
         self.gaps += gaps;
         self.renewals += renewals;
         self.resumed += resumed;
         self.not_resumed += not_resumed;
+        self.recounted += recounted;
         self.fresh += fresh;
         self.parts += parts;
         self.answers += answers;
@@ -449,7 +455,9 @@ impl Client {
             18 if held.is_some() => {
                 let Cursor { mut epoch, commit_lsn, .. } = held.expect("it is").cursor;
                 epoch.timeline += 1000;
-                resume = Some(Resume::Not(Cursor { epoch, commit_lsn, ordinal: 0, part: 0 }.to_string()));
+                resume = Some(Resume::Not(
+                    Cursor { epoch, commit_lsn, ordinal: 0, part: 0, beside: Beside::default() }.to_string(),
+                ));
             }
             19 if held.is_some() => {
                 let ahead = Cursor { commit_lsn: Lsn(u64::MAX >> 1), ..held.expect("it is").cursor };
@@ -631,12 +639,18 @@ impl Client {
 }
 
 impl Join {
+    /// Whether it came back within a transaction that is streamed otherwise now.
+    fn is_recounted(&self, server: &Server) -> bool {
+        matches!(&self.resume, Some(Resume::From(cursor)) if server.counts_otherwise(cursor))
+    }
+
     fn hear_system(&mut self, mark: &Mark, payload: &Value, stand: Option<Stand>, scene: &mut Scene<'_>) {
         let text = payload["message"].as_str().unwrap();
         let is_ok = payload["status"] == "ok";
         let ground = Ground { database: scene.database, catalogs: scene.catalogs };
         let is_resumable = self.resume.is_some();
         let said = payload["resumed"].as_bool();
+        let is_recounted = self.is_recounted(scene.server);
         assert!(is_resumable || payload["reason"].is_null(), "{payload}");
         match text {
             refusal::SUBSCRIBED if is_ok => {
@@ -651,6 +665,7 @@ impl Join {
                     scene.counts.resumed += 1;
                 } else if is_resumable {
                     let must = self.back.is_some_and(|(_, must)| must);
+                    scene.counts.recounted += usize::from(is_recounted);
                     assert!(!must, "{payload}: everything behind {:?} is there", self.back);
                     assert_eq!(payload["reason"].is_null(), matches!(self.resume, Some(Resume::Start)), "{payload}");
                     let stand = stand.expect("a cursor");
@@ -668,6 +683,12 @@ impl Join {
                 scene.counts.fresh += 1;
                 assert!(is_resumable && said.is_none() && self.is_subscribed);
                 self.ledger.as_mut().expect("it is subscribed").stand(ground, mark, stand.expect("a cursor"));
+            }
+            refusal::CHANGES_SKIPPED if !is_ok && payload["reason"] == refusal::CURSOR_TOO_OLD => {
+                scene.counts.recounted += 1;
+                assert!(said == Some(false) && is_recounted, "{payload}");
+                self.ledger.as_mut().expect("it is subscribed").miss(ground, stand);
+                assert!(stand.is_some_and(|stand| stand.place <= mark.head), "more is lost than was said");
             }
             refusal::CHANGES_SKIPPED if !is_ok => {
                 scene.counts.gaps += 1;

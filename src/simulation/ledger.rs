@@ -85,7 +85,8 @@ impl Stand {
         let transaction = transactions.partition_point(|transaction| transaction.commit_lsn < cursor.commit_lsn);
         let is_within = transactions.get(transaction).is_some_and(|found| found.commit_lsn == cursor.commit_lsn);
         assert!(is_within || (cursor.ordinal, cursor.part) == (0, 0), "{cursor:?} is in no transaction");
-        let ordinal = usize::try_from(cursor.ordinal).unwrap();
+        let counted = if cursor.is_amid() { cursor.beside.0 } else { 0 };
+        let ordinal = usize::try_from(cursor.ordinal - counted).unwrap();
         let place = Place { transaction, ordinal }.normal(database);
         Stand { place, part: usize::try_from(cursor.part).unwrap() }
     }

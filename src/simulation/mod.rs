@@ -97,7 +97,7 @@ impl Totals {
 
     /// Plays in which nothing of note happens prove nothing.
     fn show_something(&self) {
-        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts, answers } = self.counts;
+        let Counts { joins, changes, gaps, renewals, resumed, not_resumed, fresh, parts, answers, .. } = self.counts;
         let all = [joins / 1000, changes / 1000, gaps, renewals, resumed / 100, not_resumed / 100, fresh / 100, parts];
         assert!(self.lags > 100 && answers > 100, "{self:?}");
         assert!(all.iter().all(|count| *count > 0), "{self:?}");

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     change::{
         Fragment,
-        cursor::{Cursor, Epoch},
+        cursor::{Beside, Cursor, Epoch},
         position::Era,
     },
     hub::Rooms,
@@ -21,7 +21,11 @@ use crate::{
     source::{Beginning, Feed, Follows, Gap, GapReason, Kind, WindowConfig},
 };
 use rand::{Rng, rngs::StdRng};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Fragments that wait for the router.
 const QUEUE: usize = 4;
@@ -43,6 +47,10 @@ pub(super) struct Server {
     taken: VecDeque<Arc<Fragment>>,
     /// The next change the source hands on.
     sent: Place,
+    /// With how much beside the source streams: so many changes are counted before those that concern anybody.
+    beside: Beside,
+    /// With how much each transaction was streamed, by its commit.
+    streamed: HashMap<Lsn, Beside>,
     /// The next transaction of which nothing, or not all, is routed.
     pub(super) next: usize,
     /// The memberships that were read last.
@@ -73,11 +81,11 @@ impl Server {
         };
         let chunk = [1, 3, 16, 100][random.random_range(0..4)];
         let history = (Epoch::of(&["the play"], 1), Vec::new());
-        Server::start((room, chunk), history, database.transactions.len(), database, rooms)
+        Server::start((room, chunk, Beside::default()), history, database.transactions.len(), database, rooms)
     }
 
     fn start(
-        (room, chunk): (Room, usize),
+        (room, chunk, beside): (Room, usize, Beside),
         (epoch, accepts): (Epoch, Vec<(Epoch, Lsn)>),
         next: usize,
         database: &Database,
@@ -99,6 +107,8 @@ impl Server {
             accepts,
             taken: VecDeque::new(),
             sent: Place { transaction: next, ordinal: 0 },
+            beside,
+            streamed: HashMap::new(),
             next,
             loaded: 0,
             lane: VecDeque::new(),
@@ -117,7 +127,8 @@ impl Server {
         // What is behind a gap never comes again.
         let next = self.next.saturating_sub(behind).max(self.first(database));
         let history = (self.era.epoch, self.accepts.clone());
-        let mut server = Server::start((self.room, self.chunk), history, next, database, rooms);
+        let beside = other(random);
+        let mut server = Server::start((self.room, self.chunk, beside), history, next, database, rooms);
         server.driven.set_catalog(world::catalog(catalog));
         trace(|| format!("  restarted, {next} is next"));
         server
@@ -170,7 +181,9 @@ impl Server {
             return false;
         }
         let count = random.random_range(0..=self.chunk);
-        let mut fragment = transaction.fragment(self.era, self.sent.transaction, self.sent.ordinal, count);
+        self.streamed.insert(transaction.commit_lsn, self.beside);
+        let mut fragment =
+            transaction.fragment((self.era, self.beside), self.sent.transaction, self.sent.ordinal, count);
         // A fragment may be full before it is known that it was the last.
         if !fragment.changes.is_empty() && random.random_ratio(1, 4) {
             fragment.end_lsn = None;
@@ -178,6 +191,9 @@ impl Server {
         self.sent.ordinal += fragment.changes.len();
         if fragment.end_lsn.is_some() {
             self.sent = Place { transaction: self.sent.transaction + 1, ordinal: 0 };
+            if random.random_ratio(1, 30) {
+                self.beside = other(random);
+            }
         }
         self.queue.push_back(Feed::Fragment(Arc::new(fragment)));
         true
@@ -219,7 +235,10 @@ impl Server {
             }
             routed -= count;
             if let Some(last) = fragment.changes.last() {
-                let end = Place { transaction: self.next, ordinal: usize::try_from(last.ordinal).unwrap() + 1 };
+                let end = Place {
+                    transaction: self.next,
+                    ordinal: usize::try_from(last.ordinal - fragment.beside.0).unwrap() + 1,
+                };
                 self.kept.push((end, size(fragment)));
             }
             self.taken.pop_front();
@@ -263,7 +282,13 @@ impl Server {
     pub(super) fn must_resume(&self, cursor: &Cursor, place: Place, end: Lsn) -> bool {
         let is_known = self.epochs.contains(&cursor.epoch) && self.behind_gap.is_empty();
         let is_kept = cursor.commit_lsn >= self.from && self.keeps(place, (self.kept_from, self.kept.len()));
-        is_known && is_kept && cursor.commit_lsn <= end
+        is_known && is_kept && cursor.commit_lsn <= end && !self.counts_otherwise(cursor)
+    }
+
+    /// Whether the transaction a cursor is in was streamed otherwise here than when the cursor was given.
+    pub(super) fn counts_otherwise(&self, cursor: &Cursor) -> bool {
+        let streamed = self.streamed.get(&cursor.commit_lsn);
+        cursor.is_amid() && streamed.is_some_and(|streamed| *streamed != cursor.beside)
     }
 
     /// Whether a cursor is of a history there has been.
@@ -354,4 +379,9 @@ impl Server {
             && self.driven.lane_jobs() == 0
             && !self.driven.has_behind()
     }
+}
+
+/// The publications beside change.
+fn other(random: &mut StdRng) -> Beside {
+    Beside(random.random_range(0..3))
 }

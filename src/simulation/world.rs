@@ -5,6 +5,7 @@
 use crate::{
     change::{
         Change, Fragment, OldRow, Operation,
+        cursor::Beside,
         position::Era,
         relation::{Relation, ReplicaIdentity},
     },
@@ -326,15 +327,19 @@ impl Database {
 }
 
 impl Transaction {
-    /// The changes from one on, up to so many: the rest of it, when there is no more.
-    pub(super) fn fragment(&self, era: Era, number: usize, from: usize, count: usize) -> Fragment {
+    /// The changes from one on, up to so many: the rest of it, when there is no more. Before them as many count as it is
+    /// streamed with.
+    pub(super) fn fragment(&self, (era, beside): (Era, Beside), number: usize, from: usize, count: usize) -> Fragment {
         let to = (from + count).min(self.logged.len());
+        let mut changes = self.logged[from..to].to_vec();
+        changes.iter_mut().for_each(|change| change.ordinal += beside.0);
         Fragment {
             era,
+            beside,
             xid: self.xid,
             commit_lsn: self.commit_lsn,
             commit_time: time(number),
-            changes: self.logged[from..to].to_vec(),
+            changes,
             end_lsn: (to == self.logged.len()).then_some(self.end_lsn),
         }
     }

@@ -96,6 +96,7 @@ mod tests {
     use crate::{
         change::{
             Change, Datum, Fragment, Operation, Row,
+            cursor::Beside,
             position::Era,
             relation::{Relation, ReplicaIdentity},
         },
@@ -113,8 +114,9 @@ mod tests {
         });
         let new = Some(Row(vec![Datum::Text(vec![b'x'; bytes].into())]));
         let changes = vec![Change { operation: Operation::Insert, relation, old: None, new, ordinal: 0 }];
-        let (era, xid, commit_lsn, commit_time, end_lsn) = (Era::default(), 1, Lsn(1), 0, None);
-        Feed::Fragment(Arc::new(Fragment { era, xid, commit_lsn, commit_time, changes, end_lsn }))
+        let (era, beside) = (Era::default(), Beside::default());
+        let (xid, commit_lsn, commit_time, end_lsn) = (1, Lsn(1), 0, None);
+        Feed::Fragment(Arc::new(Fragment { era, beside, xid, commit_lsn, commit_time, changes, end_lsn }))
     }
 
     #[tokio::test]

@@ -170,6 +170,8 @@ pub struct SourceState {
     pub making: Option<Making>,
     /// Why the stream does not run, and what to do about it.
     pub problem: Option<String>,
+    /// What tells the log from one the database has left, if it ever went back.
+    pub fork: slot::Fork,
     /// The running stream, or the last one.
     pub stream: Option<StreamState>,
 }

@@ -7,7 +7,10 @@ use super::{
     making::{GivenUp, Maker, Open},
 };
 use crate::{
-    change::{assemble::AssembleError, cursor::Epoch},
+    change::{
+        assemble::AssembleError,
+        cursor::{Beside, Epoch},
+    },
     lsn::Lsn,
     pg::{
         Target,
@@ -19,6 +22,7 @@ use crate::{
     },
 };
 use postgres_protocol::escape::escape_literal;
+use rand::Rng;
 use std::time::Duration;
 
 const LOOKUP_PUBLICATION: &str = include_str!("../../sql/lookup_publication.sql");
@@ -51,6 +55,8 @@ pub struct Before {
     pub is_any: bool,
     /// Its history.
     pub epoch: Epoch,
+    /// What tells that from others of the same name: the database went back, and its log has gone on otherwise since.
+    pub fork: Fork,
     /// Up to where everything has been received whole: none of it is wanted again.
     pub received: Lsn,
     /// Behind the last change that came of it.
@@ -65,6 +71,21 @@ pub struct Before {
     pub replace: Option<GapReason>,
     /// The server's process of the session before: after a cut it may hold the slot still.
     pub sender: Option<Sender>,
+}
+
+/// Tells the history that is read from those a database has left by going back to an older copy of itself on the same
+/// timeline: a number of this process, for nothing in the database says so. The first, zero, changes no epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fork(u64);
+
+impl Fork {
+    fn new() -> Fork {
+        Fork(rand::rng().random_range(1..=u64::MAX))
+    }
+
+    fn of(self, epoch: Epoch) -> Epoch {
+        Epoch { origin: epoch.origin ^ self.0, ..epoch }
+    }
 }
 
 /// Why the stream does not run.
@@ -280,6 +301,8 @@ pub struct Started {
     pub publication: u32,
     /// The history its positions are of.
     pub epoch: Epoch,
+    /// What tells it from others of the same name.
+    pub fork: Fork,
     /// The timelines this one branched off, and up to where positions of theirs are its own.
     pub accepts: Vec<(Epoch, Lsn)>,
     /// Why the stream does not continue the one before; none when it does, or there was none.
@@ -300,6 +323,13 @@ pub struct Started {
     pub messages: Result<u32, String>,
 }
 
+impl Started {
+    /// Which publications it is of, beside the one clients subscribe to.
+    pub fn beside(&self) -> Beside {
+        Beside::of(self.lookups.as_ref().ok().copied(), self.messages.as_ref().ok().copied())
+    }
+}
+
 /// Connects, checks the publication, makes the slot when there is none, and starts streaming from where the slot is, or
 /// from where everything before has been received. A transaction that came whole must not come again: with other
 /// publications its changes count otherwise, and would be taken for others. A slot that is of no use any more is dropped
@@ -307,7 +337,8 @@ pub struct Started {
 pub(super) async fn start(maker: &Maker, config: &Config, before: &Before) -> Result<Started, SourceError> {
     let mut session = Session::connect(&maker.target, &config.application).await?;
     primary(&mut session, config).await?;
-    let history = history(&mut session, config).await?;
+    let mut history = history(&mut session, config, before.fork).await?;
+    let went_back = history.went_back(before);
     let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     let (existing, replaced) = usable_slot(&mut session, config, before, &history).await?;
@@ -329,7 +360,8 @@ pub(super) async fn start(maker: &Maker, config: &Config, before: &Before) -> Re
         Some(slot) => slot.catalog_xmin,
         None => existing_slot(&mut session, config).await?.and_then(|slot| slot.catalog_xmin),
     };
-    let gap = replaced.or_else(|| history.gap(before, slot_is_new, confirmed));
+    let gap = went_back.then_some(GapReason::OtherHistory).or(replaced);
+    let gap = gap.or_else(|| history.gap(before, slot_is_new, confirmed));
     let continues = before.is_any && gap.is_none();
     let from = if continues { confirmed.max(history.shared(before)) } else { confirmed };
     if !slot_is_new {
@@ -343,16 +375,21 @@ pub(super) async fn start(maker: &Maker, config: &Config, before: &Before) -> Re
     let mut publications = vec![config.publication.as_str()];
     publications.extend(lookups.is_ok().then_some(PUBLICATION));
     publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
+    if went_back {
+        // Nothing that was given of what is no more may be taken for a position of what is.
+        history = history.renamed();
+    }
     let log_end = log_end(&mut session).await?;
     let stream = session.start(&config.slot, &publications, from).await;
     let stream = stream.map_err(|error| SourceError::from(error).of_holder(config))?;
     let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
-    let History { epoch, accepts, publication } = history;
+    let History { epoch, fork, accepts, publication, .. } = history;
     Ok(Started {
         stream,
         sender,
         publication,
         epoch,
+        fork,
         accepts,
         gap,
         confirmed,
@@ -413,10 +450,15 @@ pub(super) struct Exported {
 /// Makes the slot anew: what committed before is told by other means. One that is there goes only if it is where it was
 /// seen idle for long, for somebody else may read it, or be about to. Cursors that could have been resumed from it are
 /// older than what the new one begins with, and are refused by that.
-pub(super) async fn export(maker: Maker, config: Config, idle: Option<Lsn>) -> Result<Exported, SourceError> {
+pub(super) async fn export(
+    maker: Maker,
+    config: Config,
+    idle: Option<Lsn>,
+    fork: Fork,
+) -> Result<Exported, SourceError> {
     let mut session = Session::connect(&maker.target, &config.application).await?;
     primary(&mut session, &config).await?;
-    let history = history(&mut session, &config).await?;
+    let history = history(&mut session, &config, fork).await?;
     let sender = Sender::of(&mut session).await?;
     let sender_timeout = sender_timeout(&mut session).await?;
     // One that was being made when a connection broke.
@@ -452,13 +494,14 @@ impl Exported {
         publications.extend(messages.is_ok().then_some(messages::PUBLICATION));
         let stream = session.start(&config.slot, &publications, point).await?;
         let (lookups, messages) = (lookups.map(|found| found.oid), messages.map(|found| found.oid));
-        let History { epoch, accepts, publication } = history;
+        let History { epoch, fork, accepts, publication, .. } = history;
         let (gap, confirmed, from) = (None, point, point);
         Ok(Started {
             stream,
             sender,
             publication,
             epoch,
+            fork,
             accepts,
             gap,
             confirmed,
@@ -475,6 +518,9 @@ impl Exported {
 /// What makes positions comparable with those of before.
 struct History {
     epoch: Epoch,
+    fork: Fork,
+    /// Up to where the log is safe from a crash.
+    log_end: Option<Lsn>,
     /// The timelines it branched off.
     accepts: Vec<(Epoch, Lsn)>,
     /// The oid of the publication.
@@ -482,6 +528,22 @@ struct History {
 }
 
 impl History {
+    /// Whether the log ends before what came of it. What a server has sent was safe from a crash, so it is another log: the
+    /// database is an older copy of itself.
+    fn went_back(&self, before: &Before) -> bool {
+        let is_of_it = before.epoch == self.epoch || self.accepts.iter().any(|(epoch, _)| *epoch == before.epoch);
+        before.is_any && is_of_it && self.log_end.is_some_and(|end| end < self.shared(before))
+    }
+
+    /// It under a name of its own.
+    fn renamed(self) -> History {
+        let (old, fork) = (self.fork, Fork::new());
+        // What is left out and put in again leaves the rest.
+        let rename = |epoch: Epoch| fork.of(old.of(epoch));
+        let accepts = self.accepts.into_iter().map(|(epoch, end)| (rename(epoch), end)).collect();
+        History { epoch: rename(self.epoch), fork, accepts, ..self }
+    }
+
     /// Why a stream from a slot that has confirmed so much does not continue the one before.
     fn gap(&self, before: &Before, slot_is_new: bool, confirmed: Lsn) -> Option<GapReason> {
         if !before.is_any {
@@ -507,7 +569,7 @@ impl History {
     }
 }
 
-async fn history(session: &mut Session, config: &Config) -> Result<History, SourceError> {
+async fn history(session: &mut Session, config: &Config, fork: Fork) -> Result<History, SourceError> {
     let publication = escape_literal(&config.publication);
     let sql = format!(
         "select p.oid, d.oid from pg_catalog.pg_publication p, pg_catalog.pg_database d \
@@ -520,14 +582,16 @@ async fn history(session: &mut Session, config: &Config) -> Result<History, Sour
     let system = cell(identity.first(), 0).unwrap_or_default();
     let timeline: u32 = cell(identity.first(), 1).and_then(|text| text.parse().ok()).unwrap_or_default();
     let (publication, database) = (cell(Some(oids), 0).unwrap_or_default(), cell(Some(oids), 1).unwrap_or_default());
-    let epoch = |timeline| Epoch::of(&["wal", &system, &database, &publication], timeline);
+    let log_end = cell(identity.first(), 2).and_then(|text| text.parse().ok());
+    let epoch = |timeline| fork.of(Epoch::of(&["wal", &system, &database, &publication], timeline));
     let mut accepts = Vec::new();
     if timeline > 1 {
         let rows = session.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
         let file = cell(rows.first(), 1).unwrap_or_default();
         accepts.extend(branches(&file).into_iter().map(|(timeline, end)| (epoch(timeline), end)));
     }
-    Ok(History { epoch: epoch(timeline), accepts, publication: publication.parse().unwrap_or_default() })
+    let publication = publication.parse().unwrap_or_default();
+    Ok(History { epoch: epoch(timeline), fork, log_end, accepts, publication })
 }
 
 /// The timelines a history file names, and where each was left. A line is a timeline, a position and a reason.
@@ -688,4 +752,32 @@ async fn existing_slot(session: &mut Session, config: &Config) -> Result<Option<
         catalog_xmin: cell(5).parse().ok(),
         holder: cell(6).parse().ok(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(epoch: Epoch, log_end: Option<Lsn>) -> History {
+        let older = Epoch { timeline: 1, ..epoch };
+        History { epoch, fork: Fork::default(), log_end, accepts: vec![(older, Lsn(50))], publication: 7 }
+    }
+
+    #[test]
+    fn a_log_that_ends_before_what_came_of_it_is_another_one_of_the_same_name() {
+        let epoch = Epoch { origin: 3, timeline: 2 };
+        let before = |epoch, received| Before { is_any: true, epoch, received: Lsn(received), ..Before::default() };
+        let went_back = |end, before: &Before| history(epoch, end).went_back(before);
+        assert!(went_back(Some(Lsn(99)), &before(epoch, 100)));
+        assert!(!went_back(Some(Lsn(100)), &before(epoch, 100)));
+        assert!(!went_back(None, &before(epoch, 100)), "nothing is known");
+        let older = Epoch { timeline: 1, ..epoch };
+        assert!(!went_back(Some(Lsn(60)), &before(older, 100)), "the timeline that was left had the rest");
+        assert!(!went_back(Some(Lsn(99)), &before(Epoch { origin: 4, timeline: 2 }, 100)), "it is known to be another");
+        assert!(!went_back(Some(Lsn(99)), &Before { is_any: false, ..before(epoch, 100) }));
+        let first = history(epoch, None).renamed();
+        let second = History { fork: first.fork, ..history(first.fork.of(epoch), None) }.renamed();
+        assert_ne!(first.epoch, epoch);
+        assert!(second.epoch != first.epoch && second.epoch == second.fork.of(epoch));
+    }
 }

@@ -293,6 +293,7 @@ impl Walreceiver {
         let before = Before {
             is_any: progress.era.number > 0,
             epoch: progress.era.epoch,
+            fork: self.state.borrow().fork,
             received: progress.reached.max(progress.queued),
             delivered: progress.delivered(),
             wish: *self.wish.borrow(),
@@ -318,13 +319,14 @@ impl Walreceiver {
         }
         progress.sender.clone_from(&started.sender);
         self.announce(&started, progress, begins);
+        let beside = started.beside();
         let Started { stream, confirmed, sender_timeout, .. } = started;
         let flushed = confirmed.max(progress.flushed);
         let window = progress.window.take().unwrap_or_else(|| Window::new(self.config.window, flushed));
         let mut connection = Connection {
             receiver: self,
             stream,
-            assembler: Assembler::of(progress.era),
+            assembler: Assembler::of(progress.era, beside),
             window,
             progress,
             kept_alive: Lsn::ZERO,
@@ -424,6 +426,7 @@ impl Walreceiver {
         self.state.send_modify(|state| {
             (state.streaming, state.standby) = (true, false);
             (state.problem, state.making) = (None, None);
+            state.fork = started.fork;
             (state.kind, state.why_not_log, state.uncaptured) = (Kind::Log, None, Arc::default());
             if begins {
                 state.era = progress.era.number;

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use walcast::{
     change::{
         Change, Datum, Fragment, Operation, Row,
+        cursor::Beside,
         position::Era,
         relation::{Column, Relation},
     },
@@ -215,6 +216,7 @@ impl Changes {
         let change = Change { operation: Operation::Insert, relation, old: None, new: Some(row), ordinal: 0 };
         Arc::new(Fragment {
             era: Era::default(),
+            beside: Beside::default(),
             xid: 1000,
             commit_lsn: Lsn(number * 64),
             commit_time: 848_000_000_000_000,

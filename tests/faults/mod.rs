@@ -16,6 +16,7 @@ mod crashes;
 mod disk;
 mod doubt;
 mod failover;
+mod history;
 mod network;
 mod proxy;
 mod rights;

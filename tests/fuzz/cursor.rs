@@ -2,7 +2,7 @@
 
 use super::harness::{MEMORY, Seen, Target, fuzz, seen};
 use walcast::{
-    change::cursor::{Cursor, Epoch},
+    change::cursor::{Beside, Cursor, Epoch},
     lsn::Lsn,
 };
 
@@ -13,6 +13,7 @@ fn any_text_is_a_cursor_or_none() {
         commit_lsn: Lsn(lsn),
         ordinal,
         part,
+        beside: Beside(lsn ^ ordinal),
     };
     let cursors = [
         of(0, 0, 0, 0, 0),

@@ -87,6 +87,7 @@ impl RouterCore {
         let mut postponed = Vec::new();
         let mut lagging = Vec::new();
         self.metrics.changes.add(fragment.changes.len());
+        self.compare_awaited(fragment);
         self.hold_doubtful(fragment);
         self.backlog.push(fragment.clone());
         self.open = fragment.end_lsn.is_none().then_some(fragment.commit_lsn);

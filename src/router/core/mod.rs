@@ -27,7 +27,10 @@ use super::{
     subscription::{Compiled, Ready, Subscription, compile},
 };
 use crate::{
-    change::position::{Era, Position},
+    change::{
+        cursor::Cursor,
+        position::{Era, Position},
+    },
     claims::Claims,
     hub::{Generation, MessageForm, Standing},
     limits::Meters,
@@ -84,6 +87,8 @@ struct Active {
     subscription: Subscription,
     compiled: Compiled,
     generation: Generation,
+    /// The cursor it came back with, when that is within a transaction.
+    came_with: Option<Cursor>,
     /// The first change it has not been offered, while it is served from the backlog.
     behind: Option<Position>,
     /// How fast it takes in what it is served.
@@ -125,6 +130,8 @@ pub(in crate::router) struct RouterCore {
     backlog: Backlog,
     /// The subscriptions that are behind, whose turn it is first; some may be gone.
     behind: VecDeque<SubscriptionKey>,
+    /// Those who came back within a transaction that has not come; some may be gone.
+    awaiting: Vec<SubscriptionKey>,
     /// When rights were looked at.
     look: Look,
     /// Woken by members that begin to lag.
@@ -162,6 +169,7 @@ impl RouterCore {
             uncaptured: Arc::default(),
             looked_at: (0, Position::default()),
             behind: VecDeque::new(),
+            awaiting: Vec::new(),
             look: Look::default(),
             lagging: Arc::new(Notify::new()),
             known_mute: HashSet::new(),
@@ -231,6 +239,7 @@ impl RouterCore {
             subscription,
             compiled: Compiled::default(),
             generation: Generation::default(),
+            came_with: entrance.came_with,
             behind: None,
             reading: Reading::default(),
             pause: Pause::default(),
@@ -243,6 +252,9 @@ impl RouterCore {
             (true, _) => {
                 self.metrics.resumed.add(1);
                 self.tell_of_absence(place, entrance.start);
+                if entrance.came_with.is_some() && !self.has_come(entrance.start) {
+                    self.awaiting.push(SubscriptionKey { place, number });
+                }
                 if entrance.start < self.head {
                     self.serve_from(place, entrance.start);
                 }

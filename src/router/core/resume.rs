@@ -7,7 +7,8 @@
 use super::{Active, RouterCore};
 use crate::{
     change::{
-        cursor::{Cursor, Epoch, Resume},
+        Fragment,
+        cursor::{Beside, Cursor, Epoch, Resume},
         position::{Era, Position},
     },
     hub::{MessageForm, OnItsWay, Standing},
@@ -69,8 +70,7 @@ impl KnownEra {
 /// Whether a cursor of a timeline that was left at `end` is one of the timeline that goes on from there. A transaction whose
 /// commit record would begin there has none: whoever was given a part of it was given what is no more.
 fn is_left(cursor: &Cursor, end: Lsn) -> bool {
-    let is_amid = (cursor.ordinal, cursor.part) != (0, 0);
-    cursor.commit_lsn < end || (cursor.commit_lsn == end && !is_amid)
+    cursor.commit_lsn < end || (cursor.commit_lsn == end && !cursor.is_amid())
 }
 
 /// Where a position is found that was ahead of all that had been routed when its era ended: in the era that goes on with
@@ -96,6 +96,8 @@ pub(super) struct Entrance {
     pub(super) start: Position,
     /// What its client is told of that.
     pub(super) standing: Standing<'static>,
+    /// The cursor it comes back with, when that is within a transaction.
+    pub(super) came_with: Option<Cursor>,
 }
 
 impl RouterCore {
@@ -162,8 +164,24 @@ impl RouterCore {
 
     /// The cursor of a position of a known era.
     pub(super) fn cursor(&self, position: Position) -> Cursor {
-        let known = self.eras.iter().map(|known| known.beginning.era).rfind(|era| era.number == position.era);
-        position.cursor(known.unwrap_or_default().epoch, 0)
+        let beside = self.backlog.beside(position).unwrap_or(Beside::UNKNOWN);
+        position.cursor(self.epoch(position.era), 0, beside)
+    }
+
+    fn epoch(&self, era: u32) -> Epoch {
+        let known = self.eras.iter().map(|known| known.beginning.era).rfind(|known| known.number == era);
+        known.unwrap_or_default().epoch
+    }
+
+    /// The cursor of where a live subscription stands. Until the transaction comes within which it came back, only its own
+    /// cursor says how the changes were counted, and how many messages about the next one it was given.
+    pub(super) fn cursor_of(&self, active: &Active) -> Cursor {
+        let position = self.stand(active);
+        let is_there = |came: &&Cursor| (came.commit_lsn, came.ordinal) == (position.commit_lsn, position.ordinal);
+        match active.came_with.as_ref().filter(is_there) {
+            Some(came) => position.cursor(self.epoch(position.era), came.part, came.beside),
+            None => self.cursor(position),
+        }
     }
 
     /// Where a subscription begins. Of a transaction that is being routed it gets nothing, unless it was there before: half
@@ -172,13 +190,13 @@ impl RouterCore {
         let refused = match &subscription.resume {
             None | Some(Resume::Start) => None,
             Some(Resume::From(text)) => match self.locate(text, subscription.start) {
-                Ok((start, given)) => {
+                Ok((start, Cursor { part: given, beside, .. })) => {
                     if given > 0 {
                         subscription.member.skip_given(start, given);
                     }
-                    let cursor = Cursor { part: given, ..self.cursor(start) };
+                    let cursor = start.cursor(self.epoch(start.era), given, beside);
                     let standing = Standing { resumed: true, cursor: Some(cursor), ..Standing::default() };
-                    return Entrance { start, standing };
+                    return Entrance { start, standing, came_with: cursor.is_amid().then_some(cursor) };
                 }
                 Err(reason) => Some(reason),
             },
@@ -194,12 +212,12 @@ impl RouterCore {
             start = start.max(self.head);
         }
         let standing = Standing { reason: refused, cursor: Some(self.cursor(start)), ..Standing::default() };
-        Entrance { start, standing }
+        Entrance { start, standing, came_with: None }
     }
 
-    /// The position of a cursor, and how many messages about the change there were given; or why what is behind it cannot be
-    /// given. `end` is where the log ended a moment ago.
-    fn locate(&self, text: &str, end: Position) -> Result<(Position, u32), &'static str> {
+    /// The position of a cursor, and the cursor; or why what is behind it cannot be given. `end` is where the log ended a
+    /// moment ago.
+    fn locate(&self, text: &str, end: Position) -> Result<(Position, Cursor), &'static str> {
         let cursor: Cursor = text.parse().map_err(|_| refusal::CURSOR_INVALID)?;
         let find = |of_others| self.eras.iter().rev().find_map(|known| known.position(&cursor, of_others));
         let Some(position) = find(false).or_else(|| find(true)) else {
@@ -216,7 +234,33 @@ impl RouterCore {
         if !self.backlog.reaches(position) {
             return Err(refusal::CURSOR_TOO_OLD);
         }
-        Ok((position, cursor.part))
+        // Of a transaction that was streamed otherwise nobody can say which of its changes he was given.
+        if cursor.is_amid() && self.has_come(position) && self.backlog.beside(position) != Some(cursor.beside) {
+            return Err(refusal::CURSOR_TOO_OLD);
+        }
+        Ok((position, cursor))
+    }
+
+    /// Whether something of the transaction of a position has been routed, or would have been.
+    pub(super) fn has_come(&self, position: Position) -> bool {
+        self.head > Position { ordinal: 0, ..position } || self.backlog.beside(position).is_some()
+    }
+
+    /// A fragment is about to be routed. Whoever came back within its transaction before that had come learns now whether
+    /// it is streamed as it was then.
+    pub(super) fn compare_awaited(&mut self, fragment: &Fragment) {
+        let awaiting = std::mem::take(&mut self.awaiting);
+        for key in awaiting {
+            let Some(active) = self.place(key).and_then(|place| self.active.get(place)) else { continue };
+            let Some(came) = active.came_with.filter(|came| came.commit_lsn >= fragment.commit_lsn) else { continue };
+            if came.commit_lsn > fragment.commit_lsn {
+                self.awaiting.push(key);
+            } else if came.beside != fragment.beside {
+                // He goes on behind it: what he was given of it is not given again.
+                self.open = Some(fragment.commit_lsn);
+                self.miss(key.place, refusal::CURSOR_TOO_OLD);
+            }
+        }
     }
 
     /// Serves a subscription from the backlog, from here on.
@@ -232,7 +276,7 @@ impl RouterCore {
             let member = &active.subscription.member;
             active.behind.is_none() && member.lag().is_none() && !member.has_on_their_way()
         });
-        Standing { cursor: cursor.map(|active| self.cursor(self.stand(active))), ..Standing::default() }
+        Standing { cursor: cursor.map(|active| self.cursor_of(active)), ..Standing::default() }
     }
 
     /// Where a live subscription stands: at the head, or at its start, which may be to come.
@@ -264,7 +308,7 @@ impl RouterCore {
         }
         // What is on its way is of before.
         active.generation = member.resume();
-        (active.behind, active.subscription.start) = (None, start);
+        (active.behind, active.came_with, active.subscription.start) = (None, None, start);
         member.deliver_standing(false, message, &Standing { cursor, ..standing });
         self.metrics.gaps.add(1);
     }
@@ -335,7 +379,7 @@ impl RouterCore {
                 continue;
             }
             let position = self.stand(active);
-            let cursor = self.cursor(position);
+            let cursor = self.cursor_of(active);
             if member.has_on_their_way() {
                 let (member, generation) = (OnItsWay::new(member), active.generation);
                 in_lane.push(LaneCursor { member, generation, position, cursor });
@@ -360,49 +404,4 @@ impl RouterCore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        policy::catalog::RowRule,
-        router::fixture::{Asked, NONE, core},
-        source::WindowConfig,
-    };
-    use std::time::Duration;
-
-    #[test]
-    fn a_clock_that_is_set_back_lets_nobodys_cursor_age() {
-        let mut core = core(RowRule::All);
-        let (subscription, mut client) = Asked { form: MessageForm::Resumable, ..Asked::default() }.subscription();
-        core.subscribe(subscription, NONE).unwrap();
-        client.heard();
-        let (now, hour) = (8 * 3_600_000_000, 3_600_000_000);
-        let mut told = |core: &mut RouterCore, now| {
-            assert!(core.refresh_cursors(now).is_none());
-            client.heard().len()
-        };
-        told(&mut core, now - 1);
-        assert_eq!(told(&mut core, now), 0, "his is new");
-        assert_eq!(told(&mut core, now - hour), 1);
-        assert_eq!(told(&mut core, now - hour), 0);
-    }
-
-    #[test]
-    fn without_a_window_cursors_are_seldom_looked_at() {
-        let mut core = core(RowRule::All);
-        for (bytes, milliseconds, least) in
-            [(1, 300_000, 18_750_000), (1, 2000, 125_000), (1, 1, 125_000), (1, 0, 5_000_000), (0, 2000, 5_000_000)]
-        {
-            core.config.resume_window = WindowConfig { bytes, time: Duration::from_millis(milliseconds) };
-            assert!(core.fresh_interval() >= least, "{bytes} {milliseconds}");
-            core.head = Position::before(core.head.era, Lsn(1 << 30));
-            assert_eq!(core.wants_fresh_cursors(), bytes > 0 && milliseconds > 0, "{bytes} {milliseconds}");
-        }
-    }
-
-    #[test]
-    fn a_transaction_whose_commit_record_would_begin_where_a_timeline_was_left_is_no_more() {
-        let cursor = |lsn, ordinal, part| Cursor { epoch: Epoch::default(), commit_lsn: Lsn(lsn), ordinal, part };
-        let held = [cursor(9, 4, 1), cursor(10, 0, 0), cursor(10, 1, 0), cursor(10, 0, 1), cursor(11, 0, 0)];
-        assert_eq!(held.map(|cursor| is_left(&cursor, Lsn(10))), [true, true, false, false, false]);
-    }
-}
+mod tests;

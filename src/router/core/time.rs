@@ -6,7 +6,7 @@ use super::{
     deliver::{ColumnMaps, Offer, Subject},
 };
 use crate::{
-    change::{Change, Fragment, OldRow, Operation, position::Era, relation::ReplicaIdentity},
+    change::{Change, Fragment, OldRow, Operation, cursor::Beside, position::Era, relation::ReplicaIdentity},
     hub::Delivery,
     lsn::Lsn,
     policy::{catalog::Table, facts::Carried, lookup::Lookups, program::Moment},
@@ -94,6 +94,7 @@ impl RouterCore {
         };
         let fragment = Fragment {
             era: Era::default(),
+            beside: Beside::UNKNOWN,
             xid: 0,
             commit_lsn: Lsn(u64::MAX),
             commit_time: due.at,
@@ -147,7 +148,7 @@ impl RouterCore {
             }
             // It is in no log: whoever comes back stands where he stood, which may be ahead of what has come so far.
             let position = self.stand(active);
-            let cursor = self.cursor(position);
+            let cursor = self.cursor_of(active);
             let frames = messages(&mut offer.rendering, member, &told, |_, _| cursor);
             let count = frames.len();
             match member.deliver_change(active.generation, position, frames) {

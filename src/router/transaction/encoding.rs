@@ -3,7 +3,12 @@
 //! The bytes are a list of pieces, so that a large value need not be copied to be written.
 
 use crate::{
-    change::{Change, Datum, Fragment, OldRow, Operation, Row, cursor::Epoch, position::Era, relation::Relation},
+    change::{
+        Change, Datum, Fragment, OldRow, Operation, Row,
+        cursor::{Beside, Epoch},
+        position::Era,
+        relation::Relation,
+    },
     lsn::Lsn,
 };
 use bytes::{Buf, BufMut, Bytes};
@@ -90,6 +95,7 @@ pub(super) fn encode(fragment: &Fragment, relations: &mut Relations) -> Pieces {
     out.put_u32(fragment.era.number);
     out.put_u64(fragment.era.epoch.origin);
     out.put_u32(fragment.era.epoch.timeline);
+    out.put_u64(fragment.beside.0);
     out.put_u32(fragment.xid);
     out.put_u64(fragment.commit_lsn.0);
     out.put_i64(fragment.commit_time);
@@ -126,6 +132,7 @@ pub(super) fn decode(bytes: Bytes, relations: &Relations) -> Result<Fragment, Da
     let origin = from.try_get_u64().map_err(|_| Damaged)?;
     let timeline = from.try_get_u32().map_err(|_| Damaged)?;
     let era = Era { number: number_of_era, epoch: Epoch { origin, timeline } };
+    let beside = Beside(from.try_get_u64().map_err(|_| Damaged)?);
     let xid = from.try_get_u32().map_err(|_| Damaged)?;
     let commit_lsn = Lsn(from.try_get_u64().map_err(|_| Damaged)?);
     let commit_time = from.try_get_i64().map_err(|_| Damaged)?;
@@ -149,7 +156,7 @@ pub(super) fn decode(bytes: Bytes, relations: &Relations) -> Result<Fragment, Da
     if from.has_remaining() {
         return Err(Damaged);
     }
-    Ok(Fragment { era, xid, commit_lsn, commit_time, changes, end_lsn: has_end.then_some(end_lsn) })
+    Ok(Fragment { era, beside, xid, commit_lsn, commit_time, changes, end_lsn: has_end.then_some(end_lsn) })
 }
 
 fn put_row(out: &mut Pieces, row: &Row) {

@@ -2,7 +2,10 @@
 
 use super::{encoding, *};
 use crate::{
-    change::{Change, Datum, OldRow, Operation, Row, cursor::Epoch},
+    change::{
+        Change, Datum, OldRow, Operation, Row,
+        cursor::{Beside, Epoch},
+    },
     router::fixture::{insert, part, relation_of},
 };
 use proptest::prelude::*;
@@ -37,11 +40,14 @@ fn fragment() -> impl Strategy<Value = Fragment> {
         ordinal,
     });
     let changes = prop::collection::vec(change, 0..20);
-    let era = (any::<u32>(), any::<u64>(), any::<u32>());
-    let era = era.prop_map(|(number, origin, timeline)| Era { number, epoch: Epoch { origin, timeline } });
+    let era = (any::<u32>(), any::<u64>(), any::<u32>(), any::<u64>());
+    let era = era.prop_map(|(number, origin, timeline, beside)| {
+        (Era { number, epoch: Epoch { origin, timeline } }, Beside(beside))
+    });
     (era, any::<u32>(), any::<u64>(), any::<i64>(), changes, prop::option::of(any::<u64>())).prop_map(
-        |(era, xid, commit_lsn, commit_time, changes, end)| Fragment {
+        |((era, beside), xid, commit_lsn, commit_time, changes, end)| Fragment {
             era,
+            beside,
             xid,
             commit_lsn: Lsn(commit_lsn),
             commit_time,

@@ -9,6 +9,7 @@ use crate::{
     change::{
         Change, Fragment,
         assemble::{FRAGMENT_BYTES, FRAGMENT_CHANGES},
+        cursor::Beside,
         position::Era,
     },
     lsn::Lsn,
@@ -233,6 +234,7 @@ impl Reader {
             commit_lsn: number,
             commit_time: transaction.written_at,
             era: self.era,
+            beside: Beside::default(),
             changes,
             end_lsn: is_whole.then_some(Lsn(transaction.number + 1)),
         })

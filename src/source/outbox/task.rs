@@ -319,7 +319,10 @@ impl Session<'_> {
         let outlook = answer(outbox::outlook(&self.client, &config.slot)).await?;
         match probing.look(outlook, Instant::now()) {
             Probe::Wait => Ok(None),
-            Probe::Make(idle) => Ok(Some(Box::pin(slot::export(ends.maker(), config.clone(), idle)))),
+            Probe::Make(idle) => {
+                let fork = ends.state.borrow().fork;
+                Ok(Some(Box::pin(slot::export(ends.maker(), config.clone(), idle, fork))))
+            }
             Probe::Taken(pid) => {
                 probing.tried(Instant::now());
                 self.not_yet(&SourceError::Taken { slot: config.slot.clone(), pid: Some(pid) });
