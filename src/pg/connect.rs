@@ -226,8 +226,9 @@ impl OwnOptions {
         let Some((base, query)) = url.split_once('?') else { return Ok(url.to_owned()) };
         // A `?` that is not encoded ends a password, and its rest up to the `@` looks like options.
         let is_sound = base.contains('@') && !query.contains('@');
-        let unknown = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| !is_option(key));
-        if unknown.is_some() && !is_sound {
+        // What has no `=` is a part of the next option's name, for whoever reads the rest.
+        let is_known = |pair: &str| pair.is_empty() || pair.split_once('=').is_some_and(|(key, _)| is_option(key));
+        if !is_sound && !query.split('&').all(is_known) {
             return Err(ConnectError::Url("it holds unknown options; write a `?` of the password as %3F".into()));
         }
         let kept: Vec<&str> = query

@@ -257,6 +257,7 @@ fn any_database_url_is_read_or_refused_without_its_password() {
         "postgresql://u:a#sesame@h",
         "postgresql://u:a@sesame@h/d",
         "user=u host=h password=a sesame",
+        "postgresql://u:x?sslmode-require&sesame@h:5432/d?connect_timeout=3",
     ];
     let seeds = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     fuzz(Target { name: "database_url", seeds, words: WORDS, memory: (4 << 20, 600), run: database_url });
