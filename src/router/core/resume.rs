@@ -234,8 +234,10 @@ impl RouterCore {
         if !self.backlog.reaches(position) {
             return Err(refusal::CURSOR_TOO_OLD);
         }
-        // Of a transaction that was streamed otherwise nobody can say which of its changes he was given.
-        if cursor.is_amid() && self.has_come(position) && self.backlog.beside(position) != Some(cursor.beside) {
+        // Of a transaction that was streamed otherwise nobody can say which of its changes he was given. Where nothing of it
+        // is kept though all behind the cursor is, nothing of it is left to give.
+        let is_otherwise = self.backlog.beside(position).is_some_and(|beside| beside != cursor.beside);
+        if cursor.is_amid() && self.has_come(position) && is_otherwise {
             return Err(refusal::CURSOR_TOO_OLD);
         }
         Ok((position, cursor))
